@@ -1,0 +1,88 @@
+# Everything a contributor types. `make` alone lists the targets; each sets up what it needs.
+# Written for GNU Make 3.81 (macOS) and later and any /bin/sh.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# Holds the folder that the environment was made in.
+MADE_IN := $(VENV)/made-in
+# Touched after the last step of an installation, and only then.
+STAMP := $(VENV)/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-fast test-slow lint format lock dashboard clean FORCE
+
+help: ## List the targets
+	@echo 'usage: make TARGET [ARGS="..."]'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## Create .venv with the locked dependencies and this package, editable
+	@echo "$(VENV) is ready: `$(BIN)/python --version`"
+
+train: $(STAMP) ## Train, e.g. make train ARGS="model=unet_dilated"
+	@$(BIN)/python train.py $(ARGS)
+
+test: $(STAMP) ## Run all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(STAMP) ## Run the tests that spawn no process
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(STAMP) ## Run the tests that spawn a process
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(STAMP) ## Check style, format and types; changes nothing
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(STAMP) ## Format the code and repair what ruff can repair
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+# Pins stay where they can; ARGS=--upgrade moves all of them. The result names no package index.
+lock: $(MADE_IN) ## Solve pyproject.toml into requirements.lock (ARGS=--upgrade for the newest)
+	@test -x $(BIN)/uv || $(PIP) install 'uv>=0.9'
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	    --generate-hashes --no-emit-index-url --no-emit-find-links \
+	    --custom-compile-command 'make lock' --quiet $(ARGS) --output-file requirements.lock
+
+dashboard: $(STAMP) ## Show the runs in logs/ with TensorBoard
+	@$(BIN)/tensorboard --logdir logs $(ARGS)
+
+clean: ## Remove .venv and caches; logs and data stay
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache __pycache__ .coverage htmlcov
+	@rm -rf build dist src/*.egg-info
+	@for folder in src tests benchmarks configs notebooks; do \
+	    if [ -d $$folder ]; then find $$folder -name __pycache__ -type d -prune -exec rm -rf {} +; fi; \
+	done
+
+# An environment does not survive a move or a copy of its folder: its scripts and the editable
+# package go on pointing at the old place. It is then made again, as after an upgrade of Python.
+ifneq ($(shell test -x $(BIN)/python && cat $(MADE_IN) 2>/dev/null),$(CURDIR))
+$(MADE_IN): FORCE
+endif
+
+$(MADE_IN):
+	@command -v $(firstword $(PYTHON)) >/dev/null 2>&1 || { \
+	    echo "There is no $(PYTHON) here; liverseg needs Python 3.11 or newer," \
+	        "for example: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "$(PYTHON) is `$(PYTHON) --version 2>&1`; liverseg needs Python 3.11 or newer," \
+	        "for example: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' >/dev/null 2>&1 || { \
+	    echo "$(PYTHON) cannot make virtual environments (no ensurepip or venv module);" \
+	        "on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
+	@echo '$(CURDIR)' > $@
+
+$(STAMP): $(MADE_IN) requirements.lock pyproject.toml
+	@rm -f $@
+	@echo "Installing the locked dependencies into $(VENV)" \
+	    "(about 5.5 GB, a few minutes the first time)"
+	@$(PIP) install --require-hashes --requirement requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,157 @@
+"""From a checkpoint file back to objects, without trusting the file.
+
+A checkpoint is tensors and plain values. Under ``"liverseg"`` it carries the config of its run,
+which suffices to rebuild network and preprocessing. Classes are named there by text, so a name is
+looked up only if it stands on an allowlist.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from liverseg.datamodule import PairDataModule, Phantom
+from liverseg.task import SegmentationTask
+
+ALLOWED = ("liverseg", "torch.nn", "torchvision.models")
+_BUILDABLE = (nn.Module, PairDataModule, Phantom)
+_HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+
+
+def load_checkpoint(file: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of this project.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, holds code, or was written by another project.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"ckpt_path={path} does not exist; name a file such as RUN/checkpoints/best.ckpt"
+        )
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for a damaged file
+        raise ValueError(
+            f"ckpt_path={path} is damaged or holds more than tensors and plain values "
+            f"({type(error).__name__}: {str(error).splitlines()[0][:120]})"
+        ) from error
+    if not isinstance(checkpoint, dict) or not {"liverseg", "state_dict"} <= checkpoint.keys():
+        raise ValueError(f"ckpt_path={path} was not written by liverseg: it carries no config")
+    return checkpoint
+
+
+def load_task(checkpoint: Mapping[str, Any], allow: Sequence[str] = ()) -> SegmentationTask:
+    """Rebuild the task of a checkpoint, for scoring and predicting.
+
+    Args:
+        checkpoint: What :func:`load_checkpoint` returned.
+        allow: Modules whose classes may be named in it, besides :data:`ALLOWED`.
+
+    Raises:
+        ValueError: If the config names a class that is not allowed, or does not fit the weights.
+    """
+    config = checkpoint["liverseg"]["config"]
+    task = SegmentationTask(
+        net=build(config["model"], allow),
+        loss=build(config["loss"], allow),
+        num_classes=config["data"]["num_classes"],
+        class_names=checkpoint["liverseg"]["class_names"],
+        threshold=config["threshold"],
+        record=checkpoint["liverseg"],
+    )
+    try:
+        task.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise ValueError(f"the checkpoint's weights do not fit its config: {error}") from error
+    return task.eval()
+
+
+def load_data(
+    checkpoint: Mapping[str, Any], changes: Mapping[str, Any], allow: Sequence[str] = ()
+) -> PairDataModule:
+    """Rebuild the data module of a checkpoint, without augmentation.
+
+    Args:
+        checkpoint: What :func:`load_checkpoint` returned.
+        changes: Values that differ from the run's, by argument of the data module. Another
+            ``root`` is a folder of one's own: no phantom is drawn into it.
+        allow: Modules whose classes may be named in it, besides :data:`ALLOWED`.
+    """
+    settings = {**checkpoint["liverseg"]["config"]["data"], "augment": {}, **changes}
+    if "root" in changes:
+        settings["phantom"] = None
+    data: PairDataModule = build(settings, allow)
+    return data
+
+
+def build(node: Any, allow: Sequence[str] = ()) -> Any:  # what the config names
+    """Build the object that a plain config describes, its parts first.
+
+    All names are checked before anything is called.
+
+    Args:
+        node: Arguments by name, with the class under ``_target_``; parts are nested likewise.
+        allow: Modules whose classes may be named, besides :data:`ALLOWED`.
+
+    Raises:
+        ValueError: If a name is not allowed, or is not the name of something that may be built.
+    """
+    for target in _targets(node):
+        _find(target, allow)
+    return _build(node, allow)
+
+
+def _build(node: Any, allow: Sequence[str]) -> Any:
+    if isinstance(node, Mapping):
+        parts = {key: _build(value, allow) for key, value in node.items() if key not in _HYDRA_KEYS}
+        return _find(node["_target_"], allow)(**parts) if "_target_" in node else parts
+    if isinstance(node, list):
+        return [_build(value, allow) for value in node]
+    return node
+
+
+def _targets(node: Any) -> Iterator[str]:
+    """Yield every name that a config would have built."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        node = list(node.values())
+    if isinstance(node, list):
+        for value in node:
+            yield from _targets(value)
+
+
+def _find(target: str, allow: Sequence[str]) -> Callable[..., Any]:
+    """Look a name up, if it and the module that defines what it names stand on the allowlist."""
+    module_name, _, name = target.rpartition(".")
+    if _stands_under(target, (*ALLOWED, *allow)):
+        try:
+            found = getattr(importlib.import_module(module_name), name)
+        except (ImportError, AttributeError):
+            raise ValueError(
+                f"the checkpoint names {target}, which this installation does not have"
+            ) from None
+        home = str(getattr(found, "__module__", ""))
+        if _stands_under(home, allow) or (
+            _stands_under(home, ALLOWED)
+            and (
+                (inspect.isclass(found) and issubclass(found, _BUILDABLE))
+                or (inspect.isfunction(found) and _stands_under(home, ("torchvision.models",)))
+            )
+        ):
+            return found  # type: ignore[no-any-return]  # a class or a function
+    raise ValueError(
+        f"the checkpoint names {target}, which is not allowed: it may build networks, losses and "
+        f"data of {', '.join((*ALLOWED, *allow))}; if you trust the file, add "
+        f"allow=[{module_name}]"
+    )
+
+
+def _stands_under(name: str, modules: Sequence[str]) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)

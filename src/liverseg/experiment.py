@@ -1,0 +1,196 @@
+"""From a config to a result: the only place where config turns into objects."""
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from lightning import Trainer, seed_everything
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import DictConfig, OmegaConf
+from torch.utils.data import DataLoader
+
+from liverseg.checkpoints import load_checkpoint, load_data, load_task
+from liverseg.datamodule import PairDataModule
+from liverseg.metrics import write_cases
+from liverseg.pictures import PictureBoard
+from liverseg.prediction import ImageDataset, PredictionWriter, find_images
+from liverseg.task import SegmentationTask, Split
+
+Scores = dict[str, float]
+_TABLE_ROWS = ("loss", "dice", "iou", "dice_pooled", "iou_pooled", "dice_case", "iou_case")
+_HYPERPARAMETERS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "seed")
+
+
+def train(config: DictConfig) -> Scores:
+    """Train, then score the best checkpoint on val and, where it exists, on test.
+
+    Args:
+        config: What ``configs/train.yaml`` composes.
+
+    Returns:
+        The final scores by their names on the dashboard, as ``metrics.json`` holds them.
+    """
+    _quieten()
+    output_dir = Path(config.output_dir)
+    plain = _plain(config)
+    seed_everything(config.seed, workers=True, verbose=False)
+    parts = instantiate(config, _convert_="all")
+    data: PairDataModule = parts["data"]
+    task = SegmentationTask(
+        net=parts["model"],
+        loss=parts["loss"],
+        optimizer=parts["optimizer"],
+        scheduler=parts["scheduler"],
+        num_classes=data.num_classes,
+        class_names=data.class_names,
+        threshold=config.threshold,
+        monitor=config.monitor,
+        seed=config.seed,
+        record={"config": plain, "class_names": data.class_names},
+    )
+    if config.compile:
+        task.net.compile()
+    trainer: Trainer = parts["trainer"](
+        callbacks=list(parts["callbacks"].values()), logger=parts["logger"]
+    )
+    trainer.fit(task, datamodule=data, ckpt_path=config.ckpt_path)
+
+    best = load_checkpoint(trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
+    task.load_state_dict(best["state_dict"])
+    scores = _score(trainer, task, data, "val", output_dir)
+    if data.has_split("test"):
+        scores |= _score(trainer, task, data, "test", output_dir)
+    if trainer.is_global_zero:
+        _show_hyperparameters(trainer, plain, scores)
+        write_json(output_dir / "metrics.json", scores)
+    return scores
+
+
+def evaluate(config: DictConfig) -> Scores:
+    """Score a checkpoint on a split.
+
+    Args:
+        config: What ``configs/evaluate.yaml`` composes.
+
+    Returns:
+        The scores by name, as ``metrics.json`` holds them.
+
+    Raises:
+        ValueError: If the split is unknown or its folder is missing.
+    """
+    _quieten()
+    if config.split not in ("val", "test"):
+        raise ValueError(f"split={config.split} must be val or test")
+    checkpoint = load_checkpoint(config.ckpt_path)
+    task = load_task(checkpoint, config.allow)
+    changes = {key: value for key, value in _plain(config.data).items() if value is not None}
+    data = load_data(checkpoint, changes, config.allow)
+    output_dir = Path(config.output_dir)
+    pictures = PictureBoard(folder=output_dir / "pictures", num_pictures=config.num_pictures)
+    trainer: Trainer = instantiate(config.trainer, _convert_="all")(callbacks=[pictures])
+    scores = _score(trainer, task, data, config.split, output_dir)
+    write_json(output_dir / "metrics.json", scores)
+    return scores
+
+
+def predict(config: DictConfig) -> int:
+    """Write a mask and a picture for every image.
+
+    Args:
+        config: What ``configs/predict.yaml`` composes.
+
+    Returns:
+        The number of images.
+    """
+    _quieten()
+    images = find_images(Path(config.source))
+    checkpoint = load_checkpoint(config.ckpt_path)
+    task = load_task(checkpoint, config.allow)
+    data = load_data(checkpoint, {}, config.allow)
+    dataset = ImageDataset(
+        images, channels=data.channels, image_size=data.image_size, normalize=data.normalize
+    )
+    writer = PredictionWriter(
+        folder=Path(config.output_dir),
+        dataset=dataset,
+        mask_reader=data.mask_reader,
+        num_classes=data.num_classes,
+    )
+    trainer: Trainer = instantiate(config.trainer, _convert_="all")(callbacks=[writer])
+    trainer.predict(task, DataLoader(dataset, batch_size=1), return_predictions=False)
+    return len(images)
+
+
+def summary(scores: Mapping[str, float]) -> str:
+    """Return loss, Dice and IoU of each split as a small table."""
+    splits = [split for split in ("val", "test") if f"{split}/dice" in scores]
+    names = [name for name in _TABLE_ROWS if any(f"{split}/{name}" in scores for split in splits)]
+    lines = [" " * 12 + "".join(f"{split:>9}" for split in splits)]
+    for name in names:
+        cells = (scores.get(f"{split}/{name}") for split in splits)
+        shown = ("" if cell is None else f"{cell:.4f}" for cell in cells)
+        lines.append(f"{name:<12}" + "".join(f"{cell:>9}" for cell in shown))
+    return "\n".join(lines)
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write a file that is either there and whole, or not there."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(unfinished, file)
+
+
+def _score(
+    trainer: Trainer, task: SegmentationTask, data: PairDataModule, split: Split, output_dir: Path
+) -> Scores:
+    """Score the task on a split, write ``cases_SPLIT.csv``, and return the scores by name."""
+    loop = trainer.validate if split == "val" else trainer.test
+    loop(task, datamodule=data, verbose=False)
+    if trainer.is_global_zero:
+        dataset = data.dataset(split)
+        output_dir.mkdir(parents=True, exist_ok=True)
+        write_cases(
+            output_dir / f"cases_{split}.csv",
+            task.tally(split).scores,
+            names=[pair.name for pair in dataset.pairs],
+            cases=dataset.cases,
+        )
+    return {f"{split}/{name}": value for name, value in task.results[split].items()}
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    """Return a config with everything resolved, as plain dictionaries, lists and values."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _show_hyperparameters(trainer: Trainer, plain: Mapping[str, Any], scores: Scores) -> None:
+    """Show the config and the final scores on the HPARAMS tab, under ``final/``."""
+    for board in trainer.loggers:
+        if isinstance(board, TensorBoardLogger):
+            shown = {key: plain[key] for key in _HYPERPARAMETERS if key in plain}
+            metrics = {f"final/{name}": value for name, value in scores.items()}
+            board.log_hyperparams(shown, metrics)
+
+
+def _quieten() -> None:
+    """Silence what users can do nothing about."""
+    # Lightning hangs a handler of its own on its logger; Hydra's root logger prints as well.
+    logging.getLogger("lightning").handlers.clear()
+    # https://github.com/Lightning-AI/pytorch-lightning/issues/21326
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    # Samples in memory need no workers; data.num_workers is documented.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # A resumed run continues in its folder on purpose.
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    # Each split is short by design in small studies.
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    advertisement = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    advertisement.addFilter(lambda record: "litlogger" not in record.getMessage())

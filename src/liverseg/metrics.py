@@ -1,0 +1,188 @@
+"""Which Dice and IoU, over what, in which words.
+
+Scores come from integer counts of pixels, one row per image, summed and divided once in float64:
+batch size, the last short batch, the number of devices and the order change no digit. Background
+enters no mean, and ignored pixels count nowhere.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from liverseg.pairs import IGNORED
+
+SCORES = ("dice", "iou", "dice_pooled", "iou_pooled", "dice_case", "iou_case")
+
+
+def predict_classes(logits: Tensor, threshold: float = 0.5) -> Tensor:
+    """Turn logits into class indices: the one place where this is decided.
+
+    Args:
+        logits: Logits of shape (N, K, H, W).
+        threshold: With one logit, a pixel is foreground where the probability exceeds this.
+
+    Returns:
+        Class indices, uint8 of shape (N, H, W); 0/1 for K = 1, the largest logit for K >= 2.
+    """
+    if logits.shape[1] == 1:
+        return (logits[:, 0].float().sigmoid() > threshold).to(torch.uint8)
+    return logits.argmax(dim=1).to(torch.uint8)
+
+
+def count_pixels(prediction: Tensor, mask: Tensor, num_classes: int) -> Tensor:
+    """Count true positive, false positive and false negative pixels per image and class.
+
+    Args:
+        prediction: Class indices of shape (N, H, W).
+        mask: True class indices of shape (N, H, W), ignored pixels as IGNORED.
+        num_classes: 1 or 2 for one foreground class, N for N - 1 of them.
+
+    Returns:
+        Counts, int64 of shape (N, foreground classes, 3).
+    """
+    valid = mask != IGNORED
+    counts = []
+    for index in range(1, max(num_classes, 2)):
+        predicted, true = (prediction == index) & valid, mask == index
+        cells = (predicted & true, predicted & ~true, true & ~predicted)
+        counts.append(torch.stack([cell.sum(dim=(1, 2)) for cell in cells], dim=1))
+    return torch.stack(counts, dim=1)
+
+
+def dice(counts: Tensor) -> Tensor:
+    """Return 2TP / (2TP + FP + FN) as float64; 1 where truth and prediction are both empty.
+
+    Args:
+        counts: True positives, false positives and false negatives, int64 of shape (..., 3).
+    """
+    true_positive, false_positive, false_negative = counts.cpu().double().unbind(dim=-1)
+    return _quotient(2 * true_positive, 2 * true_positive + false_positive + false_negative)
+
+
+def iou(counts: Tensor) -> Tensor:
+    """Return TP / (TP + FP + FN) as float64; 1 where truth and prediction are both empty.
+
+    Args:
+        counts: True positives, false positives and false negatives, int64 of shape (..., 3).
+    """
+    true_positive, false_positive, false_negative = counts.cpu().double().unbind(dim=-1)
+    return _quotient(true_positive, true_positive + false_positive + false_negative)
+
+
+def _quotient(part: Tensor, whole: Tensor) -> Tensor:
+    return torch.where(whole > 0, part / whole.where(whole > 0, 1), 1.0)
+
+
+class SegmentationScores(Metric):
+    """Dice and IoU of the foreground over a split: per image, pooled, and per case.
+
+    ``dice`` and ``iou``: per image and class, mean over images, then over classes; an image whose
+    truth and prediction are both empty scores 1, one of them empty 0. ``dice_pooled`` and
+    ``iou_pooled``: from counts summed over all images, mean over the classes that occur in truth or
+    prediction (1 if none does). ``dice_case`` and ``iou_case``: from counts summed per case, mean
+    over cases, then classes; there where every image has a case.
+
+    Args:
+        num_classes: 1 or 2 for one foreground class, N for N - 1 of them.
+        class_names: Names of the foreground classes; where there are several, their scores are
+            added as ``dice/NAME``, ``dice_pooled/NAME``, ...
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    rows: list[Tensor]
+
+    def __init__(self, num_classes: int, class_names: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.class_names = list(class_names)
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+
+    def update(self, prediction: Tensor, mask: Tensor, index: Tensor, case: Tensor) -> None:
+        """Add images.
+
+        Args:
+            prediction: Class indices of shape (N, H, W).
+            mask: True class indices of shape (N, H, W).
+            index: The images' places in the split, of shape (N). An image added twice counts once.
+            case: The number of each image's case, -1 for none, of shape (N).
+        """
+        counts = count_pixels(prediction, mask, self.num_classes)
+        self.rows.append(torch.cat([index[:, None], case[:, None], counts.flatten(1)], dim=1))
+
+    def table(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the images' indices (M), cases (M) and counts (M, foreground classes, 3)."""
+        rows = dim_zero_cat(self.rows).cpu()
+        order = rows[:, 0].argsort(stable=True)
+        rows = rows[order]
+        first = torch.ones(len(rows), dtype=torch.bool)
+        first[1:] = rows[1:, 0] != rows[:-1, 0]
+        rows = rows[first]
+        return rows[:, 0], rows[:, 1], rows[:, 2:].reshape(len(rows), -1, 3)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the scores by name, float64 scalars in [0, 1]."""
+        _, case, counts = self.table()
+        pooled = counts.sum(dim=0)  # (F, 3)
+        occurs = pooled.sum(dim=1) > 0
+        sums = {"": counts, "_pooled": pooled[None]}
+        if bool((case >= 0).all()):
+            number = case.unique(return_inverse=True)[1]
+            per_case = counts.new_zeros((int(number.max()) + 1, *counts.shape[1:]))
+            sums["_case"] = per_case.index_add(0, number, counts)
+        scores = {}
+        for suffix, summed in sums.items():
+            for name, score in (("dice", dice), ("iou", iou)):
+                per_class = score(summed).mean(dim=0)  # (F)
+                counted = per_class[occurs] if suffix == "_pooled" and occurs.any() else per_class
+                scores[name + suffix] = counted.mean()
+                if len(per_class) > 1:
+                    for class_name, value in zip(self.class_names, per_class, strict=True):
+                        scores[f"{name}{suffix}/{class_name}"] = value
+        return scores
+
+
+def write_cases(
+    file: Path,
+    scores: SegmentationScores,
+    *,
+    names: Sequence[str],
+    cases: Sequence[str | None],
+) -> None:
+    """Write one line per image: name, case, Dice, IoU, truth and predicted pixels per class.
+
+    Args:
+        file: The CSV file.
+        scores: Scores over the split.
+        names: The images' names, by index.
+        cases: The images' cases, by index.
+    """
+    import csv
+
+    classes = scores.class_names
+    header = ["name", "case"]
+    for class_name in classes:
+        suffix = f"_{class_name}" if len(classes) > 1 else ""
+        header += [
+            f"{head}{suffix}" for head in ("dice", "iou", "truth_pixels", "predicted_pixels")
+        ]
+    indices, _, counts = scores.table()
+    with file.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(header)
+        for index, image_counts in zip(indices.tolist(), counts, strict=True):
+            line: list[Any] = [names[index], cases[index] or ""]
+            for class_counts in image_counts:
+                true_positive, false_positive, false_negative = class_counts.tolist()
+                line += [
+                    f"{float(dice(class_counts)):.6f}",
+                    f"{float(iou(class_counts)):.6f}",
+                    true_positive + false_negative,
+                    true_positive + false_positive,
+                ]
+            writer.writerow(line)

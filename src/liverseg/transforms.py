@@ -1,0 +1,69 @@
+"""What happens to image and mask between the disk and the network.
+
+Augmentation moves image and mask together and is for training alone; normalisation is for every
+split. Both are declared in ``configs/data``; any transform of ``torchvision.transforms.v2`` serves.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.tv_tensors import Image as ImageTensor
+from torchvision.tv_tensors import Mask as MaskTensor
+
+
+class Normalize:
+    """Map an image in [0, 1] to ``(image - mean) / std``.
+
+    Args:
+        mean: One number, or one per channel.
+        std: One number, or one per channel, > 0.
+        channels: Channels of the image.
+
+    Raises:
+        ValueError: If there are too many or too few numbers, or a std is not positive.
+    """
+
+    def __init__(
+        self, *, mean: float | Sequence[float], std: float | Sequence[float], channels: int
+    ) -> None:
+        self._mean = _per_channel("mean", mean, channels)
+        self._std = _per_channel("std", std, channels)
+        if bool((self._std <= 0).any()):
+            raise ValueError(f"data.std={std} must be greater than 0")
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return the normalised image of shape (C, H, W)."""
+        return (image - self._mean) / self._std
+
+    def undo(self, image: Tensor) -> Tensor:
+        """Return the image in [0, 1] again, of shape (C, H, W)."""
+        return image * self._std + self._mean
+
+
+class Augment:
+    """Apply transforms one after another to an image and its mask.
+
+    Args:
+        transforms: Transforms of ``torchvision.transforms.v2`` by name, in the order of the
+            mapping. Those that move pixels move both; those that change intensities change the
+            image alone.
+    """
+
+    def __init__(self, transforms: Mapping[str, nn.Module]) -> None:
+        self._transforms = list(transforms.values())
+
+    def __call__(self, image: ImageTensor, mask: MaskTensor) -> tuple[Tensor, Tensor]:
+        """Return the changed image of shape (C, H, W), in [0, 1], and mask of shape (H, W)."""
+        changed_image: Tensor = image
+        changed_mask: Tensor = mask
+        for transform in self._transforms:
+            changed_image, changed_mask = transform(changed_image, changed_mask)
+        return changed_image.clamp(0, 1), changed_mask
+
+
+def _per_channel(name: str, value: float | Sequence[float], channels: int) -> Tensor:
+    numbers = torch.tensor(value, dtype=torch.float32).reshape(-1, 1, 1)
+    if len(numbers) not in (1, channels):
+        raise ValueError(f"data.{name}={value} must be one number, or one per channel ({channels})")
+    return numbers

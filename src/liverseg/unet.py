@@ -1,0 +1,312 @@
+"""The U-Net: an encoder that halves, a decoder that doubles, a skip connection at every level.
+
+Source: Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image
+Segmentation", MICCAI 2015 (arXiv:1505.04597). Dilated convolutions: Yu and Koltun, "Multi-Scale
+Context Aggregation by Dilated Convolutions", ICLR 2016 (arXiv:1511.07122).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Upsampling = Literal["transposed", "nearest", "bilinear"]
+Padding = Literal["same", "valid"]
+Norm = Literal["batch", "group", "instance", "none"]
+
+
+class UNet(nn.Module):
+    """A U-Net whose depth, width, reach and upsampling are free.
+
+    Args:
+        in_channels: Channels of the image.
+        num_classes: Channels of the logits; 1 is foreground against background.
+        depth: Number of halvings, at least 1.
+        width: Channels of the top level, doubled at each halving.
+        upsampling: ``"transposed"`` learns the enlargement by a 2 x 2 transposed convolution of
+            stride 2; ``"nearest"`` and ``"bilinear"`` resize, then map the channels by a 1 x 1
+            convolution. Widths are the same for all three.
+        dilations: Rate of all 3 x 3 convolutions of a level: one rate for every level, or the
+            rates of the deepest levels, the deepest last; levels above those named have rate 1.
+            ``[2, 4]`` on depth 4 means 1, 1, 1, 2, 4. A rate changes the reach, neither the
+            parameters nor the sizes of the maps.
+        padding: ``"same"`` gives logits of the image's size for any size. ``"valid"`` pads
+            nothing, as the paper: every 3 x 3 convolution trims its border, and the logits cover
+            the middle of the image (572 x 572 in, 388 x 388 out at depth 4).
+        norm: What follows each 3 x 3 convolution. ``"group"`` takes 8 groups, or fewer where 8
+            does not divide the channels. Convolutions have a bias only without norm, and are then
+            initialised as in the paper (normal, standard deviation sqrt(2 / fan-in)).
+        dropout: Chance to zero a value at the end of the encoder, in [0, 1).
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        depth: int,
+        width: int,
+        upsampling: Upsampling = "transposed",
+        dilations: int | Sequence[int] = 1,
+        padding: Padding = "same",
+        norm: Norm = "batch",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        for name, count in {
+            "in_channels": in_channels,
+            "num_classes": num_classes,
+            "depth": depth,
+            "width": width,
+        }.items():
+            if count < 1:
+                raise ValueError(f"model.{name}={count} must be at least 1")
+        for name, choice, choices in (
+            ("upsampling", upsampling, get_args(Upsampling)),
+            ("padding", padding, get_args(Padding)),
+            ("norm", norm, get_args(Norm)),
+        ):
+            if choice not in choices:
+                raise ValueError(f"model.{name}={choice} must be one of {', '.join(choices)}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"model.dropout={dropout} must lie in [0, 1)")
+
+        self.depth = depth
+        self.padding = padding
+        self.dilations = _rates(dilations, num_levels=depth + 1)
+        channels = [width * 2**level for level in range(depth + 1)]
+
+        self.encoder = nn.ModuleList(
+            ConvBlock(
+                in_channels=channels[level - 1] if level else in_channels,
+                out_channels=channels[level],
+                dilation=self.dilations[level],
+                padding=padding,
+                norm=norm,
+            )
+            for level in range(depth + 1)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.decoder = nn.ModuleList(
+            UpStep(
+                deep_channels=channels[level + 1],
+                skip_channels=channels[level],
+                upsampling=upsampling,
+                dilation=self.dilations[level],
+                padding=padding,
+                norm=norm,
+            )
+            for level in reversed(range(depth))
+        )
+        self.classify = nn.Conv2d(width, num_classes, kernel_size=1)
+        if norm == "none":
+            self.apply(_initialise_as_in_the_paper)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits of shape (N, num_classes, H, W), or smaller H and W with valid padding.
+
+        Args:
+            image: Images of shape (N, in_channels, H, W), normalised.
+
+        Raises:
+            ValueError: If the image has another number of channels, if valid padding meets a size
+                that cannot be halved evenly, or if a norm would see one value per channel.
+        """
+        if image.shape[1] != self.encoder[0].in_channels:
+            raise ValueError(
+                f"the network takes {self.encoder[0].in_channels} channels, the image has "
+                f"{image.shape[1]}; set model.in_channels or data.channels"
+            )
+        height, width = image.shape[-2:]
+        if self.padding == "same":
+            step = 2**self.depth
+            image = functional.pad(image, (0, -width % step, 0, -height % step), mode="replicate")
+        else:
+            self.output_size(height), self.output_size(width)
+
+        features = image
+        skips: list[Tensor] = []
+        for level, block in enumerate(self.encoder):
+            if level:
+                features = functional.max_pool2d(features, kernel_size=2)  # (N, C, h / 2, w / 2)
+            features = block(features)  # (N, 2C, h / 2, w / 2)
+            skips.append(features)
+        features = self.dropout(skips.pop())
+        for step_up in self.decoder:
+            features = step_up(features, skips.pop())  # (N, C, h, w)
+        logits: Tensor = self.classify(features)
+        return logits[..., :height, :width]
+
+    def output_size(self, input_size: int) -> int:
+        """Return the height (or width) of the logits for an image of that height (or width).
+
+        Raises:
+            ValueError: If padding is valid and the size cannot be halved evenly on the way down.
+        """
+        if self.padding == "same":
+            return input_size
+        size = input_size
+        for rate in self.dilations[:-1]:
+            size -= 4 * rate  # two 3 x 3 convolutions, each trims `rate` pixels at either border
+            if size % 2:
+                break
+            size //= 2
+        else:
+            size -= 4 * self.dilations[-1]
+            deepest = size
+            for rate in reversed(self.dilations[:-1]):
+                size = 2 * size - 4 * rate
+            if deepest > 0 and size > 0:
+                return size
+        smallest = self.input_size(1)
+        raise ValueError(
+            f"valid padding cannot take an image side of {input_size} pixels at depth "
+            f"{self.depth}; it takes {smallest}, {smallest + 2**self.depth}, "
+            f"{smallest + 2 * 2**self.depth}, ..."
+        )
+
+    def input_size(self, output_size: int) -> int:
+        """Return the smallest height (or width) whose logits span ``output_size`` pixels."""
+        if self.padding == "same":
+            return output_size
+        size = output_size
+        for rate in self.dilations[:-1]:
+            size = math.ceil((size + 4 * rate) / 2)
+        size += 4 * self.dilations[-1]
+        for rate in reversed(self.dilations[:-1]):
+            size = 2 * size + 4 * rate
+        return size
+
+
+class ConvBlock(nn.Module):
+    """Two 3 x 3 convolutions, each followed by a norm and ReLU."""
+
+    def __init__(
+        self, *, in_channels: int, out_channels: int, dilation: int, padding: Padding, norm: Norm
+    ) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        layers: list[nn.Module] = []
+        for channels in (in_channels, out_channels):
+            layers += [
+                nn.Conv2d(
+                    channels,
+                    out_channels,
+                    kernel_size=3,
+                    dilation=dilation,
+                    padding=dilation if padding == "same" else 0,
+                    bias=norm == "none",
+                ),
+                _norm_layer(norm, out_channels),
+                nn.ReLU(inplace=True),
+            ]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features of shape (N, out_channels, h, w), trimmed where padding is valid."""
+        for layer in self.layers:
+            if self.training and isinstance(layer, nn.BatchNorm2d | nn.InstanceNorm2d):
+                _refuse_single_value(layer, features)
+            features = layer(features)
+        return features
+
+
+class UpStep(nn.Module):
+    """Double the size of the deep features, then fuse them with the skip connection.
+
+    Args:
+        deep_channels: Channels coming from the level below.
+        skip_channels: Channels of the skip connection and of the result.
+        upsampling: How the size is doubled, see :class:`UNet`.
+        dilation: Rate of the 3 x 3 convolutions.
+        padding: With ``"valid"`` the skip connection is cropped around its centre.
+        norm: What follows each 3 x 3 convolution.
+    """
+
+    def __init__(
+        self,
+        *,
+        deep_channels: int,
+        skip_channels: int,
+        upsampling: Upsampling,
+        dilation: int,
+        padding: Padding,
+        norm: Norm,
+    ) -> None:
+        super().__init__()
+        self.enlarge: nn.Module
+        if upsampling == "transposed":
+            self.enlarge = nn.ConvTranspose2d(deep_channels, skip_channels, 2, stride=2)
+        else:
+            self.enlarge = nn.Sequential(
+                nn.Upsample(scale_factor=2, mode=upsampling),
+                nn.Conv2d(deep_channels, skip_channels, kernel_size=1),
+            )
+        self.fuse = ConvBlock(
+            in_channels=2 * skip_channels,
+            out_channels=skip_channels,
+            dilation=dilation,
+            padding=padding,
+            norm=norm,
+        )
+
+    def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
+        """Return features of shape (N, skip_channels, 2h, 2w), trimmed where padding is valid.
+
+        Args:
+            deep: Features of shape (N, deep_channels, h, w).
+            skip: Features of shape (N, skip_channels, at least 2h, at least 2w).
+        """
+        enlarged = self.enlarge(deep)  # (N, skip_channels, 2h, 2w)
+        height, width = enlarged.shape[-2:]
+        top, left = (skip.shape[-2] - height) // 2, (skip.shape[-1] - width) // 2
+        skip = skip[..., top : top + height, left : left + width]
+        fused: Tensor = self.fuse(torch.cat([skip, enlarged], dim=1))
+        return fused
+
+
+def _rates(dilations: int | Sequence[int], *, num_levels: int) -> list[int]:
+    """Return one dilation rate per level, the deepest last."""
+    named = [dilations] * num_levels if isinstance(dilations, int) else list(dilations)
+    if len(named) > num_levels or any(rate < 1 for rate in named):
+        raise ValueError(
+            f"model.dilations={dilations} must be a rate or at most {num_levels} rates "
+            f"(model.depth + 1), each at least 1"
+        )
+    return [1] * (num_levels - len(named)) + named
+
+
+def _norm_layer(norm: Norm, channels: int) -> nn.Module:
+    match norm:
+        case "batch":
+            return nn.BatchNorm2d(channels)
+        case "group":
+            return nn.GroupNorm(math.gcd(8, channels), channels)
+        case "instance":
+            return nn.InstanceNorm2d(channels, affine=True)
+        case "none":
+            return nn.Identity()
+
+
+def _refuse_single_value(layer: nn.Module, features: Tensor) -> None:
+    values = features.shape[-2] * features.shape[-1]
+    if isinstance(layer, nn.BatchNorm2d):
+        values *= features.shape[0]
+    if values == 1:
+        raise ValueError(
+            "a norm sees one value per channel at the deepest level and cannot train; use larger "
+            "images, a larger data.batch_size, a smaller model.depth or model.norm=group"
+        )
+
+
+def _initialise_as_in_the_paper(module: nn.Module) -> None:
+    """Draw weights of standard deviation sqrt(2 / N), N values going into one (section 3)."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
