@@ -6,11 +6,16 @@ from omegaconf import DictConfig
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 def main(config: DictConfig) -> float:
-    """Train, score, and say where everything is."""
-    from liverseg.experiment import summary, train
+    """Train, score, and say where everything is; return the score that a sweep compares."""
+    from liverseg.experiment import summary
+    from liverseg.launch import train_on_all_devices
+    from liverseg.mistakes import told_in_one_sentence
 
-    scores = train(config)
-    print(summary(scores))
+    with told_in_one_sentence():
+        scores = train_on_all_devices(config)
+    run = config.output_dir
+    print(f"\n{summary(scores)}\n\nrun        {run}\npictures   {run}/pictures")
+    print("dashboard  tensorboard --logdir logs")
     return scores[config.monitor]
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from liverseg.datamodule import PairDataModule, Phantom
+from liverseg.datamodule import PairDataModule
+from liverseg.phantom import Phantom
 from liverseg.task import SegmentationTask
 
 ALLOWED = ("liverseg", "torch.nn", "torchvision.models")

@@ -26,7 +26,7 @@ Split = Literal["train", "val", "test"]
 logger = logging.getLogger(__name__)
 
 
-class Phantom(Protocol):
+class PairSource(Protocol):
     """What can draw pairs into a folder that does not exist yet."""
 
     def write(self, folder: Path) -> None:
@@ -65,7 +65,7 @@ class PairDataModule(LightningDataModule):
         self,
         *,
         root: str | Path,
-        phantom: Phantom | None,
+        phantom: PairSource | None,
         channels: int,
         image_size: Sequence[int] | None,
         mean: float | Sequence[float],

@@ -22,6 +22,7 @@ from liverseg.prediction import ImageDataset, PredictionWriter, find_images
 from liverseg.task import SegmentationTask, Split
 
 Scores = dict[str, float]
+logger = logging.getLogger(__name__)
 _TABLE_ROWS = ("loss", "dice", "iou", "dice_pooled", "iou_pooled", "dice_case", "iou_case")
 _HYPERPARAMETERS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "seed")
 
@@ -58,6 +59,13 @@ def train(config: DictConfig) -> Scores:
     trainer: Trainer = parts["trainer"](
         callbacks=list(parts["callbacks"].values()), logger=parts["logger"]
     )
+    num_parameters = sum(parameter.numel() for parameter in task.net.parameters())
+    logger.info(
+        "%s, %s parameters, on %s",
+        type(task.net).__name__,
+        f"{num_parameters:,}",
+        trainer.strategy.root_device,
+    )
     trainer.fit(task, datamodule=data, ckpt_path=config.ckpt_path)
 
     best = load_checkpoint(trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
@@ -84,11 +92,12 @@ def evaluate(config: DictConfig) -> Scores:
         ValueError: If the split is unknown or its folder is missing.
     """
     _quieten()
+    settings = _plain(config)
     if config.split not in ("val", "test"):
         raise ValueError(f"split={config.split} must be val or test")
-    checkpoint = load_checkpoint(config.ckpt_path)
+    checkpoint = load_checkpoint(settings["ckpt_path"])
     task = load_task(checkpoint, config.allow)
-    changes = {key: value for key, value in _plain(config.data).items() if value is not None}
+    changes = {key: value for key, value in settings["data"].items() if value is not None}
     data = load_data(checkpoint, changes, config.allow)
     output_dir = Path(config.output_dir)
     pictures = PictureBoard(folder=output_dir / "pictures", num_pictures=config.num_pictures)
@@ -108,8 +117,9 @@ def predict(config: DictConfig) -> int:
         The number of images.
     """
     _quieten()
-    images = find_images(Path(config.source))
-    checkpoint = load_checkpoint(config.ckpt_path)
+    settings = _plain(config)
+    images = find_images(Path(settings["source"]))
+    checkpoint = load_checkpoint(settings["ckpt_path"])
     task = load_task(checkpoint, config.allow)
     data = load_data(checkpoint, {}, config.allow)
     dataset = ImageDataset(
@@ -166,6 +176,8 @@ def _score(
 
 def _plain(config: DictConfig) -> dict[str, Any]:
     """Return a config with everything resolved, as plain dictionaries, lists and values."""
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise ValueError(f"{missing[0]} is not set; add {missing[0]}=... to the command")
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
@@ -192,5 +204,5 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     # Each split is short by design in small studies.
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    advertisement = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    advertisement.addFilter(lambda record: "litlogger" not in record.getMessage())
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # what devices it did not find, and tips

@@ -1,0 +1,19 @@
+"""Score a checkpoint: ``python evaluate.py ckpt_path=FILE [split=val|test] [data.root=DIR]``."""
+
+import hydra
+from omegaconf import DictConfig
+
+
+@hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
+def main(config: DictConfig) -> None:
+    """Score, and say where everything is."""
+    from liverseg.experiment import evaluate, summary
+    from liverseg.mistakes import told_in_one_sentence
+
+    with told_in_one_sentence():
+        scores = evaluate(config)
+    print(f"\n{summary(scores)}\n\nfolder  {config.output_dir}")
+
+
+if __name__ == "__main__":
+    main()

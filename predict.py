@@ -1,0 +1,19 @@
+"""Predict masks: ``python predict.py ckpt_path=FILE source=IMAGE|FOLDER [output_dir=DIR]``."""
+
+import hydra
+from omegaconf import DictConfig
+
+
+@hydra.main(version_base="1.3", config_path="configs", config_name="predict")
+def main(config: DictConfig) -> None:
+    """Predict, and say where everything is."""
+    from liverseg.experiment import predict
+    from liverseg.mistakes import told_in_one_sentence
+
+    with told_in_one_sentence():
+        count = predict(config)
+    print(f"\n{count} x NAME_prediction.png and NAME_picture.png in {config.output_dir}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""A user's mistake is told in one sentence, without a traceback."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from hydra.errors import CompactHydraException
+
+_PACKAGE = Path(__file__).parent
+
+
+@contextmanager
+def told_in_one_sentence() -> Iterator[None]:
+    """Turn an error that this package raised on purpose into one that Hydra prints as a sentence.
+
+    Everything else passes as it is. ``HYDRA_FULL_ERROR=1`` in the environment shows the traceback
+    of either.
+    """
+    try:
+        yield
+    except Exception as error:
+        sentence = find_sentence(error)
+        if sentence is None:
+            raise
+        raise CompactHydraException(sentence) from error
+
+
+def find_sentence(error: BaseException) -> str | None:
+    """Return the sentence of the first error in the chain that this package raised on purpose."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, ValueError | OSError):
+            if _is_ours(link.__traceback__):
+                return str(link)
+            # A loader's process sends its error as text; the last line holds the sentence.
+            if "in DataLoader worker process" in str(link) and str(_PACKAGE) in str(link):
+                return re.sub(r"^\w+: ", "", str(link).strip().splitlines()[-1])
+        link = link.__cause__ or link.__context__
+    return None
+
+
+def _is_ours(trace: TracebackType | None) -> bool:
+    """Tell whether the innermost frame, where the error was raised, is in this package."""
+    if trace is None:
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return Path(trace.tb_frame.f_code.co_filename).parent == _PACKAGE

@@ -1,0 +1,706 @@
+"""The embedded default data set: synthetic axial CT slices of the upper abdomen and their liver.
+
+Everything is drawn in Hounsfield units (HU) and for all slices of a patient at once. A slice is
+known by its level: 0 is the dome of the liver, 1 its lower tip. Organs are painted back to front in
+body coordinates: the origin is the middle of the body cavity, u points to the right of the picture
+(the left of the patient), v to the back, and the cavity reaches from u = -1 to u = 1.
+
+Reading order: the patient, the canvas, the organs, the scanner, the folder.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+RECIPE = 1  # raised whenever the same seed would draw other pictures
+SPLITS = ("train", "val", "test")
+
+FAT, AIR, CORTEX, MARROW = -100.0, -950.0, 420.0, 150.0  # HU
+HALF_HEIGHT = 0.72  # of the cavity, where its half width is 1
+WALL = 0.1  # thickness of the muscles around the cavity
+
+Phase = Literal["native", "arterial", "portal"]
+Tissue = Literal["liver", "veins", "spleen", "kidney", "aorta", "cava", "muscle", "wall", "gland"]
+PHASES: tuple[Phase, ...] = ("native", "arterial", "portal")
+# Ranges overlap on purpose: no window of intensities holds the liver and nothing else.
+TISSUES: dict[Phase, dict[Tissue, tuple[float, float]]] = {
+    "native": {
+        "liver": (42, 64), "veins": (34, 44), "spleen": (42, 58), "kidney": (28, 44),
+        "aorta": (36, 48), "cava": (34, 46), "muscle": (44, 62), "wall": (32, 60),
+        "gland": (30, 48),
+    },
+    "arterial": {
+        "liver": (60, 92), "veins": (66, 100), "spleen": (85, 140), "kidney": (120, 180),
+        "aorta": (220, 340), "cava": (70, 120), "muscle": (54, 74), "wall": (60, 110),
+        "gland": (75, 120),
+    },
+    "portal": {
+        "liver": (92, 140), "veins": (130, 185), "spleen": (98, 145), "kidney": (120, 190),
+        "aorta": (130, 175), "cava": (110, 165), "muscle": (60, 90), "wall": (70, 120),
+        "gland": (75, 120),
+    },
+}  # fmt: skip
+
+
+class Chance:
+    """Random numbers of one patient, from a generator of its own."""
+
+    def __init__(self, *, seed: int, patient_number: int) -> None:
+        # The stride keeps the patients of neighbouring seeds apart.
+        self.generator = torch.Generator().manual_seed(seed * 1_000_003 + patient_number)
+
+    def uniform(self, low: float, high: float) -> float:
+        return low + (high - low) * torch.rand((), generator=self.generator).item()
+
+    def uniforms(self, low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(shape, generator=self.generator)
+
+    def normals(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self.generator)
+
+    def happens(self, chance: float) -> bool:
+        return self.uniform(0, 1) < chance
+
+    def band_noise(self, *shape: int, frequency: float, width: float) -> Tensor:
+        """Return noise of unit strength around ``frequency``, in cycles per pixel."""
+        rows = torch.fft.fftfreq(shape[-2])[:, None]
+        columns = torch.fft.rfftfreq(shape[-1])[None, :]
+        band = torch.exp(-(((rows**2 + columns**2).sqrt() - frequency) / width).square())
+        noise = torch.fft.irfft2(torch.fft.rfft2(self.normals(*shape)) * band, s=shape[-2:])
+        unit: Tensor = noise / noise.std().clamp(min=1e-6)
+        return unit
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What stays the same in all slices of one patient. Lengths are in cavity half widths."""
+
+    hu: dict[Tissue, float]
+    half_width: float  # of the cavity, where the half width of the picture is 1
+    aspect: float  # height against width, where 1 is the average
+    centre: tuple[float, float]  # in picture coordinates, -1 to 1
+    fat: float  # thickness under the skin
+    first_level: float
+    last_level: float
+    has_oral_contrast: bool
+    window: tuple[float, float]  # level and width in HU; each hospital sets soft tissue its own way
+    noise: float  # standard deviation in HU
+    kernel: float  # frequency where the noise is strongest, in cycles per pixel
+    is_spine_on_top: bool
+
+
+def _meet_patient(chance: Chance, patient_number: int) -> Patient:
+    # Counted rather than drawn, so that any six patients in a row hold every phase both ways up.
+    phase = PHASES[patient_number % 3]
+    is_spine_on_top = patient_number % 2 == 1
+    hu = {tissue: chance.uniform(*bounds) for tissue, bounds in TISSUES[phase].items()}
+    if chance.happens(0.4):  # a fatty liver
+        hu["liver"] -= chance.uniform(15, 42)
+    fat = chance.uniform(0.03, 0.2)
+    return Patient(
+        hu=hu,
+        half_width=chance.uniform(0.7, 0.92) / (1 + WALL + fat),
+        aspect=chance.uniform(0.9, 1.1),
+        centre=(chance.uniform(-0.06, 0.06), chance.uniform(-0.12, 0.05)),
+        fat=fat,
+        first_level=chance.uniform(-0.13, 0.05),
+        last_level=chance.uniform(0.9, 1.13),
+        has_oral_contrast=chance.happens(0.4),
+        window=(chance.uniform(30, 70), chance.uniform(340, 460)),
+        noise=chance.uniform(10, 26),
+        kernel=chance.uniform(0.16, 0.32),
+        is_spine_on_top=is_spine_on_top,
+    )
+
+
+def _along(level: Tensor, *knots: tuple[float, float]) -> Tensor:
+    """Interpolate between (level, value) knots; constant beyond the first and the last."""
+    at, value = torch.tensor(knots).T.contiguous()
+    right = torch.searchsorted(at, level).clamp(1, len(knots) - 1)
+    share = ((level - at[right - 1]) / (at[right] - at[right - 1])).clamp(0, 1)
+    return torch.lerp(value[right - 1], value[right], share)
+
+
+class Canvas:
+    """All slices of a patient in HU, and how much of each pixel is liver; both (S, H, W).
+
+    Shapes are signed depths of shape (S, H, W): the distance to the outline, positive inside.
+    Painting turns a depth into a share of each pixel, so that edges carry partial volume.
+    """
+
+    def __init__(self, *, patient: Patient, num_slices: int, size: int, chance: Chance) -> None:
+        self.chance = chance
+        self.pixel = 2 / size / patient.half_width
+        steps = (torch.arange(num_slices) + 0.5) / num_slices
+        self.level = torch.lerp(
+            torch.tensor(patient.first_level), torch.tensor(patient.last_level), steps
+        )
+        axis = (torch.arange(size) + 0.5) / size * 2 - 1
+        taper = 1 + chance.uniform(-0.06, 0.08) * (self.level - 0.5)
+        scale = (patient.half_width * taper).reshape(-1, 1, 1)
+        self.straight_u = (axis - patient.centre[0]) / scale + torch.zeros(size, 1)
+        self.straight_v = (axis[:, None] - patient.centre[1]) / (scale * patient.aspect)
+        self.straight_v = self.straight_v + torch.zeros(size)
+        # No two bodies are alike: a smooth warp, which changes slowly from slice to slice.
+        knots = chance.normals(2, 2, 5, 5) * 0.022
+        fields = torch.nn.functional.interpolate(
+            knots, size=(size, size), mode="bicubic", align_corners=True
+        )
+        warp = fields[:1] + fields[1:] * (self.level - 0.5).reshape(-1, 1, 1, 1)
+        self.u, self.v = self.straight_u + warp[:, 0], self.straight_v + warp[:, 1]
+        self.hu = torch.full_like(self.u, AIR)
+        self.liver = torch.zeros_like(self.u)
+
+    def along(self, *knots: tuple[float, float]) -> Tensor:
+        """Return a value for each slice, interpolated between (level, value) knots."""
+        return _along(self.level, *knots)
+
+    def blob(
+        self,
+        u: Tensor | float,
+        v: Tensor | float,
+        radii: tuple[Tensor | float, Tensor | float],
+        *,
+        turn: float = 0.0,
+        wobble: float = 0.08,
+        bend: tuple[float, float] = (0.0, 0.0),
+    ) -> Tensor:
+        """Return the depth of an ellipse whose radius wobbles with the angle.
+
+        Args:
+            u: Centre, one number or one for each slice; so are ``v`` and the radii.
+            v: Centre.
+            radii: Along u and v before the turn. A slice with a radius of 0 holds no ellipse.
+            turn: In radians, from u towards v.
+            wobble: Strength of the random low frequencies in the outline.
+            bend: Fixed strengths of sin 3t and cos 4t in the outline, t the angle.
+        """
+        swing = self.chance.normals(2, 3, 2) * wobble / torch.tensor([[2.0], [3.0], [4.0]])
+        swing[0, 1, 1] -= bend[0]
+        swing[0, 2, 0] += bend[1]
+        # The outline drifts with the level. One complex number for each slice and frequency.
+        swings = swing[0] + swing[1] * (self.level - 0.5).reshape(-1, 1, 1)
+        at_u, at_v, wide, high = (
+            torch.as_tensor(value, dtype=torch.float32).expand_as(self.level)
+            for value in (u, v, *radii)
+        )
+        depth = torch.full_like(self.u, -9.0)
+        here = (wide > 0) & (high > 0)
+        du, dv = self.u[here] - _column(at_u[here]), self.v[here] - _column(at_v[here])
+        cosine, sine = math.cos(turn), math.sin(turn)
+        p = (du * cosine + dv * sine) / _column(wide[here])
+        q = (dv * cosine - du * sine) / _column(high[here])
+        radius = (p * p + q * q).sqrt_().add_(1e-6)
+        turned = torch.complex(p / radius, q / radius)  # exp(i t) for the angle t
+        second, third, fourth = torch.view_as_complex(swings[here])[..., None, None].unbind(1)
+        reach = 1 + (((fourth * turned + third) * turned + second) * turned * turned).real
+        depth[here] = (reach - radius) * (du * du + dv * dv).sqrt_().add_(1e-6) / radius
+        return depth
+
+    def paint(
+        self,
+        depth: Tensor,
+        hu: Tensor | float,
+        *,
+        softness: Tensor | float = 1.0,
+        is_liver: bool = False,
+    ) -> None:
+        """Cover what is deeper than 0 with ``hu``; ``softness`` is the edge width in pixels."""
+        share = (depth / (self.pixel * softness) + 0.5).clamp(0, 1)
+        self.hu += share * (hu - self.hu)
+        self.liver += share * (float(is_liver) - self.liver)
+
+    def noise(self, frequency: float, width: float) -> Tensor:
+        """Return unit noise for all slices, its frequency counted per cavity half width."""
+        return self.chance.band_noise(
+            *self.u.shape, frequency=frequency * self.pixel, width=width * self.pixel
+        )
+
+
+def _column(value: Tensor | float) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float32).reshape(-1, 1, 1)
+
+
+def _both(first: Tensor, second: Tensor) -> Tensor:
+    """Return the depth of the union, with a rounded seam."""
+    return torch.logaddexp(first * 25, second * 25) / 25
+
+
+def _paint_trunk(canvas: Canvas, patient: Patient) -> Tensor:
+    """Paint table, skin, fat, muscle wall and ribs; return the depth of the cavity."""
+    chance, hu = canvas.chance, patient.hu
+    bend = (chance.uniform(0.0, 0.07), chance.uniform(-0.05, -0.01))
+    cavity = canvas.blob(0.0, 0.0, (1.0, HALF_HEIGHT), wobble=0.02, bend=bend)
+    skin = cavity + WALL + patient.fat * (1 + chance.uniform(-0.5, 0.3) * canvas.v)
+
+    curve = chance.uniform(-0.02, 0.22)
+    below = HALF_HEIGHT + WALL + patient.fat + chance.uniform(0.02, 0.06)
+    for gap in (0.0, chance.uniform(0.1, 0.2))[: 1 + chance.happens(0.4)]:
+        height = (canvas.straight_v - below - gap + curve * canvas.straight_u.square()).abs()
+        end = chance.uniform(0.7, 1.5) - canvas.straight_u.abs()
+        canvas.paint(torch.minimum(0.012 - height, end), chance.uniform(0, 500))
+
+    streaks = canvas.noise(6.0, 3.0)
+    canvas.paint(skin, 15.0)
+    canvas.paint(skin - 0.018, FAT + 6 * streaks)
+    wall = cavity + WALL * (1 + 0.25 * canvas.noise(0.8, 0.5).clamp(-1.5, 1.5))
+    canvas.paint(wall, hu["muscle"])
+    # Below the ribs the wall is three muscles with fat between them.
+    seam = 0.008 - (cavity + WALL * 0.55).abs() - _column(canvas.along((0.45, 0.1), (0.6, 0.0)))
+    canvas.paint(seam, -20.0)
+
+    angle = torch.atan2(canvas.u, -canvas.v)  # 0 in front, growing to both sides
+    pitch = chance.uniform(0.4, 0.5)
+    start = torch.where(angle > 0, chance.uniform(0, 1), chance.uniform(0, 1))
+    turns = angle.abs() / pitch + start + _column(canvas.level * chance.uniform(2.0, 3.0))
+    beside = (turns - turns.floor() - 0.5) * pitch / chance.uniform(0.05, 0.09)
+    thickness = chance.uniform(0.026, 0.036)
+    rib = (1 - torch.hypot(beside, (cavity + WALL * 0.45) / thickness)) * thickness
+    where = torch.minimum(
+        angle.abs() - 0.45 - 1.1 * _column(canvas.level).clamp(0, 1), 2.6 - angle.abs()
+    )
+    rib = torch.minimum(rib, where * 0.3)
+    canvas.paint(rib, CORTEX)
+    canvas.paint(rib - 0.016, MARROW)
+
+    vessels = (0.25 - streaks.abs()) * (canvas.noise(2.0, 1.0) > 0.2)
+    canvas.paint(cavity, FAT + 110 * vessels.clamp(min=0) * 4)
+    return cavity
+
+
+def _paint_chest(canvas: Canvas, patient: Patient, cavity: Tensor) -> Tensor:
+    """Paint lungs and heart; return the depth of the space below the diaphragm."""
+    chance, hu = canvas.chance, patient.hu
+    size = canvas.along((-0.06, 0.0), (0.0, 0.24), (0.1, 0.44), (0.25, 0.68), (0.5, 1.1))
+    size = size * chance.uniform(0.94, 1.08)
+    right = canvas.blob(-0.42, 0.0, (size, size * 0.95), wobble=0.05)
+    other = (size - chance.uniform(0.0, 0.2)).clamp(min=0)
+    left = canvas.blob(0.45, 0.02, (other, other * 0.9), wobble=0.06)
+    heart_size = canvas.along((-0.1, 1.0), (0.08, 0.85), (0.18, 0.0)) * chance.uniform(0.85, 1.1)
+    heart = canvas.blob(0.13, -0.25, (0.46 * heart_size, 0.33 * heart_size), turn=0.45)
+    middle = canvas.blob(0.0, 0.3, (0.24, 0.3), wobble=0.1)  # the mediastinum in front of the spine
+    space = _both(_both(right, left), middle)
+    lung = torch.minimum(cavity, -torch.maximum(space, heart + 0.03))
+    spots = (canvas.noise(5.0, 3.0) - 1.8).clamp(0, 1) * 800
+    canvas.paint(lung, -850 + spots, softness=1.5)
+    blood = 0.5 * (hu["aorta"] + hu["cava"])
+    canvas.paint(torch.minimum(heart, cavity - 0.02), hu["muscle"] + 0.3 * (blood - hu["muscle"]))
+    for u, v in ((0.0, -0.28), (0.27, -0.17)):
+        chamber = canvas.blob(u, v, (0.16 * heart_size, 0.2 * heart_size), turn=0.5, wobble=0.15)
+        canvas.paint(torch.minimum(chamber, heart - 0.05), blood, softness=2)
+    return torch.minimum(cavity, space)
+
+
+def _paint_spleen(canvas: Canvas, patient: Patient, space: Tensor) -> None:
+    chance = canvas.chance
+    size = canvas.along((0.03, 0.0), (0.1, 0.6), (0.3, 1.0), (0.55, 0.8), (0.7, 0.0))
+    size = size * chance.uniform(0.75, 1.25)
+    spleen = canvas.blob(0.74, 0.18, (0.24 * size, 0.42 * size), turn=0.35, wobble=0.12)
+    hollow = canvas.blob(0.4, 0.02, (0.3, 0.34), turn=0.3)
+    spleen = torch.minimum(torch.minimum(spleen, -hollow), space - chance.uniform(-0.01, 0.02))
+    mottle = 6.0 * (patient.hu["aorta"] > 200)  # an arterial spleen is not yet evenly filled
+    canvas.paint(spleen, patient.hu["spleen"] + (2 + mottle) * canvas.noise(2.0, 1.0))
+
+
+def _paint_liver(canvas: Canvas, patient: Patient, space: Tensor) -> Tensor:
+    """Paint the liver with its vessels and lesions; return its depth."""
+    chance, hu = canvas.chance, patient.hu
+    size = chance.uniform(0.76, 1.05)
+    right_u = canvas.along((0.0, -0.42), (0.3, -0.46), (0.6, -0.6), (1.0, -0.78))
+    right_u = right_u - 0.55 * (1 - size)  # a small liver still leans on the ribs
+    right_v = canvas.along((0.0, 0.0), (0.3, -0.03), (0.7, 0.04), (1.0, 0.1))
+    wide = canvas.along(
+        (0.0, 0.0), (0.03, 0.16), (0.12, 0.36), (0.3, 0.56), (0.5, 0.53), (0.7, 0.38), (0.9, 0.22),
+        (1.0, 0.0),
+    ) * size  # fmt: skip
+    high = canvas.along(
+        (0.0, 0.0), (0.03, 0.16), (0.12, 0.36), (0.3, 0.6), (0.5, 0.62), (0.7, 0.5), (0.9, 0.28),
+        (1.0, 0.0),
+    ) * size  # fmt: skip
+    right = canvas.blob(
+        right_u, right_v, (wide, high), turn=chance.uniform(-0.1, 0.25), wobble=0.12
+    )
+    reach = canvas.along((0.08, 0.0), (0.18, 0.7), (0.32, 1.0), (0.5, 0.75), (0.62, 0.0))
+    reach = reach * chance.uniform(0.7, 1.25)
+    left = canvas.blob(
+        -0.06, -0.36, (0.56 * reach, 0.25 * reach), turn=chance.uniform(-0.3, 0.1), wobble=0.18
+    )
+    hilum_size = canvas.along((0.28, 0.0), (0.45, 1.0), (0.9, 1.4)) * chance.uniform(0.7, 1.2)
+    hilum = canvas.blob(0.03, 0.07, (0.28 * hilum_size, 0.26 * hilum_size), wobble=0.2)
+    # Lean patients have no fat between the liver and the wall: muscle of the same grey adjoins.
+    liver = torch.minimum(_both(right, left), space - chance.uniform(-0.015, 0.005))
+    bed_size = canvas.along((0.38, 0.0), (0.6, 1.0), (0.9, 1.2)) * chance.uniform(0.8, 1.15)
+    bed = canvas.blob(-0.3, 0.42, (0.3 * bed_size, 0.27 * bed_size), turn=-0.5, wobble=0.15)
+    liver = torch.minimum(liver, -torch.maximum(hilum, bed))  # make room for vessels and kidney
+
+    # The dome is cut at a flat angle, so its edge is spread over several pixels.
+    softness = _column(canvas.along((0.0, 4.0), (0.2, 1.5), (0.8, 1.5), (1.0, 3.0)))
+    canvas.paint(
+        liver, hu["liver"] + 2.5 * canvas.noise(1.5, 1.0), softness=softness, is_liver=True
+    )
+    branches = _branches(canvas, right_u, right_v, wide, high)
+    canvas.paint(torch.minimum(branches, liver - 0.03), hu["veins"], is_liver=True)
+
+    for _ in range(int(chance.uniform(-1.5, 5))):
+        # A ball somewhere in the right lobe: its section shrinks away from its own level.
+        at, radius = chance.uniform(0.12, 0.8), chance.uniform(0.05, 0.26)
+        section = (radius**2 - (1.6 * (canvas.level - at)).square()).clamp(min=0).sqrt()
+        angle, away = chance.uniform(0, 2 * math.pi), chance.uniform(0.1, 0.85)
+        ball = canvas.blob(
+            right_u + away * math.cos(angle) * wide,
+            right_v + away * math.sin(angle) * high,
+            (section, section), wobble=0.2,
+        )  # fmt: skip
+        ball = torch.minimum(ball, liver - 0.02)
+        contrast = chance.uniform(12, 35) if chance.happens(0.25) else -chance.uniform(20, 75)
+        if chance.happens(0.3):
+            canvas.paint(ball, hu["liver"] - 0.4 * contrast, softness=2, is_liver=True)
+            ball = ball - 0.03
+        lesion = hu["liver"] + contrast * (1 + 0.15 * canvas.noise(3.0, 2.0))
+        canvas.paint(ball, lesion, softness=2, is_liver=True)
+
+    fissure = canvas.blob(
+        chance.uniform(-0.12, 0.08), -0.34, (hilum_size * 0.015, hilum_size * 0.22),
+        turn=chance.uniform(-0.4, 0.2),
+    )  # fmt: skip
+    fissure = fissure - 9.0 * _column(canvas.level > 0.62)
+    canvas.paint(torch.minimum(fissure, liver + 0.1), FAT + 30)
+    bladder_size = canvas.along((0.42, 0.0), (0.5, 0.8), (0.6, 1.0), (0.75, 0.0))
+    bladder_size = bladder_size * chance.uniform(0.6, 1.2)
+    bladder = canvas.blob(
+        canvas.along((0.4, -0.22), (0.75, -0.34)), -0.3,
+        (0.11 * bladder_size, 0.16 * bladder_size), turn=chance.uniform(-0.3, 0.6),
+    )  # fmt: skip
+    canvas.paint(bladder, hu["wall"])
+    canvas.paint(bladder - 0.02, chance.uniform(0, 25))
+    return liver
+
+
+def _branches(canvas: Canvas, u: Tensor, v: Tensor, wide: Tensor, high: Tensor) -> Tensor:
+    """Return the depth of vessels that fan out from the medial side of the right lobe."""
+    chance, num_branches = canvas.chance, 9
+    fan = torch.linspace(-2.2, 2.2, num_branches) + chance.normals(num_branches) * 0.2
+    fan = fan + chance.normals(num_branches) * 0.6 * (canvas.level[:, None] - 0.5)
+    start = chance.uniforms(0.0, 0.5, num_branches) * wide[:, None]  # (S, branches)
+    end = start + chance.uniforms(0.4, 1.3, num_branches) * wide[:, None]
+    # Each branch runs in a sheet of its own, so that a slice shows only some of them.
+    middle = chance.uniforms(0.1, 0.75, num_branches)
+    seen = 1 - ((canvas.level[:, None] - middle) / 0.16).square()
+    thickness = chance.uniforms(0.03, 0.045, num_branches) * seen
+    bend = chance.uniforms(-0.4, 0.4, num_branches)
+    ripple = 0.015 * canvas.noise(2.0, 1.0)
+    du = canvas.u - _column(u + 0.6 * wide) + ripple
+    dv = canvas.v - _column(v + 0.15 * high) + ripple.flip(2)
+    depth = torch.full_like(canvas.u, -9.0)
+    for branch in range(num_branches):
+        here = seen[:, branch] > 0
+        cosine, sine = _column(-fan[here, branch].cos()), _column(fan[here, branch].sin())
+        along = du[here] * cosine + dv[here] * sine
+        across = dv[here] * cosine - du[here] * sine + bend[branch] * along * along
+        near = along.clamp(_column(start[here, branch]), _column(end[here, branch]))
+        radius = _column(thickness[here, branch]) * (1.2 - 0.8 * near)
+        distance = (across * across + (along - near).square()).sqrt()
+        depth[here] = torch.maximum(depth[here], radius - distance)
+    return depth
+
+
+def _paint_stomach(canvas: Canvas, patient: Patient, space: Tensor, liver: Tensor) -> None:
+    chance, hu = canvas.chance, patient.hu
+    size = canvas.along((0.02, 0.0), (0.1, 0.6), (0.25, 1.0), (0.55, 0.7), (0.68, 0.0))
+    size = size * chance.uniform(0.75, 1.15)
+    stomach = canvas.blob(
+        canvas.along((0.1, 0.5), (0.6, 0.3)), canvas.along((0.1, 0.0), (0.6, -0.3)),
+        (0.36 * size, 0.31 * size), turn=chance.uniform(-0.6, 0.1), wobble=0.2,
+    )  # fmt: skip
+    stomach = torch.minimum(
+        torch.minimum(stomach, space - 0.02), chance.uniform(-0.01, 0.02) - liver
+    )
+    canvas.paint(stomach, hu["wall"])
+    inside = stomach - chance.uniform(0.03, 0.07)
+    meal = chance.uniform(150, 330) if patient.has_oral_contrast else chance.uniform(0, 50)
+    canvas.paint(inside, meal + (4 + 0.1 * meal) * canvas.noise(3.0, 2.0))
+    # Patients lie on their back: gas rises to the front and leaves a level.
+    gas = canvas.along((0.0, 0.1), (0.7, -0.2)) - chance.uniform(0.05, 0.4)
+    canvas.paint(torch.minimum(inside, _column(gas) - canvas.straight_v), AIR)
+
+
+def _paint_bowel(canvas: Canvas, patient: Patient, space: Tensor, liver: Tensor) -> None:
+    """Paint loops of small bowel and a colon around them, all loops at once."""
+    chance, hu = canvas.chance, patient.hu
+    num_loops, num_colon = 30, 8
+    middle_u = chance.uniforms(-0.5, 0.7, num_loops)
+    middle_v = chance.uniforms(-0.55, 0.1, num_loops)
+    # The colon frames the belly: up on one side, across the front, down on the other.
+    frame = torch.linspace(-2.9, 0.4, num_colon) + chance.normals(num_colon) * 0.1
+    middle_u[:num_colon], middle_v[:num_colon] = 0.74 * frame.cos(), 0.46 * frame.sin()
+    drift = chance.normals(2, num_loops) * 0.25
+    height = canvas.level[:, None] - 0.75  # (S, 1)
+    loop_u, loop_v = middle_u + drift[0] * height, middle_v + drift[1] * height  # (S, loops)
+    radius = chance.uniforms(0.07, 0.12, num_loops)
+    radius[:num_colon] = chance.uniforms(0.09, 0.16, num_colon)
+    top = chance.uniforms(0.4, 0.65, num_loops)
+    top[:num_colon] = chance.uniforms(0.15, 0.5, num_colon)  # the colon reaches the spleen
+    radius = radius * ((canvas.level[:, None] - top) / 0.15).clamp(0, 1).sqrt()
+    depth, loop = _nearest_ellipse(canvas, loop_u, loop_v, radius)
+
+    depth = torch.minimum(torch.minimum(depth, space - 0.02), -0.03 - liver)
+    canvas.paint(depth, hu["wall"])
+    fluid = chance.uniforms(0, 40, num_loops)
+    if patient.has_oral_contrast:
+        fluid += chance.uniforms(-100, 350, num_loops).clamp(min=0)
+    content = fluid[loop] + 10 * canvas.noise(4.0, 2.0)
+    stool = -60 + 130 * canvas.noise(6.0, 3.0)
+    content = torch.where((loop < num_colon) & (loop % 3 > 0), stool, content)
+    canvas.paint(depth - 0.025, content)
+    gas = middle_v + chance.uniforms(-0.4, 0.08, num_loops)
+    canvas.paint(torch.minimum(depth - 0.025, gas[loop] - canvas.straight_v), AIR)
+
+
+def _nearest_ellipse(canvas: Canvas, u: Tensor, v: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+    """Return depth and index of the nearest of many ellipses; u, v, radius are (S, ellipses)."""
+    chance, num_ellipses = canvas.chance, u.shape[1]
+    angle = chance.uniforms(0, math.pi, num_ellipses)
+    longer, shorter = (
+        chance.uniforms(1.0, 2.0, num_ellipses),
+        chance.uniforms(0.7, 1.0, num_ellipses),
+    )
+    # (distance / radius)^2 is a quadratic in u and v: one matrix product serves all ellipses.
+    a = (angle.cos() / longer).square() + (angle.sin() / shorter).square()
+    b = angle.cos() * angle.sin() * (1 / longer.square() - 1 / shorter.square())
+    c = (angle.sin() / longer).square() + (angle.cos() / shorter).square()
+    from_u, from_v = a * u + b * v, b * u + c * v
+    terms = [a + 0 * u, 2 * b + 0 * u, c + 0 * u, -2 * from_u, -2 * from_v, from_u * u + from_v * v]
+    weights = torch.stack(terms, dim=2) / radius.clamp(min=1e-2).square()[..., None]
+    ripple = 0.03 * canvas.noise(1.5, 0.7)
+    at_u, at_v = canvas.u + ripple, canvas.v + ripple.flip(2)
+    basis = torch.stack(
+        [at_u * at_u, at_u * at_v, at_v * at_v, at_u, at_v, torch.ones_like(at_u)], dim=1
+    )
+    distance, index = torch.bmm(weights, basis.flatten(2)).min(dim=1)  # (S, H * W)
+    shape, index = canvas.u.shape, index.reshape(canvas.u.shape)
+    reach = radius.clamp(min=0).gather(1, index.flatten(1)).reshape(shape)
+    depth = reach * (1 - distance.clamp(min=0).sqrt().reshape(shape))
+    return depth - 9.0 * (reach < 1e-2), index
+
+
+def _paint_back(canvas: Canvas, patient: Patient, cavity: Tensor) -> None:
+    """Paint kidneys, pancreas, the great vessels, the muscles of the back and the spine."""
+    chance, hu = canvas.chance, patient.hu
+    gland_size = canvas.along((0.38, 0.0), (0.48, 1.0), (0.6, 1.0), (0.7, 0.0))
+    gland = canvas.blob(0.12, -0.06, (0.36 * gland_size, 0.07 * gland_size), turn=-0.3, wobble=0.3)
+    canvas.paint(gland, hu["gland"] + 10 * canvas.noise(5.0, 2.0))
+
+    for side, start in ((-1.0, chance.uniform(0.42, 0.56)), (1.0, chance.uniform(0.34, 0.48))):
+        size = canvas.along(
+            (start, 0.0), (start + 0.08, 0.75), (start + 0.22, 1.0), (start + 0.5, 0.8),
+            (start + 0.6, 0.0),
+        ) * chance.uniform(0.85, 1.15)  # fmt: skip
+        u, v, turn = side * chance.uniform(0.36, 0.44), chance.uniform(0.3, 0.38), side * 0.5
+        kidney = canvas.blob(u, v, (0.17 * size, 0.21 * size), turn=turn)
+        rim = chance.uniform(0.0, 0.06)
+        canvas.paint(torch.minimum(kidney + rim * _column(size), cavity), FAT)
+        canvas.paint(kidney, hu["kidney"])
+        is_arterial = hu["aorta"] > 200
+        canvas.paint(kidney - 0.05, hu["kidney"] - (60 if is_arterial else 5), softness=2)
+        sinus = canvas.blob(u - side * 0.07, v - 0.02, (0.1 * (size - 0.5), 0.08 * (size - 0.5)))
+        canvas.paint(sinus, FAT + 60)
+
+    cava = canvas.blob(
+        canvas.along((0.0, -0.2), (0.5, -0.16), (1.0, -0.12)), canvas.along((0.0, 0.1), (0.5, 0.2)),
+        (chance.uniform(0.07, 0.1), chance.uniform(0.05, 0.075)), turn=-0.2,
+    )  # fmt: skip
+    canvas.paint(cava, hu["cava"])
+    radius = chance.uniform(0.055, 0.075)
+    for side in (-1.0, 1.0):  # the crura of the diaphragm
+        crus = canvas.blob(side * 0.1 + 0.02, 0.24, (0.025, 0.1), turn=side * 0.3)
+        canvas.paint(crus - 9.0 * _column(canvas.level > 0.75), hu["muscle"])
+    aorta_u = canvas.along((0.0, 0.1), (0.6, 0.04))
+    canvas.paint(canvas.blob(aorta_u, 0.2, (radius, radius), wobble=0.03), hu["aorta"])
+
+    for side in (-1.0, 1.0):
+        psoas = canvas.along((0.45, 0.0), (0.6, 0.4), (1.0, 0.9))
+        canvas.paint(canvas.blob(side * 0.23, 0.36, (0.12 * psoas, 0.14 * psoas)), hu["muscle"])
+        back = canvas.blob(side * 0.22, 0.63, (0.21, 0.15), turn=side * 0.1)
+        back = torch.minimum(back, cavity + WALL)
+        canvas.paint(back, hu["muscle"] - 8 * canvas.noise(4.0, 2.0).abs())
+    for side in (-1.0, 1.0):
+        canvas.paint(canvas.blob(side * 0.15, 0.5, (0.1, 0.022), turn=side * 0.35), 300.0)
+        canvas.paint(canvas.blob(side * 0.06, 0.55, (0.018, 0.08), turn=side * 0.7), CORTEX)
+    canvas.paint(canvas.blob(0.0, 0.67, (0.018, 0.09), wobble=0.2), 350.0)
+    body = canvas.blob(0.0, 0.36, (chance.uniform(0.12, 0.15), chance.uniform(0.09, 0.115)))
+    canvas.paint(body, CORTEX)
+    canvas.paint(body - 0.018, MARROW + 25 * canvas.noise(5.0, 3.0))
+    canvas.paint(canvas.blob(0.0, 0.5, (0.06, 0.05), wobble=0.03), 25.0)
+
+
+def _scan(canvas: Canvas, patient: Patient) -> Tensor:
+    """Return the HU as a scanner sees them: slightly blurred, with the noise of its kernel."""
+    chance, size = canvas.chance, canvas.hu.shape[-1]
+    frequency = torch.hypot(torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None])
+    blur = torch.exp(-2 * (math.pi * chance.uniform(0.4, 0.65) * frequency).square())
+    sharp = torch.fft.rfft2(canvas.hu.clamp(-1000, 800))
+    noise = chance.band_noise(*canvas.hu.shape, frequency=patient.kernel, width=0.14)
+    # X-rays through the middle pass more tissue, so fewer photons arrive.
+    noise *= patient.noise * (1.25 - 0.5 * torch.hypot(canvas.u, canvas.v).clamp(max=1.4))
+    shading = 8 * canvas.noise(0.2, 0.25)  # scatter and beam hardening
+    image: Tensor = torch.fft.irfft2(sharp * blur, s=(size, size)) + noise + shading
+    return image
+
+
+def draw_patient(
+    *, patient_number: int, num_slices: int, image_size: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Draw the slices of one patient, from above the liver to below it.
+
+    The same arguments draw the same patient, whatever other patients are drawn.
+
+    Returns:
+        Images and masks, both uint8 of shape (num_slices, image_size, image_size): grey values
+        after the soft-tissue window, 0 to 255, and the liver with its vessels and lesions, 0 or 1.
+    """
+    chance = Chance(seed=seed, patient_number=patient_number)
+    patient = _meet_patient(chance, patient_number)
+    canvas = Canvas(patient=patient, num_slices=num_slices, size=image_size, chance=chance)
+
+    cavity = _paint_trunk(canvas, patient)
+    space = _paint_chest(canvas, patient, cavity)
+    _paint_spleen(canvas, patient, space)
+    liver = _paint_liver(canvas, patient, space)
+    _paint_stomach(canvas, patient, space, liver)
+    _paint_bowel(canvas, patient, space, liver)
+    _paint_back(canvas, patient, cavity)
+
+    window_level, window_width = patient.window
+    grey = (_scan(canvas, patient) - window_level) / window_width + 0.5
+    images = (grey.clamp(0, 1) * 255).round().to(torch.uint8)
+    masks = (canvas.liver > 0.5).to(torch.uint8)
+    if patient.is_spine_on_top:
+        images, masks = images.flip(1), masks.flip(1)
+    return images, masks
+
+
+def write_phantom(
+    folder: Path,
+    *,
+    num_patients: Sequence[int],
+    slices_per_patient: int,
+    image_size: int,
+    seed: int,
+) -> None:
+    """Fill ``folder`` with train, val and test pairs of drawn patients, unless it is full already.
+
+    A pair is ``patientPPP_sliceSS.png`` and ``patientPPP_sliceSS_mask.png`` (0 and 255). Patients
+    are numbered through the splits, so none is in two. ``phantom.json`` beside the splits holds
+    the arguments. The folder appears complete or not at all, also if two processes draw at once.
+
+    Args:
+        folder: Made if missing, with its parents.
+        num_patients: Patients in train, val and test.
+        slices_per_patient: Spread from above the liver to below it; a few show none.
+        image_size: Height and width in pixels.
+        seed: Another seed draws other patients.
+
+    Raises:
+        ValueError: If an argument is out of range, or the folder holds anything else.
+    """
+    if len(num_patients) != len(SPLITS):
+        raise ValueError(
+            f"num_patients={list(num_patients)} must be three counts: train, val and test"
+        )
+    counts = {f"num_patients[{index}]": count for index, count in enumerate(num_patients)}
+    for name, value, least in (
+        *((name, count, 1) for name, count in counts.items()),
+        ("slices_per_patient", slices_per_patient, 1),
+        ("image_size", image_size, 32),
+        ("seed", seed, 0),
+    ):
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name}={value} is not possible; set a whole number from {least} up")
+    asked: dict[str, int | list[int]] = {
+        "recipe": RECIPE,
+        "num_patients": list(num_patients),
+        "slices_per_patient": slices_per_patient,
+        "image_size": image_size,
+        "seed": seed,
+    }
+    if folder.exists():
+        _check_drawn(folder, asked)
+        return
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as workshop:
+        # Drawn one level down, because the temporary folder itself is private to its owner.
+        draft = Path(workshop) / folder.name
+        patient_number = 0
+        for split, count in zip(SPLITS, num_patients, strict=True):
+            (draft / split).mkdir(parents=True)
+            for _ in range(count):
+                images, masks = draw_patient(
+                    patient_number=patient_number,
+                    num_slices=slices_per_patient,
+                    image_size=image_size,
+                    seed=seed,
+                )
+                for index, (image, mask) in enumerate(zip(images, masks, strict=True)):
+                    stem = draft / split / f"patient{patient_number:03d}_slice{index:02d}"
+                    _save_png(image, Path(f"{stem}.png"))
+                    _save_png(mask * 255, Path(f"{stem}_mask.png"))
+                patient_number += 1
+        (draft / "phantom.json").write_text(json.dumps(asked, indent=2) + "\n", encoding="utf-8")
+        try:
+            draft.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            _check_drawn(folder, asked)  # another process was faster: keep its copy
+
+
+def _save_png(image: Tensor, path: Path) -> None:
+    height, width = image.shape
+    Image.frombytes("L", (width, height), bytes(image.flatten().tolist())).save(path)
+
+
+def _check_drawn(folder: Path, asked: dict[str, int | list[int]]) -> None:
+    try:
+        found = json.loads((folder / "phantom.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"{folder} exists but holds no readable phantom.json, so it is not overwritten; "
+            f"delete the folder or set data.root to another one"
+        )
+    for name, value in asked.items():
+        if found.get(name) != value:
+            raise ValueError(
+                f"{folder} was drawn with {name}={found.get(name)}, but {name}={value} is asked "
+                f"for; delete the folder or set data.root to another one"
+            )
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """The arguments of :func:`write_phantom`, as ``configs/data/phantom.yaml`` names them."""
+
+    num_patients: Sequence[int]
+    slices_per_patient: int
+    image_size: int
+    seed: int
+
+    def write(self, folder: Path) -> None:
+        """Fill a folder with pairs, unless it is full already."""
+        write_phantom(
+            folder,
+            num_patients=list(self.num_patients),
+            slices_per_patient=self.slices_per_patient,
+            image_size=self.image_size,
+            seed=self.seed,
+        )
