@@ -17,7 +17,7 @@ class SweepTable(Callback):
     """Collects the jobs of a sweep and logs them as a table when all have ended."""
 
     def __init__(self) -> None:
-        self._rows: list[dict[str, str]] = []
+        self.rows: list[dict[str, str]] = []
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Keep what a job did."""
@@ -26,7 +26,7 @@ class SweepTable(Callback):
         metrics = folder / "metrics.json"
         done = job_return.status == JobStatus.COMPLETED and metrics.is_file()
         scores = json.loads(metrics.read_text()) if done else {}
-        self._rows.append(
+        self.rows.append(
             {
                 "job": folder.name,
                 "overrides": " ".join(job_return.overrides or []),
@@ -37,7 +37,7 @@ class SweepTable(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Log the table."""
-        logger.info("all jobs have ended\n\n%s\n", format_table(self._rows))
+        logger.info("all jobs have ended\n\n%s\n", format_table(self.rows))
 
 
 def format_table(rows: list[dict[str, str]]) -> str:

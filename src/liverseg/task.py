@@ -181,7 +181,13 @@ class SegmentationTask(LightningModule):
     def _log_split(self, split: Split) -> None:
         values = self.tally(split).compute()
         self.results[split] = {name: float(value) for name, value in values.items()}
+        is_fitting = self.trainer.state.fn == "fit"  # else the value is no point of a curve
         for name, value in values.items():
-            self.log(f"{split}/{name}", value.float(), prog_bar=(split, name) == ("val", "dice"))
+            self.log(
+                f"{split}/{name}",
+                value.float(),
+                prog_bar=is_fitting and (split, name) == ("val", "dice"),
+                logger=is_fitting and bool(self.loggers),
+            )
         if split == "train":
             self.tally("train").reset()

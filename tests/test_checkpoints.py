@@ -1,0 +1,139 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from liverseg.checkpoints import build, load_checkpoint, load_data, load_task
+from liverseg.experiment import train
+from liverseg.losses import SoftDiceLoss, SumLoss
+
+MARKER = "marker_of_a_call"
+MODELS = ("unet", "unet_dilated", "unet_bilinear", "unet_small", "unet_paper")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.eval",
+        "builtins.getattr",
+        "torch.load",
+        "torch.hub.load",
+        "functools.partial",
+        "subprocess.run",
+        "pathlib.Path.touch",
+        "liverseg.phantom.write_phantom",
+        "liverseg.experiment.train",
+        "liverseg.launch.os.system",
+        "torch.nn.functional.torch.load",
+        "liverseg_evil.Network",
+        "torch.nnx.Linear",
+    ],
+)
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_name_off_the_allowlist_is_refused_before_anything_is_called(
+    target: str, is_nested: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    evil = {"_target_": target, "_args_": [f"touch {MARKER}"]}
+    harmless = {"_target_": "liverseg.losses.SoftDiceLoss"}
+    node: Any = evil
+    if is_nested:
+        node = {"_target_": "liverseg.losses.SumLoss", "losses": [harmless, evil], "weights": [1]}
+    refusal = "which (is not allowed|this installation does not have)"
+    with pytest.raises(ValueError, match=rf"^the checkpoint names {target}, {refusal}"):
+        build(node)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_allowed_but_missing_is_named() -> None:
+    sentence = "the checkpoint names liverseg.unet.VNet, which this installation does not have"
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        build({"_target_": "liverseg.unet.VNet"})
+
+
+def test_parts_are_built_before_the_whole() -> None:
+    dice = {"_target_": "liverseg.losses.SoftDiceLoss", "smooth": 2.0, "class_weights": []}
+    loss = build({"_target_": "liverseg.losses.SumLoss", "losses": [dice], "weights": [3.0]})
+    assert isinstance(loss, SumLoss)
+    assert isinstance(loss.losses[0], SoftDiceLoss)
+    assert (loss.losses[0].smooth, loss.weights) == (2.0, [3.0])
+
+
+def test_a_module_of_ones_own_is_built_when_it_is_allowed() -> None:
+    node = {"_target_": "fractions.Fraction", "numerator": 3, "denominator": 4}
+    with pytest.raises(ValueError, match=r"add allow=\[fractions\]$"):
+        build(node)
+    assert build(node, allow=["fractions"]) == 0.75
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"ckpt_path=.*none\.ckpt does not exist; name a"):
+        load_checkpoint(tmp_path / "none.ckpt")
+
+
+def test_a_file_of_another_project_is_refused(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="was not written by liverseg: it carries no config"):
+        load_checkpoint(tmp_path / "other.ckpt")
+
+
+def test_a_file_that_holds_code_is_refused_and_nothing_runs(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / MARKER,)
+
+    torch.save({"liverseg": Evil(), "state_dict": {}}, tmp_path / "evil.ckpt")
+    with pytest.raises(ValueError, match="is damaged or holds more than tensors and plain values"):
+        load_checkpoint(tmp_path / "evil.ckpt")
+    assert not (tmp_path / MARKER).exists()
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    torch.save({"liverseg": {}, "state_dict": {"a": torch.zeros(1000)}}, tmp_path / "cut.ckpt")
+    whole = (tmp_path / "cut.ckpt").read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"cut\.ckpt is damaged"):
+        load_checkpoint(tmp_path / "cut.ckpt")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_file_alone_rebuilds_the_network(
+    model: str, compose: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    overrides = [f"model={model}", "model.width=2", "model.depth=2", "+trainer.limit_val_batches=1"]
+    train(compose([*overrides, "+trainer.limit_train_batches=1", "+trainer.num_sanity_val_steps=0"]))
+    file = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    checkpoint = load_checkpoint(file)
+    task, again = load_task(checkpoint), load_task(load_checkpoint(file))
+    image = torch.rand(1, 1, 32, 32)
+    state = torch.load(file, weights_only=True)["state_dict"]
+    assert all(torch.equal(state[f"net.{key}"], value) for key, value in task.net.state_dict().items())
+    assert torch.equal(task(image), again(image))
+    assert not task.training
+
+
+def test_data_comes_back_without_augmentation(
+    compose: Callable[..., DictConfig], pair_root: Path, tmp_path: Path
+) -> None:
+    train(compose(["data.image_size=[16,24]", "data.mean=0.25"]))
+    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    data = load_data(checkpoint, {})
+    assert (data.root, data.image_size) == (pair_root, (16, 24))
+    assert data.normalize(torch.tensor([[[0.25]]])).item() == 0
+    first, second = data.dataset("train")[(0, 0)], data.dataset("train")[(0, 1)]
+    assert torch.equal(first["image"], second["image"])
+    assert load_data(checkpoint, {"root": str(tmp_path)}).root == tmp_path
+
+
+def test_weights_that_do_not_fit_the_config_are_refused(
+    compose: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    train(compose([]))
+    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    checkpoint["liverseg"]["config"]["model"]["width"] = 5
+    with pytest.raises(ValueError, match="the checkpoint's weights do not fit its config"):
+        load_task(checkpoint)

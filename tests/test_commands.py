@@ -1,0 +1,139 @@
+"""The commands as people type them, each in a process of its own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    *("model.depth=2", "model.width=4", "trainer.max_epochs=1"),
+    *("++trainer.enable_progress_bar=false", "trainer.accelerator=cpu"),
+]
+pytestmark = pytest.mark.slow
+
+
+def run(*command: str | Path, code: int = 0, folder: Path = ROOT) -> str:
+    """Run a script of the root and return what it printed; the exit status must be ``code``."""
+    done = subprocess.run(
+        [sys.executable, ROOT / command[0], *map(str, command[1:])],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    text = done.stdout + done.stderr
+    assert done.returncode == code, text
+    assert "Warning" not in text, text
+    return text
+
+
+@pytest.fixture
+def trained(pair_root: Path, tmp_path: Path) -> Path:
+    """The best checkpoint of a short run."""
+    run(*("train.py", "data=liver", f"data.root={pair_root}", f"hydra.run.dir={tmp_path / 'run'}"), *SMALL)
+    return tmp_path / "run" / "checkpoints" / "best.ckpt"
+
+
+def test_training_draws_the_phantom_and_says_where_everything_is(tmp_path: Path) -> None:
+    phantom = [
+        f"data.root={tmp_path / 'phantom'}",
+        *("data.phantom.num_patients=[2,1,1]", "data.phantom.slices_per_patient=3"),
+        "data.phantom.image_size=32",
+    ]
+    overrides = ["model=unet_dilated", "trainer.devices=1", *phantom, *SMALL]
+    text = run("train.py", *overrides, f"hydra.run.dir={tmp_path / 'run'}")
+    for name in ("loss", "dice", "iou", "dice_pooled", "dice_case"):
+        assert f"\n{name} " in text
+    assert f"run        {tmp_path / 'run'}\n" in text
+    assert f"pictures   {tmp_path / 'run'}/pictures\n" in text
+    assert "dashboard  tensorboard --logdir logs\n" in text
+    log = (tmp_path / "run" / "run.log").read_text()
+    assert "UNet" in log
+    assert "6 train, 3 val pairs, in memory" in log
+    assert (tmp_path / "run" / ".hydra" / "config.yaml").is_file()
+
+
+def test_evaluate_and_predict_need_the_checkpoint_alone(
+    trained: Path, pair_root: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "evaluation"
+    assert "dice_case" in run("evaluate.py", f"ckpt_path={trained}", f"output_dir={out}")
+    scores = json.loads((trained.parents[1] / "metrics.json").read_text())
+    again = json.loads((out / "metrics.json").read_text())
+    assert again == {key: value for key, value in scores.items() if key.startswith("test")}
+    out = tmp_path / "prediction"
+    overrides = [f"source={pair_root / 'test'}", f"output_dir={out}"]
+    assert "3 x NAME_prediction.png" in run("predict.py", f"ckpt_path={trained}", *overrides)
+    assert len(list(out.glob("*.png"))) == 6
+
+
+def test_a_sweep_runs_every_job_in_its_folder_and_ends_with_a_table(
+    pair_root: Path, tmp_path: Path
+) -> None:
+    sweep = ["model=unet,unet_dilated", "model.depth=2,3", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    text = run("train.py", "-m", "data=liver", f"data.root={pair_root}", *SMALL[1:], *sweep)
+    scores = [json.loads(file.read_text()) for file in sorted(tmp_path.glob("sweep/*/metrics.json"))]
+    assert len(scores) == 4
+    table = text[text.index("all jobs have ended") :]
+    for job, overrides in enumerate(
+        f"model={model} model.depth={depth}" for model in ("unet", "unet_dilated") for depth in (2, 3)
+    ):
+        line = next(line for line in table.splitlines() if line.startswith(f"{job} "))
+        assert overrides in line
+        assert f"{scores[job]['val/dice']:.4f}" in line
+        assert line.endswith("done")
+
+
+def test_two_processes_score_as_one(trained: Path, pair_root: Path, tmp_path: Path) -> None:
+    run(
+        *("train.py", "data=liver", f"data.root={pair_root}", "trainer=ddp", "trainer.devices=2"),
+        *(*SMALL, f"hydra.run.dir={tmp_path / 'two'}"),
+    )
+    run_folder = tmp_path / "two"
+    assert "UNet" in (run_folder / "run.log").read_text()
+    out = tmp_path / "evaluation"
+    file = run_folder / "checkpoints" / "best.ckpt"
+    run("evaluate.py", f"ckpt_path={file}", f"output_dir={out}")
+    two, one = (json.loads((folder / "metrics.json").read_text()) for folder in (run_folder, out))
+    assert {key: two[key] for key in one} == pytest.approx(one, rel=1e-6)
+    assert one["test/dice"] == two["test/dice"]
+
+
+def test_a_failing_process_is_told_in_one_sentence(pair_root: Path, tmp_path: Path) -> None:
+    (pair_root / "val" / "patient004_slice00_mask.png").unlink()
+    text = run(
+        *("train.py", "data=liver", f"data.root={pair_root}", "trainer=ddp", "trainer.devices=2"),
+        *(*SMALL, f"hydra.run.dir={tmp_path / 'two'}"),
+        code=1,
+    )
+    assert "patient004_slice00.png has no partner patient004_slice00_mask.png" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (("train.py", "data=liver"), "data.root is not set; add data.root=... to the command"),
+        (("train.py", "data=liver", "data.root=nowhere"), "data folder nowhere/train does not"),
+        (("train.py", "model.depth=0"), "model.depth=0 must be at least 1"),
+        (("evaluate.py", "ckpt_path=none.ckpt"), "ckpt_path=none.ckpt does not exist; name a file"),
+        (("predict.py", "ckpt_path=a"), "source is not set; add source=... to the command"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(
+    command: tuple[str, ...], sentence: str, tmp_path: Path
+) -> None:
+    text = run(*command, f"hydra.run.dir={tmp_path / 'run'}", code=1, folder=tmp_path)
+    assert sentence in text
+    assert "Traceback" not in text
+
+
+def test_help_and_config_do_not_import_torch(tmp_path: Path) -> None:
+    code = (
+        "import runpy, sys; sys.argv = ['train.py', '--cfg', 'job']\n"
+        f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)

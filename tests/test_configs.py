@@ -1,0 +1,102 @@
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+
+from liverseg.datamodule import PairDataModule
+from liverseg.unet import UNet
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+CHOICES = [
+    f"{file.parent.name}={file.stem}"
+    for file in FILES
+    if file.parent != CONFIGS and file.stem != "scoring"
+]
+Compose = Callable[..., DictConfig]
+
+
+def nodes(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield every dictionary that names a class."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node
+        node = list(node.values())
+    if isinstance(node, list):
+        for value in node:
+            yield from nodes(value)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+
+def test_the_walk_sees_every_config() -> None:
+    assert len(FILES) >= 30
+    assert len(CHOICES) >= 27
+    assert {file.parent.name for file in FILES} >= {"data", "model", "experiment", "trainer"}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_key_below_a_target_is_a_parameter_of_it(choice: str, compose: Compose) -> None:
+    config = plain(compose([choice, "data.root=somewhere"]))
+    found = list(nodes(config))
+    assert len(found) >= 8
+    for node in found:
+        target = get_class(node["_target_"])
+        arguments = {key: value for key, value in node.items() if not key.startswith("_")}
+        signature = inspect.signature(target)
+        if node.get("_partial_"):
+            signature.bind_partial(**arguments)
+        else:
+            signature.bind(**arguments)
+
+
+@pytest.mark.parametrize("name", ["evaluate", "predict"])
+def test_the_other_commands_compose(name: str, compose: Compose) -> None:
+    config = compose(["ckpt_path=a.ckpt", *(["source=b"] if name == "predict" else [])], name=name)
+    for node in nodes(plain(config)):
+        arguments = {key: value for key, value in node.items() if not key.startswith("_")}
+        inspect.signature(get_class(node["_target_"])).bind_partial(**arguments)
+
+
+def test_the_default_of_a_knob_is_the_same_in_yaml_and_in_python() -> None:
+    config = OmegaConf.load(CONFIGS / "model" / "unet.yaml")
+    parameters = inspect.signature(UNet).parameters
+    defaults = {
+        name: parameter.default
+        for name, parameter in parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    assert defaults
+    assert {name: config[name] for name in defaults} == defaults
+
+
+@pytest.mark.parametrize(
+    ("group", "target"),
+    [("model/unet", UNet), ("data/pairs", PairDataModule)],
+)
+def test_every_parameter_stands_in_yaml(group: str, target: type) -> None:
+    keys = {str(key) for key in OmegaConf.load(CONFIGS / f"{group}.yaml") if key != "_target_"}
+    assert keys == set(inspect.signature(target).parameters)
+
+
+def test_the_tutorial_is_the_lessons_recipe(compose: Compose) -> None:
+    config = plain(compose(["experiment=tutorial", "model.depth=4", "model.width=64"]))
+    assert (config["data"]["channels"], config["data"]["batch_size"]) == (3, 4)
+    assert config["data"]["mean"] == config["data"]["std"] == [0.5, 0.5, 0.5]
+    assert config["loss"]["_target_"] == "liverseg.losses.BinaryCrossEntropy"
+    assert config["loss"]["class_weights"] == [1.0, 1.0]
+    assert config["optimizer"] == {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3}
+    assert config["scheduler"]["_target_"].endswith("ConstantLR")
+    raw = OmegaConf.load(CONFIGS / "experiment" / "tutorial.yaml")
+    assert (raw.trainer.max_epochs, raw.model.width) == (20, 64)
+
+
+def test_the_paper_is_the_papers_network(compose: Compose) -> None:
+    raw = OmegaConf.load(CONFIGS / "model" / "unet_paper.yaml")
+    assert (raw.width, raw.padding, raw.norm) == (64, "valid", "none")

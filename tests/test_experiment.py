@@ -1,0 +1,155 @@
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from liverseg.experiment import evaluate, predict, summary, train, write_json
+from liverseg.pairs import stored_size
+
+Compose = Callable[..., DictConfig]
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(file.read_text().splitlines()))
+
+
+def test_a_run_leaves_what_the_design_promises(compose: Compose, tmp_path: Path) -> None:
+    scores = train(compose(["trainer.max_epochs=2"]))
+    run = tmp_path / "run"
+    assert json.loads((run / "metrics.json").read_text()) == scores
+    names = ("loss", "dice", "iou", "dice_pooled", "iou_pooled", "dice_case", "iou_case")
+    assert set(scores) == {f"{split}/{name}" for split in ("val", "test") for name in names}
+    for file in ("best", "last"):
+        checkpoint = torch.load(run / "checkpoints" / f"{file}.ckpt", weights_only=True)
+        assert checkpoint["liverseg"]["config"]["model"]["width"] == 4
+    lines = rows_of(run / "cases_test.csv")
+    assert [line["case"] for line in lines] == ["patient006", "patient006", "patient007"]
+    assert sum(float(line["dice"]) for line in lines) / 3 == pytest.approx(scores["test/dice"])
+    assert len(list((run / "pictures").glob("val_*.png"))) == 4
+    assert len(list((run / "pictures").glob("test_*.png"))) == 3
+
+
+def test_the_dashboard_shows_curves_pictures_and_final_scores(
+    compose: Compose, tmp_path: Path
+) -> None:
+    scores = train(compose(["trainer.max_epochs=2"]))
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard"), {"images": 0}).Reload()
+    tags = board.Tags()
+    for name in ("loss", "dice", "iou"):
+        for split in ("train", "val"):
+            assert len(board.Scalars(f"{split}/{name}")) == 2
+    assert any(tag.startswith("lr-") for tag in tags["scalars"])
+    assert len(tags["images"]) == 4
+    assert all(len(board.Images(tag)) == 2 for tag in tags["images"])
+    assert board.Scalars("final/test/dice")[-1].value == pytest.approx(scores["test/dice"])
+    assert "_hparams_/session_start_info" in board.summary_metadata
+
+
+def test_evaluating_a_run_repeats_its_scores(compose: Compose, tmp_path: Path) -> None:
+    scores = train(compose([]))
+    file = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    for split in ("val", "test"):
+        config = compose([f"ckpt_path={file}", f"split={split}"], name="evaluate")
+        again = evaluate(config)
+        assert again == {key: value for key, value in scores.items() if key.startswith(split)}
+
+
+def test_evaluating_elsewhere_needs_the_folder_alone(
+    compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    train(compose(["data.image_size=[16,16]", "model.norm=group"]))
+    elsewhere = pair_root.rename(tmp_path / "elsewhere")
+    file = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    overrides = [f"ckpt_path={file}", f"data.root={elsewhere}", "data.batch_size=1"]
+    assert "test/dice" in evaluate(compose(overrides, name="evaluate"))
+
+
+def test_an_unknown_split_is_refused(compose: Compose) -> None:
+    config = compose(["ckpt_path=a.ckpt", "split=train"], name="evaluate")
+    with pytest.raises(ValueError, match="^split=train must be val or test$"):
+        evaluate(config)
+
+
+def test_a_value_that_is_not_set_is_named(compose: Compose) -> None:
+    with pytest.raises(ValueError, match=r"^source is not set; add source=\.\.\. to the command$"):
+        predict(compose(["ckpt_path=a.ckpt"], name="predict"))
+
+
+def test_several_classes_run_through_the_same_code(
+    compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    for file in pair_root.rglob("*_mask.png"):
+        mask = Image.open(file).point(lambda value: 2 if value else 0)
+        mask.paste(1, (0, 0, 8, 8))
+        mask.paste(3, (24, 24, 32, 32))  # ignored
+        mask.save(file)
+    classes = ["data.num_classes=3", "data.ignore_index=3", "data.class_names=[corner,liver]"]
+    scores = train(compose(["data=pairs", *classes, "data.channels=3"]))
+    assert {"val/dice/corner", "test/iou_pooled/liver"} <= scores.keys()
+    file = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    source = pair_root / "val"
+    predict(compose([f"ckpt_path={file}", f"source={source}"], name="predict"))
+    prediction = next((tmp_path / "run").glob("*_prediction.png"))
+    assert set(Image.open(prediction).get_flattened_data()) <= {0, 1, 2}
+
+
+def test_the_network_without_padding_trains_and_predicts(compose: Compose) -> None:
+    scores = train(compose(["model=unet_paper", "model.width=2", "model.depth=2"]))
+    assert 0 <= scores["val/dice"] <= 1
+
+
+def test_a_prediction_has_the_images_own_size(
+    compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    train(compose(["data.image_size=[16,16]"]))
+    source = tmp_path / "scan.png"
+    Image.new("RGBA", (50, 37), (90, 90, 90, 255)).save(source)
+    file = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    out = tmp_path / "out"
+    overrides = [f"ckpt_path={file}", f"source={source}", f"output_dir={out}"]
+    assert predict(compose(overrides, name="predict")) == 1
+    prediction = Image.open(out / "scan_prediction.png")
+    assert (prediction.size, prediction.mode) == ((50, 37), "L")
+    assert set(prediction.get_flattened_data()) <= {0, 255}
+    three_panels = stored_size(out / "scan_picture.png")[1]
+    overrides[1] = f"source={pair_root / 'val'}"
+    assert predict(compose(overrides, name="predict")) == 4
+    four_panels = stored_size(out / "patient004_slice00_picture.png")[1]
+    assert (three_panels, four_panels) == (3 * 300 + 2 * 4, 4 * 256 + 3 * 4)
+
+
+def test_what_is_predicted_is_what_was_scored(
+    compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    train(compose(["data.image_size=[24,24]", "trainer.max_epochs=3"]))
+    run = tmp_path / "run"
+    overrides = [f"ckpt_path={run / 'checkpoints' / 'best.ckpt'}", f"source={pair_root / 'test'}"]
+    predict(compose([*overrides, f"output_dir={tmp_path / 'out'}"], name="predict"))
+    for line in rows_of(run / "cases_test.csv"):
+        prediction = Image.open(tmp_path / "out" / f"{line['name']}_prediction.png")
+        assert prediction.histogram()[255] == int(line["predicted_pixels"])
+
+
+def test_a_second_run_with_the_same_seed_is_the_same_run(compose: Compose) -> None:
+    first = train(compose(["trainer.max_epochs=2", "model.dropout=0.3"]))
+    assert train(compose(["trainer.max_epochs=2", "model.dropout=0.3"])) == first
+    assert train(compose(["trainer.max_epochs=2", "model.dropout=0.3", "seed=1"])) != first
+
+
+def test_the_summary_shows_each_split() -> None:
+    table = summary({"val/loss": 0.5, "val/dice": 0.25, "test/dice": 1.0})
+    assert table.split() == ["val", "test", "loss", "0.5000", "dice", "0.2500", "1.0000"]
+
+
+def test_a_json_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "metrics.json"
+    write_json(file, {"val/dice": 0.5})
+    write_json(file, {"val/dice": 0.75})
+    assert json.loads(file.read_text()) == {"val/dice": 0.75}
+    assert list(file.parent.iterdir()) == [file]
