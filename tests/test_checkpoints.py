@@ -105,13 +105,17 @@ def test_the_file_alone_rebuilds_the_network(
     model: str, compose: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
     overrides = [f"model={model}", "model.width=2", "model.depth=2", "+trainer.limit_val_batches=1"]
-    train(compose([*overrides, "+trainer.limit_train_batches=1", "+trainer.num_sanity_val_steps=0"]))
+    train(
+        compose([*overrides, "+trainer.limit_train_batches=1", "+trainer.num_sanity_val_steps=0"])
+    )
     file = tmp_path / "run" / "checkpoints" / "last.ckpt"
     checkpoint = load_checkpoint(file)
     task, again = load_task(checkpoint), load_task(load_checkpoint(file))
     image = torch.rand(1, 1, 32, 32)
     state = torch.load(file, weights_only=True)["state_dict"]
-    assert all(torch.equal(state[f"net.{key}"], value) for key, value in task.net.state_dict().items())
+    assert all(
+        torch.equal(state[f"net.{key}"], value) for key, value in task.net.state_dict().items()
+    )
     assert torch.equal(task(image), again(image))
     assert not task.training
 

@@ -33,7 +33,10 @@ def run(*command: str | Path, code: int = 0, folder: Path = ROOT) -> str:
 @pytest.fixture
 def trained(pair_root: Path, tmp_path: Path) -> Path:
     """The best checkpoint of a short run."""
-    run(*("train.py", "data=liver", f"data.root={pair_root}", f"hydra.run.dir={tmp_path / 'run'}"), *SMALL)
+    run(
+        *("train.py", "data=liver", f"data.root={pair_root}", f"hydra.run.dir={tmp_path / 'run'}"),
+        *SMALL,
+    )
     return tmp_path / "run" / "checkpoints" / "best.ckpt"
 
 
@@ -75,11 +78,15 @@ def test_a_sweep_runs_every_job_in_its_folder_and_ends_with_a_table(
 ) -> None:
     sweep = ["model=unet,unet_dilated", "model.depth=2,3", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
     text = run("train.py", "-m", "data=liver", f"data.root={pair_root}", *SMALL[1:], *sweep)
-    scores = [json.loads(file.read_text()) for file in sorted(tmp_path.glob("sweep/*/metrics.json"))]
+    scores = [
+        json.loads(file.read_text()) for file in sorted(tmp_path.glob("sweep/*/metrics.json"))
+    ]
     assert len(scores) == 4
     table = text[text.index("all jobs have ended") :]
     for job, overrides in enumerate(
-        f"model={model} model.depth={depth}" for model in ("unet", "unet_dilated") for depth in (2, 3)
+        f"model={model} model.depth={depth}"
+        for model in ("unet", "unet_dilated")
+        for depth in (2, 3)
     ):
         line = next(line for line in table.splitlines() if line.startswith(f"{job} "))
         assert overrides in line

@@ -163,6 +163,7 @@ def test_the_phantom_is_drawn_before_anything_is_read(tmp_path, pair_root):
 
 @pytest.mark.parametrize("batch_size", [0, -1])
 def test_a_batch_holds_an_image_at_least(pair_root, batch_size):
+    module_of(pair_root, batch_size=1)
     with pytest.raises(
         ValueError, match=exactly(f"data.batch_size={batch_size} must be at least 1")
     ):

@@ -72,7 +72,7 @@ def test_evaluating_elsewhere_needs_the_folder_alone(
 
 def test_an_unknown_split_is_refused(compose: Compose) -> None:
     config = compose(["ckpt_path=a.ckpt", "split=train"], name="evaluate")
-    with pytest.raises(ValueError, match="^split=train must be val or test$"):
+    with pytest.raises(ValueError, match=r"^split=train must be val or test$"):
         evaluate(config)
 
 

@@ -13,7 +13,10 @@ def panels(picture: Tensor, count: int) -> list[Tensor]:
     assert picture.shape == (3, TITLE + 256, count * (256 + GAP) - GAP)
     starts = [place * (256 + GAP) for place in range(count)]
     middle = FACTOR // 2
-    return [picture[:, TITLE + middle :: FACTOR, start + middle : start + 256 : FACTOR] for start in starts]
+    return [
+        picture[:, TITLE + middle :: FACTOR, start + middle : start + 256 : FACTOR]
+        for start in starts
+    ]
 
 
 def test_each_panel_shows_what_its_title_says() -> None:

@@ -90,7 +90,7 @@ def test_no_tile_is_larger_than_the_one_of_the_paper() -> None:
         (1, (401, 70)),
         (2, (50, 400)),
         (4, (30, 388)),
-        pytest.param(4, (30, 400), marks=pytest.mark.xfail(strict=True)),
+        (4, (30, 400)),
     ],
 )
 @torch.no_grad()

@@ -37,10 +37,10 @@ class StockUNet(nn.Module):
 
         def double(before: int, after: int) -> nn.Sequential:
             return nn.Sequential(
-                nn.Conv2d(before, after, 3, padding=1, bias=False),
+                nn.Conv2d(before, after, 3, padding=1),
                 nn.BatchNorm2d(after),
                 nn.ReLU(),
-                nn.Conv2d(after, after, 3, padding=1, bias=False),
+                nn.Conv2d(after, after, 3, padding=1),
                 nn.BatchNorm2d(after),
                 nn.ReLU(),
             )
@@ -71,7 +71,7 @@ class StockUNet(nn.Module):
 def test_the_full_network_is_the_one_of_stock_layers() -> None:
     with torch.device("meta"):
         net, stock = UNet(3, 1, 4, 64), StockUNet()
-    assert count_parameters(net) == 31_037_633
+    assert count_parameters(net) == 31_043_521
     net, stock = net.to_empty(device="cpu"), stock.to_empty(device="cpu")
     torch.manual_seed(0)
     for (name, ours), theirs in zip(
@@ -147,6 +147,18 @@ def test_an_image_of_another_size_is_continued_at_its_bottom_and_right_edges() -
     whole = net(torch.from_numpy(continued))
     assert torch.equal(net(image), whole[..., :13, :17])
     assert seen == [(16, 24), (16, 24)]  # a size that halves evenly gets no padding
+
+
+@pytest.mark.parametrize(
+    ("upsampling", "worked"), [("nearest", [0, 0, 4, 4]), ("bilinear", [0, 1, 3, 4])]
+)
+@torch.no_grad()
+def test_resizing_doubles_a_map_as_worked_by_hand(upsampling: str, worked: list[float]) -> None:
+    enlarge = seeded(width=1, upsampling=upsampling).decoder[0].enlarge
+    enlarge[1].weight.fill_(0.5)  # the mean of the two deep channels
+    enlarge[1].bias.zero_()
+    deep = torch.tensor([0.0, 4.0]).expand(1, 2, 1, 2)
+    assert enlarge(deep)[0, 0].tolist() == [worked, worked]
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -266,7 +278,7 @@ def test_each_3_by_3_convolution_is_followed_by_the_norm_and_relu(norm: str, kin
     net = UNet(1, 1, 2, 12, norm=norm)
     for block in (*net.encoder, *(step.fuse for step in net.decoder)):
         assert [type(layer) for layer in block.layers] == [nn.Conv2d, kind, nn.ReLU] * 2
-        assert all((layer.bias is not None) == (norm == "none") for layer in convolutions(block))
+        assert all(layer.bias is not None for layer in convolutions(block))
         assert all(layer.affine for layer in block.layers[1::3] if norm == "instance")
 
 
@@ -325,8 +337,8 @@ def test_dropout_zeroes_the_end_of_the_encoder_in_training_and_nothing_else() ->
 def test_a_norm_that_sees_a_single_value_is_refused_in_training(norm: str) -> None:
     net, image = seeded(depth=4, width=1, norm=norm), torch.randn(1, 1, 16, 16)
     sentence = (
-        "a norm sees one value per channel at the deepest level and cannot train; use larger "
-        "images, a larger data.batch_size, a smaller model.depth or model.norm=group"
+        "a norm sees one value only at the deepest level; use larger images, a smaller "
+        "model.depth or, with model.norm=batch, a larger data.batch_size"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         net(image)
@@ -334,10 +346,23 @@ def test_a_norm_that_sees_a_single_value_is_refused_in_training(norm: str) -> No
     assert net(torch.randn(1, 1, 16, 32)).isfinite().all()
 
 
+def test_instance_norm_needs_two_values_in_evaluation_too_and_batch_norm_does_not() -> None:
+    image = torch.randn(1, 1, 16, 16)
+    assert seeded(depth=4, norm="batch").eval()(image).isfinite().all()
+    with pytest.raises(ValueError, match="a norm sees one value only"):
+        seeded(depth=4, norm="instance").eval()(image)
+
+
+def test_group_norm_needs_two_values_in_its_group() -> None:
+    with pytest.raises(ValueError, match="a norm sees one value only"):
+        seeded(depth=3, width=1, norm="group")(torch.randn(1, 1, 8, 8))
+    assert seeded(depth=3, width=2, norm="group")(torch.randn(1, 1, 8, 8)).isfinite().all()
+
+
 def test_two_images_are_enough_for_batch_norm_but_not_for_instance_norm() -> None:
     images = torch.randn(2, 1, 16, 16)
     assert seeded(depth=4, norm="batch")(images).isfinite().all()
-    with pytest.raises(ValueError, match="a norm sees one value per channel"):
+    with pytest.raises(ValueError, match="a norm sees one value only"):
         seeded(depth=4, norm="instance")(images)
 
 

@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler, default_collate
 from torch.utils.data.distributed import DistributedSampler
 
+from liverseg.metrics import foreground_names
 from liverseg.pairs import IGNORED, MaskReader, PairDataset, Sample, find_pairs
 from liverseg.transforms import Augment, Normalize
 
@@ -236,7 +237,7 @@ class ResumableSampler(DistributedSampler[Sample]):
             num_replicas=trainer.world_size,
             rank=trainer.global_rank,
             shuffle=True,
-            seed=seed,
+            seed=seed * 1_000_003,  # the epoch is added to it; orders of other seeds stay apart
         )
         batches = math.ceil(len(self) / batch_size)
         if isinstance(trainer.limit_train_batches, int):
@@ -299,22 +300,6 @@ def pad_and_stack(samples: Sequence[Sample]) -> dict[str, Tensor]:
         padded.append({**sample, "image": image, "mask": mask})
     batch: dict[str, Tensor] = default_collate(padded)
     return batch
-
-
-def foreground_names(num_classes: int, class_names: Sequence[str] | None) -> list[str]:
-    """Return one name for each foreground class.
-
-    Raises:
-        ValueError: If there are more or fewer names, or two are equal.
-    """
-    count = max(num_classes - 1, 1)
-    names = list(class_names or (f"class_{index}" for index in range(1, count + 1)))
-    if len(names) != count or len(set(names)) != count:
-        raise ValueError(
-            f"data.class_names={names} must hold {count} different names, one for each foreground "
-            f"class of data.num_classes={num_classes}, or be null"
-        )
-    return names
 
 
 def two_sides(image_size: Sequence[int] | None) -> tuple[int, int] | None:

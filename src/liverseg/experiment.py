@@ -202,6 +202,8 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # A resumed run continues in its folder on purpose.
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    # The order of an epoch does resume, in the middle too: see ResumableSampler.
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
     # Each split is short by design in small studies.
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):

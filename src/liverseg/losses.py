@@ -133,7 +133,7 @@ class SumLoss(nn.Module):
 
 
 def _class_logits(logits: Tensor) -> Tensor:
-    """Write one logit z as the two logits 0 and z: softmax of these is 1 - sigmoid(z), sigmoid(z)."""
+    """Write one logit z as the logits 0 and z, whose softmax is 1 - sigmoid(z) and sigmoid(z)."""
     return functional.pad(logits, (0, 0, 0, 0, 1, 0)) if logits.shape[1] == 1 else logits
 
 

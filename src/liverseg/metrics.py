@@ -89,7 +89,7 @@ class SegmentationScores(Metric):
 
     Args:
         num_classes: 1 or 2 for one foreground class, N for N - 1 of them.
-        class_names: Names of the foreground classes; where there are several, their scores are
+        class_names: Names, see :func:`foreground_names`; those of several classes are
             added as ``dice/NAME``, ``dice_pooled/NAME``, ...
     """
 
@@ -97,10 +97,10 @@ class SegmentationScores(Metric):
     higher_is_better = True
     rows: list[Tensor]
 
-    def __init__(self, num_classes: int, class_names: Sequence[str] = ()) -> None:
+    def __init__(self, num_classes: int, class_names: Sequence[str] | None = None) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.class_names = list(class_names)
+        self.class_names = foreground_names(num_classes, class_names)
         self.add_state("rows", default=[], dist_reduce_fx="cat")
 
     def update(self, prediction: Tensor, mask: Tensor, index: Tensor, case: Tensor) -> None:
@@ -145,6 +145,22 @@ class SegmentationScores(Metric):
                     for class_name, value in zip(self.class_names, per_class, strict=True):
                         scores[f"{name}{suffix}/{class_name}"] = value
         return scores
+
+
+def foreground_names(num_classes: int, class_names: Sequence[str] | None) -> list[str]:
+    """Return one name for each foreground class.
+
+    Raises:
+        ValueError: If there are more or fewer names, or two are equal.
+    """
+    count = max(num_classes - 1, 1)
+    names = list(class_names or (f"class_{index}" for index in range(1, count + 1)))
+    if len(names) != count or len(set(names)) != count:
+        raise ValueError(
+            f"data.class_names={names} must hold {count} different names, one for each foreground "
+            f"class of data.num_classes={num_classes}, or be null"
+        )
+    return names
 
 
 def write_cases(

@@ -25,6 +25,7 @@ from torchvision.tv_tensors import Mask as MaskTensor
 IGNORED = 255  # value of a mask pixel that counts nowhere, in losses and in scores
 _UNDECLARED = 254
 MAX_CLASSES = _UNDECLARED  # masks are bytes, and two values are taken
+_DECODING_ERRORS = (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,9 @@ def find_pairs(folder: Path) -> list[Pair]:
     ]
     masks = {path.stem.removesuffix("_mask"): path for path in files if is_mask(path)}
     images = {path.stem: path for path in files if not is_mask(path)}
+    kept = {*masks.values(), *images.values()}
+    if twins := [path.name for path in files if path not in kept]:
+        raise ValueError(f"{folder}: {twins[0]} exists as .PNG and as .png; rename or remove one")
     if lone := sorted(images.keys() ^ masks.keys()):
         found = (images.get(lone[0]) or masks[lone[0]]).name
         wanted = f"{lone[0]}_mask.png" if lone[0] in images else f"{lone[0]}.png"
@@ -102,8 +106,7 @@ def stored_size(path: Path) -> tuple[int, int]:
     Raises:
         ValueError: If the file is no image that can be read.
     """
-    with _opened(path) as picture:
-        return picture.height, picture.width
+    return _header(path)[0]
 
 
 def read_image(path: Path, channels: int) -> Tensor:
@@ -122,13 +125,15 @@ def read_image(path: Path, channels: int) -> Tensor:
     """
     if channels not in (1, 3):
         raise ValueError(f"data.channels={channels} must be 1 (grey) or 3 (RGB)")
-    with _opened(path) as picture:
-        if picture.mode.startswith("I"):
-            return (_pixels(picture).float() / 65535).clamp(0, 1).expand(channels, -1, -1).clone()
-        if picture.mode != "L":
-            picture = picture.convert("RGB")
-        image: Tensor = functional.pil_to_tensor(picture.convert("L" if channels == 1 else "RGB"))
-        return image
+    picture = _load(path)
+    if _is_16_bit(picture):
+        return (_pixels(picture).float() / 65535).clamp(0, 1).expand(channels, -1, -1).clone()
+    if "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+    if picture.mode != "L":
+        picture = picture.convert("RGB")
+    image: Tensor = functional.pil_to_tensor(picture.convert("L" if channels == 1 else "RGB"))
+    return image
 
 
 class MaskReader:
@@ -188,7 +193,7 @@ class MaskReader:
                 "or set data.mask_values"
             )
         self._declared = sorted(flat) if mask_threshold is None else []
-        self._both_whites = is_binary and mask_values is None and mask_threshold is None
+        self._both_whites = values == [[0], [1, 255]] and mask_values is None
         self._ignore_index = ignore_index
         self._table = torch.full((65536,), _UNDECLARED, dtype=torch.uint8)
         for index, group in enumerate(values):
@@ -207,8 +212,7 @@ class MaskReader:
         Raises:
             ValueError: If the file cannot be decoded, is coloured, or holds an undeclared value.
         """
-        with _opened(path) as picture:
-            values = self._grey_values(picture, path)
+        values = self._grey_values(_load(path), path)
         mask = self._table[values]
         found = values.unique().tolist()
         undeclared = values[mask == _UNDECLARED].unique().tolist()
@@ -239,10 +243,6 @@ class MaskReader:
                     f"{path} is a mask with transparent pixels; save it with one channel that "
                     "holds class values"
                 )
-            grey: Tensor = bands[0].long()
-            return grey
-        if picture.mode == "1":
-            picture = picture.convert("L")
         return _pixels(picture).clamp(0, 65535)
 
 
@@ -340,10 +340,10 @@ class PairDataset(Dataset[Sample]):
     def _decoded_bytes(self) -> int:
         total = 0
         for pair in self.pairs:
-            height, width = stored_size(pair.image)
-            seen = self._image_size or (height, width)
-            masked = seen if self._resize_masks else (height, width)
-            total += seen[0] * seen[1] * self._channels + masked[0] * masked[1]
+            stored, value_bytes = _header(pair.image)
+            seen = self._image_size or stored
+            masked = seen if self._resize_masks else stored
+            total += seen[0] * seen[1] * self._channels * value_bytes + masked[0] * masked[1]
         return total
 
 
@@ -355,16 +355,31 @@ def resize_image(image: Tensor, size: tuple[int, int] | None) -> Tensor:
     return resized
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image and turn every fault of its decoding into a sentence with its path."""
+def _load(path: Path) -> Image.Image:
+    """Decode a file, or say in a sentence with its path that it is damaged."""
     try:
         with Image.open(path) as picture:
-            yield picture
-    except (OSError, SyntaxError, EOFError, zlib.error, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{path} cannot be read as an image ({error}); restore it, or remove it and its partner"
-        ) from error
+            picture.load()
+            return picture
+    except _DECODING_ERRORS as error:
+        raise ValueError(_unreadable(path, error)) from error
+
+
+def _header(path: Path) -> tuple[tuple[int, int], int]:
+    """Return height and width of a file, and the bytes of one decoded value of its image."""
+    try:
+        with Image.open(path) as picture:
+            return (picture.height, picture.width), 4 if _is_16_bit(picture) else 1
+    except _DECODING_ERRORS as error:
+        raise ValueError(_unreadable(path, error)) from error
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    return f"{path} cannot be read as an image ({error}); restore it, or remove it and its partner"
+
+
+def _is_16_bit(picture: Image.Image) -> bool:
+    return picture.mode.startswith("I")
 
 
 def _pixels(picture: Image.Image) -> Tensor:
@@ -384,7 +399,9 @@ def _seeded(*numbers: int) -> Iterator[None]:
 
 def _census(folder: Path) -> str:
     """Say what a folder holds, for an error message."""
-    suffixes = [path.suffix.lower() or "folder" for path in folder.iterdir()]
+    suffixes = [
+        "folder" if path.is_dir() else path.suffix.lower() or "file" for path in folder.iterdir()
+    ]
     counts = [f"{suffixes.count(suffix)} x {suffix}" for suffix in sorted(set(suffixes))]
     return ", ".join(counts) or "nothing"
 

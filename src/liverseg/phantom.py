@@ -118,8 +118,8 @@ def _meet_patient(chance: Chance, patient_number: int) -> Patient:
         first_level=chance.uniform(-0.14, 0.03),
         last_level=chance.uniform(0.94, 1.15),
         has_oral_contrast=chance.happens(0.4),
-        window=(chance.uniform(25, 75), chance.uniform(330, 470)),
-        noise=chance.uniform(13, 29),
+        window=(chance.uniform(20, 80), chance.uniform(320, 480)),
+        noise=chance.uniform(14, 32),
         kernel=chance.uniform(0.16, 0.32),
         is_spine_on_top=is_spine_on_top,
     )
@@ -347,7 +347,7 @@ def _paint_liver(canvas: Canvas, patient: Patient, space: Tensor) -> Tensor:
     branches = _branches(canvas, right_u, right_v, wide, high)
     canvas.paint(torch.minimum(branches, liver - 0.03), hu["veins"], is_liver=True)
 
-    for _ in range(int(chance.uniform(-1.5, 5))):
+    for _ in range(int(chance.uniform(0, 5.5))):
         # A ball somewhere in the right lobe: its section shrinks away from its own level.
         at, radius = chance.uniform(0.12, 0.8), chance.uniform(0.05, 0.26)
         section = (radius**2 - (1.6 * (canvas.level - at)).square()).clamp(min=0).sqrt()

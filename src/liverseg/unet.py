@@ -35,10 +35,11 @@ class UNet(nn.Module):
             parameters nor the sizes of the maps.
         padding: ``"same"`` gives logits of the image's size for any size. ``"valid"`` pads
             nothing, as the paper: every 3 x 3 convolution trims its border, and the logits cover
-            the middle of the image (572 x 572 in, 388 x 388 out at depth 4).
+            the middle of the image (572 x 572 in, 388 x 388 out at depth 4). Bilinear upsampling
+            repeats the border of its map all the same, which leaves faint seams between tiles.
         norm: What follows each 3 x 3 convolution. ``"group"`` takes 8 groups, or fewer where 8
-            does not divide the channels. Convolutions have a bias only without norm, and are then
-            initialised as in the paper (normal, standard deviation sqrt(2 / fan-in)).
+            does not divide the channels. Without norm, convolutions are initialised as in the paper
+            (normal, standard deviation sqrt(2 / fan-in)), but for the transposed ones.
         dropout: Chance to zero a value at the end of the encoder, in [0, 1).
 
     Raises:
@@ -158,10 +159,9 @@ class UNet(nn.Module):
             size //= 2
         else:
             size -= 4 * self.dilations[-1]
-            deepest = size
             for rate in reversed(self.dilations[:-1]):
                 size = 2 * size - 4 * rate
-            if deepest > 0 and size > 0:
+            if size > 0:
                 return size
         smallest = self.input_size(1)
         raise ValueError(
@@ -200,7 +200,6 @@ class ConvBlock(nn.Module):
                     kernel_size=3,
                     dilation=dilation,
                     padding=dilation if padding == "same" else 0,
-                    bias=norm == "none",
                 ),
                 _norm_layer(norm, out_channels),
                 nn.ReLU(inplace=True),
@@ -210,8 +209,7 @@ class ConvBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return features of shape (N, out_channels, h, w), trimmed where padding is valid."""
         for layer in self.layers:
-            if self.training and isinstance(layer, nn.BatchNorm2d | nn.InstanceNorm2d):
-                _refuse_single_value(layer, features)
+            _refuse_single_value(layer, features)
             features = layer(features)
         return features
 
@@ -294,13 +292,21 @@ def _norm_layer(norm: Norm, channels: int) -> nn.Module:
 
 
 def _refuse_single_value(layer: nn.Module, features: Tensor) -> None:
-    values = features.shape[-2] * features.shape[-1]
-    if isinstance(layer, nn.BatchNorm2d):
-        values *= features.shape[0]
+    """Raise where a norm would see one value only, of which there is no variance."""
+    batch, channels, height, width = features.shape
+    match layer:
+        case nn.BatchNorm2d() if layer.training:
+            values = batch * height * width
+        case nn.InstanceNorm2d():
+            values = height * width
+        case nn.GroupNorm():
+            values = batch * channels // layer.num_groups * height * width
+        case _:
+            return
     if values == 1:
         raise ValueError(
-            "a norm sees one value per channel at the deepest level and cannot train; use larger "
-            "images, a larger data.batch_size, a smaller model.depth or model.norm=group"
+            "a norm sees one value only at the deepest level; use larger images, a smaller "
+            "model.depth or, with model.norm=batch, a larger data.batch_size"
         )
 
 
