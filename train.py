@@ -3,9 +3,10 @@
 import hydra
 from omegaconf import DictConfig
 
+from liverseg.resume import resume_or
 
-@hydra.main(version_base="1.3", config_path="configs", config_name="train")
-def main(config: DictConfig) -> float:
+
+def run(config: DictConfig) -> float:
     """Train, score, and say where everything is; return the score that a sweep compares."""
     from liverseg.experiment import summary
     from liverseg.launch import train_on_all_devices
@@ -13,11 +14,13 @@ def main(config: DictConfig) -> float:
 
     with told_in_one_sentence():
         scores = train_on_all_devices(config)
-    run = config.output_dir
-    print(f"\n{summary(scores)}\n\nrun        {run}\npictures   {run}/pictures")
+    folder = config.output_dir
+    print(f"\n{summary(scores)}\n\nrun        {folder}\npictures   {folder}/pictures")
     print("dashboard  tensorboard --logdir logs")
     return scores[config.monitor]
 
 
+main = hydra.main(version_base="1.3", config_path="configs", config_name="train")(run)
+
 if __name__ == "__main__":
-    main()
+    resume_or(main, run)

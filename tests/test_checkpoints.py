@@ -71,7 +71,7 @@ def test_a_module_of_ones_own_is_built_when_it_is_allowed() -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"ckpt_path=.*none\.ckpt does not exist; name a"):
+    with pytest.raises(FileNotFoundError, match=r"none\.ckpt does not exist; name a checkpoint"):
         load_checkpoint(tmp_path / "none.ckpt")
 
 
@@ -87,7 +87,7 @@ def test_a_file_that_holds_code_is_refused_and_nothing_runs(tmp_path: Path) -> N
             return Path.touch, (tmp_path / MARKER,)
 
     torch.save({"liverseg": Evil(), "state_dict": {}}, tmp_path / "evil.ckpt")
-    with pytest.raises(ValueError, match="is damaged or holds more than tensors and plain values"):
+    with pytest.raises(ValueError, match="holds more than tensors and plain values, so it is not read"):
         load_checkpoint(tmp_path / "evil.ckpt")
     assert not (tmp_path / MARKER).exists()
 

@@ -242,28 +242,20 @@ def test_a_single_slice_shows_a_liver():
         assert masks.unique().tolist() == [0, 1]
 
 
-def test_both_orientations_occur(drawn):
-    images, _ = drawn
-    is_on_top = []
-    for image in images[:, 0, :, 20:28]:  # the middle of the uppermost slice, above all bowel
-        body = image[(image > 60).any(dim=1)]
-        # Of all bone only the spine lies here, at the edge of the body.
-        bone = (body > 240).sum(dim=1)
-        quarter = len(body) // 4
-        is_on_top.append(bool(bone[:quarter].sum() > bone[-quarter:].sum()))
-    assert is_on_top == [False, True] * 6
+def test_both_orientations_occur_and_the_liver_keeps_its_side(drawn):
+    images, masks = drawn
+    even, odd = images[0::2].float().mean(dim=(0, 1)), images[1::2].float().mean(dim=(0, 1))
+    assert masks[0::2, ..., :24].sum() > 5 * masks[0::2, ..., 24:].sum()
+    assert masks[1::2, ..., :24].sum() > 5 * masks[1::2, ..., 24:].sum()
+    # Spine and back muscles make the back the brighter half of the middle columns.
+    assert even[24:, 22:26].sum() > 1.2 * even[:24, 22:26].sum()
+    assert odd[:24, 22:26].sum() > 1.2 * odd[24:, 22:26].sum()
 
 
 def test_a_few_slices_show_no_liver(drawn):
     _, masks = drawn
     share = (masks.flatten(2).sum(dim=2) == 0).float().mean().item()
     assert 0 < share < 0.2
-
-
-def test_the_liver_lies_on_the_left_of_the_picture(drawn):
-    _, masks = drawn
-    columns = masks.sum(dim=(0, 1, 2))
-    assert columns[:24].sum() > 5 * columns[24:].sum()
 
 
 def test_the_liver_is_soft_tissue(drawn):
@@ -279,9 +271,5 @@ def test_no_window_of_intensities_holds_the_livers_alone(drawn):
     images, masks = drawn
     inside = torch.bincount(images[masks > 0], minlength=256).double().cumsum(0)
     every = torch.bincount(images.flatten(), minlength=256).double().cumsum(0)
-    dice = [
-        2 * (inside[high] - inside[low]) / (every[high] - every[low] + inside[-1])
-        for low in range(255)
-        for high in range(low + 1, 256)
-    ]
-    assert max(dice) < 0.6
+    dice = 2 * (inside - inside[:, None]) / (every - every[:, None] + inside[-1])  # (low, high)
+    assert dice.triu(1).max() < 0.6

@@ -7,20 +7,95 @@ looked up only if it stands on an allowlist.
 
 import importlib
 import inspect
+import os
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning import LightningModule, Trainer
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from liverseg.datamodule import PairDataModule
 from liverseg.phantom import Phantom
-from liverseg.task import SegmentationTask
+from liverseg.task import NotFiniteError, SegmentationTask
 
 ALLOWED = ("liverseg", "torch.nn", "torchvision.models")
 _BUILDABLE = (nn.Module, PairDataModule, Phantom)
 _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, flushes it to the disk, then renames it.
+
+    A write that fails or is killed leaves the file that stood there before as it was.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        target = Path(path)
+        unfinished = target.with_name(f"{target.name}.unfinished")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished.open("wb") as stream:
+                torch.save(checkpoint, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(unfinished, target)
+        except (OSError, RuntimeError) as error:  # torch hides a full disk in a RuntimeError
+            unfinished.unlink(missing_ok=True)
+            good = newest_good(target.parent)
+            raise OSError(
+                f"{target} could not be written ({str(error).splitlines()[0]}); is the disk full? "
+                + (f"{good} is still good" if good else "no earlier checkpoint exists")
+            ) from error
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps ``last.ckpt``: the end of the latest epoch, or where a run was interrupted.
+
+    A run that ended because its loss was not finite leaves the file of the epoch before.
+
+    Args:
+        dirpath: The folder of the file.
+    """
+
+    def __init__(self, *, dirpath: str) -> None:
+        super().__init__(
+            dirpath=dirpath, filename="last", enable_version_counter=False, save_on_exception=True
+        )
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Save what there is."""
+        if not isinstance(exception, NotFiniteError):
+            super().on_exception(trainer, pl_module, exception)
+
+
+def newest_good(folder: Path, apart_from: Path | None = None) -> Path | None:
+    """Return the newest checkpoint of a folder that is whole, or None."""
+    files = sorted(folder.glob("*.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
+    return next((file for file in files if file != apart_from and is_whole(file)), None)
+
+
+def is_whole(file: Path) -> bool:
+    """Tell whether every part of a checkpoint has the checksum that was written with it."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+        return False
 
 
 def load_checkpoint(file: str | Path) -> dict[str, Any]:
@@ -33,17 +108,21 @@ def load_checkpoint(file: str | Path) -> dict[str, Any]:
     path = Path(file)
     if not path.is_file():
         raise FileNotFoundError(
-            f"ckpt_path={path} does not exist; name a file such as RUN/checkpoints/best.ckpt"
+            f"{path} does not exist; name a checkpoint such as RUN/checkpoints/best.ckpt"
+        )
+    if not is_whole(path):
+        good = newest_good(path.parent, apart_from=path)
+        raise ValueError(
+            f"{path} is damaged; " + (f"{good} is whole" if good else "no other lies beside it")
         )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds for a damaged file
+    except Exception as error:  # torch raises half a dozen kinds for what is not plain
         raise ValueError(
-            f"ckpt_path={path} is damaged or holds more than tensors and plain values "
-            f"({type(error).__name__}: {str(error).splitlines()[0][:120]})"
+            f"{path} holds more than tensors and plain values, so it is not read"
         ) from error
     if not isinstance(checkpoint, dict) or not {"liverseg", "state_dict"} <= checkpoint.keys():
-        raise ValueError(f"ckpt_path={path} was not written by liverseg: it carries no config")
+        raise ValueError(f"{path} was not written by liverseg: it carries no config")
     return checkpoint
 
 

@@ -5,6 +5,7 @@ function of (seed, epoch), a sample's augmentation one of (seed, epoch, index), 
 counted from the batches that the trainer has seen.
 """
 
+import hashlib
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -138,6 +139,31 @@ class PairDataModule(LightningDataModule):
                 cache_megabytes=self._cache_megabytes,
             )
         return self._datasets[split]
+
+    def fingerprint(self, split: Split) -> str:
+        """Return a hash of the names and file sizes of a split's pairs."""
+        digest = hashlib.sha256()
+        for pair in self.dataset(split).pairs:
+            sizes = (pair.image.stat().st_size, pair.mask.stat().st_size)
+            digest.update(f"{pair.name} {sizes}\n".encode())
+        return digest.hexdigest()
+
+    def state_dict(self) -> dict[str, str]:
+        """Return the fingerprints of the pairs, which every checkpoint carries."""
+        return {split: self.fingerprint(split) for split in ("train", "val")}
+
+    def load_state_dict(self, state_dict: dict[str, str]) -> None:
+        """Refuse to go on with other pairs.
+
+        Raises:
+            ValueError: If the pairs have changed since the checkpoint was written.
+        """
+        for split in ("train", "val"):
+            if state_dict[split] != self.fingerprint(split):
+                raise ValueError(
+                    f"the pairs in {self.root / split} are not those that the run began with; "
+                    "restore them, or start a new run"
+                )
 
     def setup(self, stage: str) -> None:
         """Read what a stage of the trainer needs."""

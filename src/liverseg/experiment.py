@@ -3,22 +3,28 @@
 import json
 import logging
 import os
+import signal
+import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
-from liverseg.checkpoints import load_checkpoint, load_data, load_task
+from liverseg.checkpoints import AtomicCheckpointIO, load_checkpoint, load_data, load_task
 from liverseg.datamodule import PairDataModule
-from liverseg.metrics import write_cases
+from liverseg.metrics import METRIC_CONVENTION, write_cases
 from liverseg.pictures import PictureBoard
 from liverseg.prediction import ImageDataset, PredictionWriter, find_images
+from liverseg.provenance import commit, describe_run, uncommitted_changes, versions
 from liverseg.task import SegmentationTask, Split
 
 Scores = dict[str, float]
@@ -52,12 +58,20 @@ def train(config: DictConfig) -> Scores:
         threshold=config.threshold,
         monitor=config.monitor,
         seed=config.seed,
-        record={"config": plain, "class_names": data.class_names},
+        record={
+            "config": plain,
+            "class_names": data.class_names,
+            "scores": METRIC_CONVENTION,
+            "versions": versions(),
+            "commit": commit(),
+        },
     )
     if config.compile:
         task.net.compile()
     trainer: Trainer = parts["trainer"](
-        callbacks=list(parts["callbacks"].values()), logger=parts["logger"]
+        callbacks=list(parts["callbacks"].values()),
+        logger=parts["logger"],
+        plugins=[AtomicCheckpointIO()],
     )
     num_parameters = sum(parameter.numel() for parameter in task.net.parameters())
     logger.info(
@@ -66,7 +80,7 @@ def train(config: DictConfig) -> Scores:
         f"{num_parameters:,}",
         trainer.strategy.root_device,
     )
-    trainer.fit(task, datamodule=data, ckpt_path=config.ckpt_path)
+    _fit(trainer, task, data, config)
 
     best = load_checkpoint(trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
     task.load_state_dict(best["state_dict"])
@@ -148,12 +162,56 @@ def summary(scores: Mapping[str, float]) -> str:
     return "\n".join(lines)
 
 
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
+def write_json(file: Path, content: Mapping[str, Any] | list[Any]) -> None:
     """Write a file that is either there and whole, or not there."""
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(content, indent=2) + "\n")
     os.replace(unfinished, file)
+
+
+def _fit(
+    trainer: Trainer, task: SegmentationTask, data: PairDataModule, config: DictConfig
+) -> None:
+    """Fit, from the checkpoint that is resumed if there is one."""
+    if trainer.is_global_zero:
+        device = str(trainer.strategy.root_device)
+        run = Path(config.output_dir)
+        starts = run / "run.json"
+        earlier = json.loads(starts.read_text()) if starts.is_file() else []
+        write_json(starts, [*earlier, describe_run(device=device, seed=config.seed)])
+        (run / "uncommitted.patch").write_text(uncommitted_changes())
+    if config.resume is not None:
+        load_checkpoint(config.resume)  # refuses a damaged file in a sentence
+    with stops_like_sigterm(signal.SIGUSR1) as received:
+        try:
+            trainer.fit(task, datamodule=data, ckpt_path=config.resume)
+        except SIGTERMException:
+            number = (received or [signal.SIGTERM])[0]
+            logger.warning(
+                "stopped by %s; python train.py resume=%s continues",
+                *(signal.Signals(number).name, config.output_dir),
+            )
+            raise SystemExit(128 + number) from None
+
+
+@contextmanager
+def stops_like_sigterm(number: signal.Signals) -> Iterator[list[int]]:
+    """Make a signal end the process as SIGTERM does; yield the list of those received."""
+    received: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # only the main thread may handle signals
+        return
+    before = signal.signal(number, pass_on)
+    try:
+        yield received
+    finally:
+        signal.signal(number, before)
 
 
 def _score(

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from liverseg.experiment import Scores, train
+from liverseg.experiment import Scores, stops_like_sigterm, train
+from liverseg.resume import CONFIG_FILE, save_config
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
@@ -30,6 +31,12 @@ def train_on_all_devices(config: DictConfig) -> Scores:
         config: What ``configs/train.yaml`` composes.
     """
     count = num_local_processes(config)
+    if config.resume is None and (Path(config.output_dir) / "checkpoints").exists():
+        raise ValueError(
+            f"{config.output_dir} holds a run already; resume={config.output_dir} continues it, "
+            "another hydra.run.dir starts a new one"
+        )
+    save_config(config)
     if count == 1:
         return train(config)
     return _launch(config, count)
@@ -54,8 +61,6 @@ def _launch(config: DictConfig, count: int) -> Scores:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     output_dir = Path(config.output_dir)
-    resolved = output_dir / "config_resolved.yaml"
-    resolved.write_text(OmegaConf.to_yaml(config, resolve=True))
     launch = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -70,11 +75,12 @@ def _launch(config: DictConfig, count: int) -> Scores:
     threads = os.environ.get("OMP_NUM_THREADS")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     try:
-        elastic_launch(launch, sys.executable)(
-            "-u", "-m", "liverseg.worker", str(resolved), str(os.getpid())
-        )
+        with stops_like_sigterm(signal.SIGUSR1) as received:
+            elastic_launch(launch, sys.executable)(
+                "-u", "-m", "liverseg.worker", str(output_dir / CONFIG_FILE), str(os.getpid())
+            )
     except SignalException as stopped:  # an Exception, which a sweep would take for a failed job
-        raise SystemExit(128 + stopped.sigval) from None
+        raise SystemExit(128 + (received or [stopped.sigval])[0]) from None
     except ChildFailedError as failed:
         rank, failure = failed.get_first_failure()
         raise RuntimeError(f"process {rank} of {count} failed: {failure.message}") from None

@@ -17,6 +17,11 @@ from torchmetrics.utilities import dim_zero_cat
 from liverseg.pairs import IGNORED
 
 SCORES = ("dice", "iou", "dice_pooled", "iou_pooled", "dice_case", "iou_case")
+METRIC_CONVENTION = (
+    "foreground classes; dice, iou: per image and class, both empty = 1, mean over images, then "
+    "classes; _pooled: counts of the whole split, mean over classes that occur; _case: counts per "
+    "case, mean over cases, then classes"
+)
 
 
 def predict_classes(logits: Tensor, threshold: float = 0.5) -> Tensor:
@@ -89,8 +94,8 @@ class SegmentationScores(Metric):
 
     Args:
         num_classes: 1 or 2 for one foreground class, N for N - 1 of them.
-        class_names: Names, see :func:`foreground_names`; those of several classes are
-            added as ``dice/NAME``, ``dice_pooled/NAME``, ...
+        class_names: Names, see :func:`foreground_names`; where there are several, the scores of
+            each class are added as ``dice/NAME``, ``dice_pooled/NAME``, ...
     """
 
     full_state_update = False

@@ -1,7 +1,7 @@
 """The task: one step shared by all splits, around a network, a loss and the scores."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from lightning import LightningModule
@@ -9,13 +9,17 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 
 from liverseg.metrics import SegmentationScores, predict_classes
 from liverseg.sizes import training_logits, whole_image_logits
 
 Batch = Mapping[str, Tensor]
 Split = Literal["train", "val", "test"]
+
+
+class NotFiniteError(ValueError):
+    """The loss is no longer a number that training can go on with."""
 
 
 class Tally(nn.Module):
@@ -29,6 +33,15 @@ class Tally(nn.Module):
     def compute(self) -> dict[str, Tensor]:
         """Return loss and scores by name."""
         return {"loss": self.loss.compute(), **self.scores.compute()}
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """Return what this process has added up, as tensors and lists of them."""
+        return {"scores": dict(self.scores.metric_state), "loss": dict(self.loss.metric_state)}
+
+    def restore(self, state: Mapping[str, dict[str, Any]]) -> None:
+        """Go on from a state."""
+        for name, metric in (("scores", self.scores), ("loss", self.loss)):
+            metric.merge_state({key: _moved(value, metric) for key, value in state[name].items()})
 
     def reset(self) -> None:
         """Start a new pass."""
@@ -76,6 +89,7 @@ class SegmentationTask(LightningModule):
         self._scheduler = scheduler
         self._monitor = monitor
         self._seed = seed
+        self._interrupted_tally: dict[str, dict[str, Any]] | None = None
         splits: tuple[Split, ...] = ("train", "val", "test")
         self.tallies = nn.ModuleDict(
             {f"{split}_split": Tally(num_classes, class_names) for split in splits}
@@ -160,8 +174,19 @@ class SegmentationTask(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the record, so that the file alone suffices to rebuild network and preprocessing."""
+        """Add the record, and what the epoch under way has added up so far."""
         checkpoint["liverseg"] = self.record
+        checkpoint["train_tally"] = self.tally("train").state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the epoch under way had added up, until the metrics are on their device."""
+        self._interrupted_tally = checkpoint["train_tally"]
+
+    def on_train_start(self) -> None:
+        """Go on with the epoch that was interrupted, if one was."""
+        if self._interrupted_tally is not None:
+            self.tally("train").restore(self._interrupted_tally)
+            self._interrupted_tally = None
 
     def _score_whole(self, split: Split, batch: Batch) -> Tensor:
         mask = batch["mask"]
@@ -172,11 +197,24 @@ class SegmentationTask(LightningModule):
     def _score(self, split: Split, batch: Batch, logits: Tensor, mask: Tensor) -> Tensor:
         """Count a batch into the scores of a split and return its loss."""
         loss: Tensor = self.loss(logits, mask)
+        if not loss.isfinite():
+            self._refuse_loss(split, loss, batch)
         prediction = self.predict_classes(logits.detach())
         tally = self.tally(split)
         tally.scores.update(prediction, mask, batch["index"], batch["case"])
         tally.loss.update(loss.detach(), weight=len(mask))
         return loss
+
+    def _refuse_loss(self, split: Split, loss: Tensor, batch: Batch) -> NoReturn:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer's methods
+        names = [data.dataset(split).pairs[index].name for index in batch["index"].tolist()]
+        callbacks = self.trainer.checkpoint_callbacks
+        good = [file for one in callbacks if (file := getattr(one, "best_model_path", ""))]
+        raise NotFiniteError(
+            f"the {split} loss is {float(loss)} at step {self.global_step}, on "
+            f"{', '.join(names)}; look at these files, or lower optimizer.lr; "
+            + (f"the last good checkpoint is {good[-1]}" if good else "no epoch had ended yet")
+        )
 
     def _log_split(self, split: Split) -> None:
         values = self.tally(split).compute()
@@ -191,3 +229,10 @@ class SegmentationTask(LightningModule):
             )
         if split == "train":
             self.tally("train").reset()
+
+
+def _moved(value: Tensor | list[Tensor], metric: Metric) -> Tensor | list[Tensor]:
+    """Return a metric's state on the metric's device."""
+    if isinstance(value, Tensor):
+        return value.to(metric.device)
+    return [part.to(metric.device) for part in value]

@@ -6,9 +6,10 @@ import signal
 import sys
 from pathlib import Path
 
-from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf
 from torch.distributed.elastic.multiprocessing.errors import record
+
+from liverseg.resume import log_like_the_run
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -21,8 +22,7 @@ def main() -> None:
     config = OmegaConf.load(file)
     assert isinstance(config, DictConfig)
     if os.environ["RANK"] == "0":
-        logging_config = OmegaConf.load(file.parent / ".hydra" / "hydra.yaml")
-        configure_log(logging_config.hydra.job_logging)
+        log_like_the_run(file.parent)
 
     from liverseg.experiment import train
 
