@@ -1,5 +1,7 @@
 """Score a checkpoint: ``python evaluate.py ckpt_path=FILE [split=val|test] [data.root=DIR]``."""
 
+import os
+
 import hydra
 from omegaconf import DictConfig
 
@@ -12,7 +14,7 @@ def main(config: DictConfig) -> None:
 
     with told_in_one_sentence():
         scores = evaluate(config)
-    print(f"\n{summary(scores)}\n\nfolder  {config.output_dir}")
+    print(f"\n{summary(scores)}\n\nfolder  {os.path.relpath(config.output_dir)}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Predict masks: ``python predict.py ckpt_path=FILE source=IMAGE|FOLDER [output_dir=DIR]``."""
 
+import os
+
 import hydra
 from omegaconf import DictConfig
 
@@ -12,7 +14,7 @@ def main(config: DictConfig) -> None:
 
     with told_in_one_sentence():
         count = predict(config)
-    print(f"\n{count} x NAME_prediction.png and NAME_picture.png in {config.output_dir}")
+    print(f"\n{count} x NAME_prediction.png and NAME_picture.png in {os.path.relpath(config.output_dir)}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Train a network: ``python train.py [group=choice] [key=value] [-m]``."""
 
+import os
+
 import hydra
 from omegaconf import DictConfig
 
@@ -14,7 +16,7 @@ def run(config: DictConfig) -> float:
 
     with told_in_one_sentence():
         scores = train_on_all_devices(config)
-    folder = config.output_dir
+    folder = os.path.relpath(config.output_dir)
     print(f"\n{summary(scores)}\n\nrun        {folder}\npictures   {folder}/pictures")
     print("dashboard  tensorboard --logdir logs")
     return scores[config.monitor]

@@ -123,10 +123,15 @@ class PictureBoard(Callback):
                 board.add_image(f"{split}/{name}", picture, trainer.global_step)
 
     def _chosen(self, dataset: PairDataset, num_ranks: int) -> set[int]:
-        """Return indices evenly spread over those that the first process sees."""
+        """Return indices spread over those that the first process sees, one in each equal part.
+
+        The place within a part moves by the golden ratio, lest it fall on the same slice of every
+        patient.
+        """
         seen = list(range(0, len(dataset), num_ranks))
         count = min(self._num_pictures, len(seen))
-        return {seen[(2 * place + 1) * len(seen) // (2 * count)] for place in range(count)}
+        places = (place + (place + 0.5) * 0.618034 % 1 for place in range(count))
+        return {seen[int(place * len(seen) / count)] for place in places}
 
 
 def class_colour(index: int) -> tuple[int, int, int]:
