@@ -13,11 +13,11 @@ MADE_IN := $(VENV)/made-in
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-fast test-slow lint format lock dashboard clean FORCE
+.PHONY: help setup train test test-fast test-slow test-faults lint format lock dashboard clean FORCE
 
 help: ## List the targets
 	@echo 'usage: make TARGET [ARGS="..."]'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## Create .venv with the locked dependencies and this package, editable
 	@echo "$(VENV) is ready: `$(BIN)/python --version`"
@@ -29,10 +29,13 @@ test: $(STAMP) ## Run all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-fast: $(STAMP) ## Run the tests that spawn no process
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow and not faults" $(ARGS)
 
 test-slow: $(STAMP) ## Run the tests that spawn a process
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-faults: $(STAMP) ## Kill runs at many points, resume them, compare bit for bit
+	@$(BIN)/python -m pytest -m faults $(ARGS)
 
 lint: $(STAMP) ## Check style, format and types; changes nothing
 	@$(BIN)/ruff check .

@@ -1,7 +1,5 @@
 """Score a checkpoint: ``python evaluate.py ckpt_path=FILE [split=val|test] [data.root=DIR]``."""
 
-import os
-
 import hydra
 from omegaconf import DictConfig
 
@@ -9,12 +7,12 @@ from omegaconf import DictConfig
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
 def main(config: DictConfig) -> None:
     """Score, and say where everything is."""
-    from liverseg.experiment import evaluate, summary
+    from liverseg.experiment import evaluate, short_path, summary
     from liverseg.mistakes import told_in_one_sentence
 
     with told_in_one_sentence():
         scores = evaluate(config)
-    print(f"\n{summary(scores)}\n\nfolder  {os.path.relpath(config.output_dir)}")
+    print(f"\n{summary(scores)}\n\nfolder  {short_path(config.output_dir)}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Predict masks: ``python predict.py ckpt_path=FILE source=IMAGE|FOLDER [output_dir=DIR]``."""
 
-import os
-
 import hydra
 from omegaconf import DictConfig
 
@@ -9,12 +7,14 @@ from omegaconf import DictConfig
 @hydra.main(version_base="1.3", config_path="configs", config_name="predict")
 def main(config: DictConfig) -> None:
     """Predict, and say where everything is."""
-    from liverseg.experiment import predict
+    from liverseg.experiment import predict, short_path
     from liverseg.mistakes import told_in_one_sentence
 
     with told_in_one_sentence():
         count = predict(config)
-    print(f"\n{count} x NAME_prediction.png and NAME_picture.png in {os.path.relpath(config.output_dir)}")
+    print(
+        f"\n{count} x NAME_prediction.png and NAME_picture.png in {short_path(config.output_dir)}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Train a network: ``python train.py [group=choice] [key=value] [-m]``."""
 
-import os
-
 import hydra
 from omegaconf import DictConfig
 
@@ -10,13 +8,13 @@ from liverseg.resume import resume_or
 
 def run(config: DictConfig) -> float:
     """Train, score, and say where everything is; return the score that a sweep compares."""
-    from liverseg.experiment import summary
+    from liverseg.experiment import short_path, summary
     from liverseg.launch import train_on_all_devices
     from liverseg.mistakes import told_in_one_sentence
 
     with told_in_one_sentence():
         scores = train_on_all_devices(config)
-    folder = os.path.relpath(config.output_dir)
+    folder = short_path(config.output_dir)
     print(f"\n{summary(scores)}\n\nrun        {folder}\npictures   {folder}/pictures")
     print("dashboard  tensorboard --logdir logs")
     return scores[config.monitor]

@@ -87,7 +87,9 @@ def test_a_file_that_holds_code_is_refused_and_nothing_runs(tmp_path: Path) -> N
             return Path.touch, (tmp_path / MARKER,)
 
     torch.save({"liverseg": Evil(), "state_dict": {}}, tmp_path / "evil.ckpt")
-    with pytest.raises(ValueError, match="holds more than tensors and plain values, so it is not read"):
+    with pytest.raises(
+        ValueError, match="holds more than tensors and plain values, so it is not read"
+    ):
         load_checkpoint(tmp_path / "evil.ckpt")
     assert not (tmp_path / MARKER).exists()
 

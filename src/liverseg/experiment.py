@@ -162,6 +162,12 @@ def summary(scores: Mapping[str, float]) -> str:
     return "\n".join(lines)
 
 
+def short_path(folder: str) -> str:
+    """Return a folder as one would type it: relative where it lies below the current one."""
+    path = Path(folder).absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def write_json(file: Path, content: Mapping[str, Any] | list[Any]) -> None:
     """Write a file that is either there and whole, or not there."""
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -181,11 +187,13 @@ def _fit(
         earlier = json.loads(starts.read_text()) if starts.is_file() else []
         write_json(starts, [*earlier, describe_run(device=device, seed=config.seed)])
         (run / "uncommitted.patch").write_text(uncommitted_changes())
-    if config.resume is not None:
-        load_checkpoint(config.resume)  # refuses a damaged file in a sentence
+    checkpoint = config.resume if config.resume and Path(config.resume).is_file() else None
+    if checkpoint is not None:
+        load_checkpoint(checkpoint)  # refuses a damaged file in a sentence
+        logger.info("continuing from %s", checkpoint)
     with stops_like_sigterm(signal.SIGUSR1) as received:
         try:
-            trainer.fit(task, datamodule=data, ckpt_path=config.resume)
+            trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
         except SIGTERMException:
             number = (received or [signal.SIGTERM])[0]
             logger.warning(
@@ -248,6 +256,7 @@ def _show_hyperparameters(trainer: Trainer, plain: Mapping[str, Any], scores: Sc
             shown = {key: plain[key] for key in _HYPERPARAMETERS if key in plain}
             metrics = {f"final/{name}": value for name, value in scores.items()}
             board.log_hyperparams(shown, metrics)
+            board.save()
 
 
 def _quieten() -> None:

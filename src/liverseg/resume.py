@@ -76,7 +76,7 @@ def resumed_config(arguments: list[str]) -> DictConfig | None:
     if others := [one for one in arguments if "=" not in one]:
         raise ValueError(f"{others[0]} does not go with resume={name}, which continues one run")
     checkpoint = _find_checkpoint(name)
-    run = checkpoint.parents[1]
+    run = checkpoint.parent.parent
     config = OmegaConf.load(run / CONFIG_FILE)
     assert isinstance(config, DictConfig)
     changes = _listed(given.pop("resume_overrides", "[]"))
@@ -97,6 +97,7 @@ def resumed_config(arguments: list[str]) -> DictConfig | None:
 
 
 def _find_checkpoint(name: str) -> Path:
+    """Return the checkpoint to go on from; where it does not exist yet, the run starts over."""
     if name == "last":
         found = sorted(_RUNS.glob("*/checkpoints/last.ckpt"), key=lambda file: file.stat().st_mtime)
         if not found:
@@ -106,10 +107,8 @@ def _find_checkpoint(name: str) -> Path:
     checkpoint = path if path.is_file() else path / "checkpoints" / "last.ckpt"
     if not path.exists():
         raise FileNotFoundError(f"resume={name} does not exist; name a run folder, or last")
-    if not (checkpoint.parents[1] / CONFIG_FILE).is_file():
+    if not (checkpoint.parent.parent / CONFIG_FILE).is_file():
         raise FileNotFoundError(f"resume={name} is no run folder: it holds no {CONFIG_FILE}")
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"resume={name} holds no checkpoints/last.ckpt yet; start it anew")
     return checkpoint
 
 

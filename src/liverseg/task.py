@@ -177,6 +177,8 @@ class SegmentationTask(LightningModule):
         """Add the record, and what the epoch under way has added up so far."""
         checkpoint["liverseg"] = self.record
         checkpoint["train_tally"] = self.tally("train").state()
+        for board in self.loggers:
+            board.save()  # what is on the dashboard is never behind the checkpoint
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the epoch under way had added up, until the metrics are on their device."""
@@ -225,9 +227,14 @@ class SegmentationTask(LightningModule):
                 f"{split}/{name}",
                 value.float(),
                 prog_bar=is_fitting and (split, name) == ("val", "dice"),
-                logger=is_fitting and bool(self.loggers),
+                logger=is_fitting and split != "train" and bool(self.loggers),
             )
         if split == "train":
+            # Lightning would log these after the epoch's checkpoint is written: a run killed in
+            # between would never show them.
+            named = {f"train/{name}": value for name, value in self.results["train"].items()}
+            for board in self.loggers:
+                board.log_metrics(named, step=self.global_step - 1)
             self.tally("train").reset()
 
 

@@ -1,0 +1,146 @@
+"""Runs that are really killed, resumed, and compared bit for bit with an undisturbed run.
+
+A few points are tried by the ordinary tests, all of them by ``make test-faults``.
+"""
+
+import json
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import faults
+import pytest
+import torch
+from faults import KILL, SLURM, STOP, Point
+from omegaconf import DictConfig
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+# 3 epochs of 3 steps, each with 2 validation batches; two files are written after each epoch.
+# Two sanity batches come before the first step.
+EVERYWHERE: list[Point] = [
+    *(("before step", step) for step in (0, 2, 3, 7)),
+    *(("in step", step) for step in (1, 4, 8)),
+    *(("seeded", step) for step in (5, 6)),
+    *(("validation", batch) for batch in (2, 5, 7)),
+    *(("in validation", batch) for batch in (3, 6)),
+    *(("logged", epoch) for epoch in (0, 1, 2)),
+    *(("half written", write) for write in (0, 1, 3, 4)),
+    *(("before rename", write) for write in (0, 1, 2)),
+    *(("after rename", write) for write in (0, 1, 2, 5)),
+]
+A_FEW: list[Point] = [("in step", 4), ("validation", 5), ("half written", 3), ("after rename", 2)]
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["faults"])
+Compose = Callable[..., DictConfig]
+
+
+def in_a_process(function: Callable[..., None], *arguments: Any) -> int | None:
+    process = PROCESSES.Process(target=function, args=arguments)
+    process.start()
+    process.join(120)
+    assert process.exitcode is not None, "the run hangs"
+    return process.exitcode
+
+
+@pytest.fixture
+def study(compose: Compose, tmp_path: Path) -> Callable[..., DictConfig]:
+    """Composes the run ``NAME`` with shuffling, augmentation and dropout."""
+
+    def composed(name: str, *overrides: str) -> DictConfig:
+        fixed = [
+            *("trainer.max_epochs=3", "data.batch_size=2", "model.dropout=0.2"),
+            *("scheduler=cosine", f"output_dir={tmp_path / name}"),
+        ]
+        return faults.saved(compose([*fixed, *overrides]))
+
+    return composed
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def curves(run: Path) -> dict[str, dict[int, set[float]]]:
+    """Return every value on the dashboard by tag and step."""
+    board = EventAccumulator(str(run / "tensorboard"), {"scalars": 0}).Reload()
+    points: dict[str, dict[int, set[float]]] = {}
+    for tag in board.Tags()["scalars"]:
+        for event in board.Scalars(tag):
+            points.setdefault(tag, {}).setdefault(event.step, set()).add(event.value)
+    return points
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    first, second = (
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (one, other)
+    )
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch"):
+        assert same(first[part], second[part]), part
+    for file in ("metrics.json", "cases_val.csv", "cases_test.csv"):
+        assert (one / file).read_text() == (other / file).read_text()
+    assert curves(one) == curves(other)
+
+
+def interrupt_and_compare(study: Any, point: Point, number: int, workers: int) -> None:
+    whole = study("whole")
+    assert in_a_process(faults.run, whole) == 0
+    broken = study("broken", f"data.num_workers={workers}")
+    code = in_a_process(faults.run_until, broken, point, number)
+    assert code == (-number if number == KILL else 128 + number)
+    folder = Path(broken.output_dir)
+    if number != KILL:
+        assert (folder / "checkpoints" / "last.ckpt").is_file()
+    assert in_a_process(faults.resume, folder) == 0
+    assert_equal_runs(Path(whole.output_dir), folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "count"), A_FEW)
+def test_a_killed_run_ends_as_if_nothing_had_happened(kind: str, count: int, study: Any) -> None:
+    interrupt_and_compare(study, (kind, count), KILL, workers=0)
+
+
+@pytest.mark.slow
+def test_loader_processes_change_nothing(study: Any) -> None:
+    interrupt_and_compare(study, ("in step", 4), KILL, workers=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [STOP, SLURM])
+def test_a_stopped_run_saves_at_once_and_its_exit_status_says_so(number: int, study: Any) -> None:
+    interrupt_and_compare(study, ("in step", 4), number, workers=0)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("kind", "count"), EVERYWHERE)
+def test_a_run_may_be_killed_anywhere(kind: str, count: int, workers: int, study: Any) -> None:
+    interrupt_and_compare(study, (kind, count), KILL, workers)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("number", [STOP, SLURM])
+@pytest.mark.parametrize(
+    "point", [("in step", 0), ("in step", 3), ("seeded", 5), ("validation", 5), ("logged", 1)]
+)
+def test_a_run_may_be_stopped_anywhere(point: Point, number: int, study: Any) -> None:
+    interrupt_and_compare(study, point, number, workers=0)
+
+
+@pytest.mark.slow
+def test_more_epochs_are_added_to_a_finished_run(study: Any) -> None:
+    config = study("run", "trainer.max_epochs=1", "scheduler=constant")
+    longer = study("longer", "scheduler=constant")
+    assert in_a_process(faults.run, config) == in_a_process(faults.run, longer) == 0
+    folder = Path(config.output_dir)
+    assert in_a_process(faults.resume, folder, "resume_overrides=[trainer.max_epochs=3]") == 0
+    assert_equal_runs(Path(longer.output_dir), folder)
+    assert len(json.loads((folder / "run.json").read_text())) == 2
