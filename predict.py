@@ -3,6 +3,8 @@
 import hydra
 from omegaconf import DictConfig
 
+from liverseg.commandline import refuse_bad_overrides
+
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="predict")
 def main(config: DictConfig) -> None:
@@ -18,4 +20,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    refuse_bad_overrides(__file__, "predict")
     main()

@@ -3,6 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
+from liverseg.commandline import refuse_bad_overrides
 from liverseg.resume import resume_or
 
 
@@ -23,4 +24,5 @@ def run(config: DictConfig) -> float:
 main = hydra.main(version_base="1.3", config_path="configs", config_name="train")(run)
 
 if __name__ == "__main__":
+    refuse_bad_overrides(__file__, "train")
     resume_or(main, run)

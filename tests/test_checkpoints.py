@@ -1,3 +1,5 @@
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,7 +8,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from liverseg.checkpoints import build, load_checkpoint, load_data, load_task
+from liverseg.checkpoints import AtomicCheckpointIO, build, load_checkpoint, load_data, load_task
 from liverseg.experiment import train
 from liverseg.losses import SoftDiceLoss, SumLoss
 
@@ -94,12 +96,51 @@ def test_a_file_that_holds_code_is_refused_and_nothing_runs(tmp_path: Path) -> N
     assert not (tmp_path / MARKER).exists()
 
 
-def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
-    torch.save({"liverseg": {}, "state_dict": {"a": torch.zeros(1000)}}, tmp_path / "cut.ckpt")
-    whole = (tmp_path / "cut.ckpt").read_bytes()
-    (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"cut\.ckpt is damaged"):
-        load_checkpoint(tmp_path / "cut.ckpt")
+def written(file: Path) -> Path:
+    AtomicCheckpointIO().save_checkpoint(
+        {"liverseg": {}, "state_dict": {"a": torch.arange(1000.0)}}, file
+    )
+    return file
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped bit", "emptied"])
+def test_a_damaged_file_is_refused_and_the_newest_whole_one_named(
+    harm: str, tmp_path: Path
+) -> None:
+    older, good, damaged = (written(tmp_path / f"{name}.ckpt") for name in ("a", "b", "c"))
+    for age, file in enumerate((damaged, good, older)):
+        os.utime(file, (1000 - age, 1000 - age))
+    content = bytearray(damaged.read_bytes())
+    if harm == "flipped bit":
+        content[content.index(torch.arange(1000.0).numpy().tobytes()) + 100] ^= 1
+    keep = {"cut": len(content) // 2, "flipped bit": len(content), "emptied": 0}[harm]
+    damaged.write_bytes(content[:keep])
+    sentence = f"{damaged} is damaged; {good} is whole"
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        load_checkpoint(damaged)
+
+
+def test_a_damaged_file_without_another_beside_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "only.ckpt").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"only\.ckpt is damaged; no other lies beside it$"):
+        load_checkpoint(tmp_path / "only.ckpt")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk without space")
+def test_a_full_disk_leaves_the_file_before_as_it_was(tmp_path: Path) -> None:
+    file = written(tmp_path / "last.ckpt")
+    before = file.read_bytes()
+    (tmp_path / "last.ckpt.unfinished").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"last\.ckpt could not be written \(.*is still good$"):
+        written(file)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_write_replaces_the_file_as_a_whole(tmp_path: Path) -> None:
+    file = written(tmp_path / "new" / "last.ckpt")
+    assert load_checkpoint(written(file))["state_dict"]["a"][5] == 5
+    assert list(file.parent.iterdir()) == [file]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -143,3 +184,13 @@ def test_weights_that_do_not_fit_the_config_are_refused(
     checkpoint["liverseg"]["config"]["model"]["width"] = 5
     with pytest.raises(ValueError, match="the checkpoint's weights do not fit its config"):
         load_task(checkpoint)
+
+
+def test_the_file_says_what_made_it(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
+    train(compose(["data.class_names=[organ]"]))
+    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    record = checkpoint["liverseg"]
+    assert record["class_names"] == ["organ"]
+    assert "both empty = 1" in record["scores"]
+    assert record["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert {"train", "val"} == checkpoint["PairDataModule"].keys()

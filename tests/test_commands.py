@@ -120,19 +120,22 @@ def test_a_failing_process_is_told_in_one_sentence(pair_root: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("command", "sentence"),
+    ("command", "code", "sentence"),
     [
-        (("train.py", "data=liver"), "data.root is not set; add data.root=... to the command"),
-        (("train.py", "data=liver", "data.root=nowhere"), "data folder nowhere/train does not"),
-        (("train.py", "model.depth=0"), "model.depth=0 must be at least 1"),
-        (("evaluate.py", "ckpt_path=none.ckpt"), "ckpt_path=none.ckpt does not exist; name a file"),
-        (("predict.py", "ckpt_path=a"), "source is not set; add source=... to the command"),
+        (("train.py", "data=liver"), 1, "data.root is not set; add data.root=... to the command"),
+        (("train.py", "data=liver", "data.root=nowhere"), 1, "data.root=nowhere does not exist"),
+        (("train.py", "model.depth=0"), 1, "model.depth=0 must be at least 1"),
+        (("train.py", "model=unett"), 2, "unet"),
+        (("train.py", "modle.depth=3"), 2, "model.depth"),
+        (("train.py", "resume=nowhere"), 1, "resume=nowhere does not exist; name a run folder"),
+        (("evaluate.py", "ckpt_path=none.ckpt"), 1, "none.ckpt does not exist; name a checkpoint"),
+        (("predict.py", "ckpt_path=a"), 1, "source is not set; add source=... to the command"),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(
-    command: tuple[str, ...], sentence: str, tmp_path: Path
+    command: tuple[str, ...], code: int, sentence: str, tmp_path: Path
 ) -> None:
-    text = run(*command, f"hydra.run.dir={tmp_path / 'run'}", code=1, folder=tmp_path)
+    text = run(*command, code=code, folder=tmp_path)
     assert sentence in text
     assert "Traceback" not in text
 

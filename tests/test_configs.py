@@ -15,7 +15,7 @@ FILES = sorted(CONFIGS.rglob("*.yaml"))
 CHOICES = [
     f"{file.parent.name}={file.stem}"
     for file in FILES
-    if file.parent != CONFIGS and file.stem != "scoring"
+    if file.parent != CONFIGS and file.parent.name != "scoring"
 ]
 Compose = Callable[..., DictConfig]
 

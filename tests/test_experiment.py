@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from liverseg.experiment import evaluate, predict, summary, train, write_json
 from liverseg.pairs import stored_size
+from liverseg.task import NotFiniteError
 
 Compose = Callable[..., DictConfig]
 
@@ -153,3 +155,49 @@ def test_a_json_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     write_json(file, {"val/dice": 0.75})
     assert json.loads(file.read_text()) == {"val/dice": 0.75}
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_names_files_and_checkpoint(
+    compose: Compose, tmp_path: Path
+) -> None:
+    config = compose(
+        ["trainer.max_epochs=9", "optimizer=sgd", "data.batch_size=3", "optimizer.lr=1e2"]
+    )
+    config.trainer.gradient_clip_val = None
+    run = tmp_path / "run"
+    with pytest.raises(NotFiniteError) as caught:
+        train(config)
+    found = re.fullmatch(
+        r"the (train|val) loss is (nan|inf) at step (\d+), on (patient00\d_slice0\d(?:, )?)+; look "
+        r"at these files, or lower optimizer\.lr; the last good checkpoint is "
+        rf"{run}/checkpoints/last\.ckpt",
+        str(caught.value),
+    )
+    assert found, caught.value
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["global_step"] <= int(found[3])
+
+
+def test_other_pairs_than_those_the_run_began_with_are_refused(
+    compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    train(compose([]))
+    for file in (pair_root / "val").glob("patient005*"):
+        file.unlink()
+    config = compose(["trainer.max_epochs=2"])
+    config.resume = str(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    with pytest.raises(
+        ValueError, match=r"val are not those that the run began with; restore them"
+    ):
+        train(config)
+
+
+def test_a_run_says_how_it_was_started(compose: Compose, tmp_path: Path) -> None:
+    train(compose(["seed=3"]))
+    (start,) = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (start["seed"], start["device"]) == (3, "cpu")
+    assert start["versions"].keys() >= {"python", "torch", "lightning"}
+    assert start["command"][0]
+    assert (start["has_uncommitted_changes"]) == bool(
+        (tmp_path / "run" / "uncommitted.patch").read_text()
+    )

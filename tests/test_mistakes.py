@@ -37,6 +37,7 @@ def test_our_bugs_pass_as_they_are() -> None:
         UNet(1, 1, depth=1, width=1)(None)
 
 
+@pytest.mark.slow
 def test_an_error_in_a_loaders_process_is_found(pair_root: Path) -> None:
     broken = pair_root / "train" / "patient001_slice00.png"
     pairs = find_pairs(broken.parent)

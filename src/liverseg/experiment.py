@@ -25,6 +25,7 @@ from liverseg.metrics import METRIC_CONVENTION, write_cases
 from liverseg.pictures import PictureBoard
 from liverseg.prediction import ImageDataset, PredictionWriter, find_images
 from liverseg.provenance import commit, describe_run, uncommitted_changes, versions
+from liverseg.settings import check_settings
 from liverseg.task import SegmentationTask, Split
 
 Scores = dict[str, float]
@@ -43,6 +44,7 @@ def train(config: DictConfig) -> Scores:
         The final scores by their names on the dashboard, as ``metrics.json`` holds them.
     """
     _quieten()
+    check_settings(config)
     output_dir = Path(config.output_dir)
     plain = _plain(config)
     seed_everything(config.seed, workers=True, verbose=False)
@@ -106,6 +108,7 @@ def evaluate(config: DictConfig) -> Scores:
         ValueError: If the split is unknown or its folder is missing.
     """
     _quieten()
+    check_settings(config)
     settings = _plain(config)
     if config.split not in ("val", "test"):
         raise ValueError(f"split={config.split} must be val or test")
@@ -131,6 +134,7 @@ def predict(config: DictConfig) -> int:
         The number of images.
     """
     _quieten()
+    check_settings(config)
     settings = _plain(config)
     images = find_images(Path(settings["source"]))
     checkpoint = load_checkpoint(settings["ckpt_path"])

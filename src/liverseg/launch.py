@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from liverseg.experiment import Scores, stops_like_sigterm, train
 from liverseg.resume import CONFIG_FILE, save_config
+from liverseg.settings import check_settings
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
@@ -30,6 +31,7 @@ def train_on_all_devices(config: DictConfig) -> Scores:
     Args:
         config: What ``configs/train.yaml`` composes.
     """
+    check_settings(config)
     count = num_local_processes(config)
     if config.resume is None and (Path(config.output_dir) / "checkpoints").exists():
         raise ValueError(

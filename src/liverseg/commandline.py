@@ -1,0 +1,314 @@
+"""The words after ``python train.py``, checked before anything heavy is imported.
+
+Hydra judges: the command is composed once, as Hydra will do again. Only where that fails, this
+module looks for the word that is wrong and says so in one sentence; what it cannot explain is left
+to Hydra's own message.
+"""
+
+import difflib
+import importlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    IntervalSweep,
+    Override,
+    OverrideType,
+    RangeSweep,
+)
+from hydra.errors import OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+_SHOWS_ONLY = ("help", "hydra_help", "version", "cfg", "info", "shell_completion")
+_ELSEWHERE = ("config_path", "config_dir", "experimental_rerun")  # other files than ours
+
+
+def refuse_bad_overrides(script: str, config_name: str) -> None:
+    """Print one sentence and end with status 2 where the command line is wrong.
+
+    With ``HYDRA_FULL_ERROR=1`` in the environment nothing is checked, and Hydra shows tracebacks.
+
+    Args:
+        script: The entry script, which has ``configs/`` beside it.
+        config_name: The file in ``configs/`` that the script composes.
+    """
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        return
+    try:
+        check_overrides(Path(script).resolve().parent / "configs", config_name, sys.argv[1:])
+    except ValueError as error:
+        print(error, file=sys.stderr)  # noqa: T201  # a command speaks; no logger is set up yet
+        sys.exit(2)
+
+
+def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> None:
+    """Compose what a command line asks for, and explain it where that cannot be done.
+
+    Args:
+        folder: The folder of the configs.
+        config_name: The config that is composed.
+        arguments: The command line without the script.
+
+    Raises:
+        ValueError: If an override cannot be read, if it names an unknown key, group or choice, or
+            if the folder of the run cannot be written. The message is one sentence.
+    """
+    options = get_args_parser().parse_args(arguments)
+    if any(getattr(options, name, None) for name in (*_SHOWS_ONLY, *_ELSEWHERE)):
+        return
+    if any(re.fullmatch(r"resume=(?!null$).+", one) for one in options.overrides):
+        return  # the rest is held against the config of that run, not against ours
+    overrides = [_parse(one) for one in options.overrides]
+    if not options.multirun:
+        for one in overrides:
+            _refuse_sweep(one)
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        composed = None
+        for job, changed in _jobs(overrides):
+            try:
+                composed = _compose(options.config_name or config_name, job)
+            except ValueError as error:
+                if changed in str(error):
+                    raise
+                raise ValueError(f"{error} (in the run with {changed})") from None
+    if composed is not None:
+        _refuse_blocked_folder(composed, options.multirun, overrides)
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that looks most like this one, or None where none does."""
+    words = {one.lower(): one for one in sorted(set(known))}
+    low = word.lower()
+    longer = [one for one in words if low and one.startswith(low)]
+    found = longer if len(longer) == 1 else difflib.get_close_matches(low, words, n=1)
+    return words[found[0]] if found else None
+
+
+def nearest_key(key: str, known: Iterable[str]) -> str | None:
+    """Return the known key, such as ``model.depth``, that looks most like this one, or None."""
+    keys = sorted(set(known), key=lambda one: (one.count("."), one))
+    last = key.rpartition(".")[2]
+    if "." not in key and key not in keys:  # depth=3 for model.depth=3
+        below = [one for one in keys if one.rpartition(".")[2] == key]
+        if below:
+            return below[0]
+    scores = {
+        one: (_likeness(key, one) + _likeness(last, one.rpartition(".")[2])) / 2 for one in keys
+    }
+    best = max(scores, key=lambda one: scores[one], default=None)
+    return best if best is not None and scores[best] >= 0.7 else None
+
+
+def what_blocks(folder: Path) -> str | None:
+    """Say why a folder can neither be made nor written, or return None where it can."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        if place.is_symlink():
+            return f"{place} is a link to nothing"
+        place = place.parent
+    if not place.is_dir():
+        return f"{place} is a file"
+    if not os.access(place, os.W_OK | os.X_OK):
+        return f"{place} may not be written"
+    return None
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
+
+
+def _parse(argument: str) -> Override:
+    key, equals, value = argument.partition("=")
+    if not key.strip("+~"):
+        raise ValueError(f"{argument} names no key; write KEY=VALUE")
+    if not equals and not argument.startswith("~"):
+        raise ValueError(
+            f"{argument} has no = in it; write {argument}=VALUE, and quote the whole where a value "
+            "holds spaces"
+        )
+    try:
+        return OverridesParser.create().parse_overrides([argument])[0]
+    except OverrideParseException:
+        pass
+    text = value.replace('"', '\\"')
+    raise ValueError(
+        f"{argument} cannot be read; close its brackets and quotes, or make its value a text: "
+        f"'{key}=\"{text}\"'"
+    )
+
+
+def _refuse_sweep(override: Override) -> None:
+    """Refuse several values where one run is asked for."""
+    if not override.is_sweep_override():
+        return
+    line = override.input_line or ""
+    key, _, value = line.partition("=")
+    is_list = "." in key and override.is_choice_sweep() and not value.startswith("choice(")
+    advice = f", or write {key}=[{value}] for a list" if is_list else ""
+    raise ValueError(f"{line} stands for several runs; add -m to run them{advice}")
+
+
+def _jobs(overrides: list[Override]) -> Iterator[tuple[list[Override], str]]:
+    """Yield the overrides of single runs such that each choice of a sweep is in one of them.
+
+    Beside them stands the choice that differs from the first run.
+    """
+    loader = GlobalHydra.instance().config_loader()
+    values = [several for one in overrides if (several := _values(one))]
+    first = [several[0] for several in values]
+    yield first, ""
+    for place, several in enumerate(values):
+        if len(several) > 1 and loader.get_group_options(several[0].key_or_group):
+            for other in several[1:]:
+                job = [*first[:place], other, *first[place + 1 :]]
+                yield job, other.input_line or ""
+
+
+def _values(override: Override) -> list[Override]:
+    """Return one override per value of a sweep, or the first alone of a range."""
+    if not override.is_sweep_override():
+        return [override]
+    sweep = override.value()
+    if isinstance(sweep, ChoiceSweep):
+        texts = [str(one) for one in override.sweep_string_iterator()]
+    elif isinstance(sweep, RangeSweep | IntervalSweep):
+        texts = [str(sweep.start)]
+    else:  # glob(...) takes what exists
+        return []
+    return [_parse(f"{override.get_key_element()}={text}") for text in texts]
+
+
+def _compose(config_name: str, overrides: list[Override]) -> DictConfig | None:
+    """Compose, or raise the sentence that says why not; None where no sentence fits."""
+    lines = [one.input_line or "" for one in overrides]
+    try:
+        return compose(config_name, lines, return_hydra_config=True)
+    except Exception:  # whatever it is, Hydra meets it again
+        loader = GlobalHydra.instance().config_loader()
+    groups = set(_groups(loader))
+    choices = [one for one in overrides if one.key_or_group in groups]
+    for one in choices:
+        _refuse_choice(one, loader)
+    try:
+        plain = [one.input_line or "" for one in choices if one.type == OverrideType.CHANGE]
+        config = compose(config_name, plain, return_hydra_config=True)
+    except Exception:
+        return None
+    for one in overrides:
+        if one not in choices and one.package is None:
+            _refuse_key(one, config, groups)
+        elif one.type == OverrideType.ADD and one.key_or_group in config:
+            raise ValueError(
+                f"{one.input_line} adds a second {one.key_or_group}; leave out the + to choose "
+                "another one"
+            )
+    return None
+
+
+def _groups(loader: ConfigLoader, parent: str = "") -> Iterator[str]:
+    for name in loader.list_groups(parent):
+        group = f"{parent}/{name}" if parent else name
+        yield group
+        yield from _groups(loader, group)
+
+
+def _refuse_choice(override: Override, loader: ConfigLoader) -> None:
+    """Refuse a choice that is not in its group."""
+    if override.type == OverrideType.DEL:
+        return
+    group, value = override.key_or_group, override.value()
+    choices = loader.get_group_options(group)
+    for one in value if isinstance(value, list) else [value]:
+        name = "null" if one is None else str(one)
+        if name not in choices:
+            closest = nearest(name, choices)
+            raise ValueError(
+                f"{override.input_line} is not a choice; "
+                + (f"the nearest is {group}={closest}, " if closest else "")
+                + f"all choices are {', '.join(choices)}"
+            )
+
+
+def _refuse_key(override: Override, config: DictConfig, groups: set[str]) -> None:
+    """Refuse a key that does not exist, or that exists where it is to be added."""
+    line, key = override.input_line or "", override.key_or_group
+    unresolved = OmegaConf.to_container(config, resolve=False)
+    exists = _exists(unresolved, key)
+    if override.type == OverrideType.ADD and exists:
+        raise ValueError(f"{line} adds a key that is there already; leave out the +")
+    if exists or override.type in (OverrideType.ADD, OverrideType.FORCE_ADD):
+        return
+    known = set(all_keys(unresolved))
+    section, _, last = key.rpartition(".")
+    target, parameters = _parameters(config, section)
+    if override.type == OverrideType.CHANGE and last in parameters:
+        raise ValueError(
+            f"{line} is not in the config, but {target} takes it; add a + in front: +{line}"
+        )
+    added = {f"{section}.{name}" for name in parameters}
+    closest = nearest_key(key, known | added | groups)
+    if closest is None:
+        raise ValueError(
+            f"{line} names no known key; --cfg job shows all of them, and a + in front adds one"
+        )
+    sign = "+" if closest not in known | groups and override.type == OverrideType.CHANGE else ""
+    raise ValueError(f"{line} names no known key; the nearest is {sign}{closest}")
+
+
+def _exists(node: Any, key: str) -> bool:
+    for part in key.split("."):
+        if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, dict) and part in node:
+            node = node[part]
+        else:
+            return False
+    return True
+
+
+def all_keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the key of every section and value."""
+    for name, value in node.items() if isinstance(node, dict) else ():
+        if not str(name).startswith("_"):
+            yield f"{prefix}{name}"
+        yield from all_keys(value, f"{prefix}{name}.")
+
+
+def _parameters(config: DictConfig, section: str) -> tuple[str, set[str]]:
+    """Return the class below a section and what it takes; nothing where there is none."""
+    try:
+        target = OmegaConf.select(config, f"{section}._target_") if section else None
+        if target is None:
+            return "", set()
+        module, _, name = str(target).rpartition(".")
+        found = getattr(importlib.import_module(module), name)
+        return name, set(inspect.signature(found).parameters)
+    except Exception:  # a class that cannot be imported is told of later
+        return "", set()
+
+
+def _refuse_blocked_folder(config: DictConfig, multirun: bool, overrides: list[Override]) -> None:
+    """Refuse a folder of the run, or of the sweep, that Hydra could not make."""
+    key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
+    try:
+        folder = OmegaConf.select(config, key)
+    except OmegaConfBaseException:  # refers to what only a running job knows
+        return
+    if not isinstance(folder, str):
+        return
+    if any(one.key_or_group == "output_dir" for one in overrides) and folder == config.output_dir:
+        key = "output_dir"
+    if reason := what_blocks(Path(folder)):
+        raise ValueError(f"{key}={folder} cannot be written, {reason}; name another folder")
