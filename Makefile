@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# One process per core with one thread each: more threads than cores wait for one another.
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,16 +28,16 @@ train: $(STAMP) ## Train, e.g. make train ARGS="model=unet_dilated"
 	@$(BIN)/python train.py $(ARGS)
 
 test: $(STAMP) ## Run all tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 test-fast: $(STAMP) ## Run the tests that spawn no process
-	@$(BIN)/python -m pytest -m "not slow and not faults" $(ARGS)
+	@$(PYTEST) -m "not slow and not faults" $(ARGS)
 
 test-slow: $(STAMP) ## Run the tests that spawn a process
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(PYTEST) -m slow $(ARGS)
 
 test-faults: $(STAMP) ## Kill runs at many points, resume them, compare bit for bit
-	@$(BIN)/python -m pytest -m faults $(ARGS)
+	@$(PYTEST) -m faults $(ARGS)
 
 lint: $(STAMP) ## Check style, format and types; changes nothing
 	@$(BIN)/ruff check .

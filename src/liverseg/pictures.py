@@ -1,6 +1,7 @@
 """Pictures of what a network does: image, truth, prediction and overlay side by side."""
 
 import colorsys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +148,12 @@ def class_colour(index: int) -> tuple[int, int, int]:
 
 def _coloured(classes: Tensor) -> Tensor:
     """Return class indices of shape (H, W) as colours of shape (3, H, W) in 0 ... 255."""
-    palette = torch.tensor([class_colour(index) for index in range(256)], dtype=torch.float32)
-    return palette[classes.long()].movedim(-1, 0)
+    return _palette()[classes.long()].movedim(-1, 0)
+
+
+@cache
+def _palette() -> Tensor:
+    return torch.tensor([class_colour(index) for index in range(256)], dtype=torch.float32)
 
 
 def _outline(classes: Tensor) -> Tensor:
