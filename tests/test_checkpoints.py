@@ -16,39 +16,71 @@ MARKER = "marker_of_a_call"
 MODELS = ("unet", "unet_dilated", "unet_bilinear", "unet_small", "unet_paper")
 
 
+NOT_ALLOWED = (
+    "the checkpoint names {target}, which is not allowed: it may build networks, losses and data "
+    "of liverseg, torch.nn, torchvision.models; if you trust the file, add allow=[{module}]"
+)
+NOT_HERE = "the checkpoint names {target}, which this installation does not have"
+
+
 @pytest.mark.parametrize(
-    "target",
+    ("target", "sentence"),
     [
-        "os.system",
-        "builtins.eval",
-        "builtins.getattr",
-        "torch.load",
-        "torch.hub.load",
-        "functools.partial",
-        "subprocess.run",
-        "pathlib.Path.touch",
-        "liverseg.phantom.write_phantom",
-        "liverseg.experiment.train",
-        "liverseg.launch.os.system",
-        "torch.nn.functional.torch.load",
-        "liverseg_evil.Network",
-        "torch.nnx.Linear",
+        ("os.system", NOT_ALLOWED),
+        ("builtins.eval", NOT_ALLOWED),
+        ("builtins.getattr", NOT_ALLOWED),
+        ("torch.load", NOT_ALLOWED),
+        ("torch.hub.load", NOT_ALLOWED),
+        ("functools.partial", NOT_ALLOWED),
+        ("subprocess.run", NOT_ALLOWED),
+        ("pathlib.Path.touch", NOT_ALLOWED),
+        ("hydra.utils.instantiate", NOT_ALLOWED),
+        ("liverseg.phantom.write_phantom", NOT_ALLOWED),
+        ("liverseg.experiment.train", NOT_ALLOWED),
+        ("liverseg.experiment.instantiate", NOT_ALLOWED),
+        ("liverseg.checkpoints.AtomicCheckpointIO", NOT_ALLOWED),
+        ("liverseg_evil.Network", NOT_ALLOWED),
+        ("torch.nnx.Linear", NOT_ALLOWED),
+        ("torch.nn.init.normal_", NOT_ALLOWED),
+        ("liverseg.launch.os.system", NOT_HERE),
+        ("torch.nn.functional.torch.load", NOT_HERE),
     ],
 )
 @pytest.mark.parametrize("is_nested", [False, True])
 def test_a_name_off_the_allowlist_is_refused_before_anything_is_called(
-    target: str, is_nested: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    target: str, sentence: str, is_nested: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    evil = {"_target_": target, "_args_": [f"touch {MARKER}"]}
+    evil = {"_target_": target, "_args_": [f"touch {MARKER}"], "_partial_": is_nested}
     harmless = {"_target_": "liverseg.losses.SoftDiceLoss"}
     node: Any = evil
     if is_nested:
         node = {"_target_": "liverseg.losses.SumLoss", "losses": [harmless, evil], "weights": [1]}
-    refusal = "which (is not allowed|this installation does not have)"
-    with pytest.raises(ValueError, match=rf"^the checkpoint names {target}, {refusal}"):
+    expected = sentence.format(target=target, module=target.rpartition(".")[0])
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         build(node)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_names_a_command_runs_nothing(
+    compose: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    train(compose([]))
+    file = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    checkpoint = torch.load(file, weights_only=True)
+    marker = tmp_path / MARKER
+    for part in ("model", "loss"):
+        stolen = {**checkpoint["liverseg"]["config"], part: {"_target_": "os.system"}}
+        stolen[part]["command"] = f"touch {marker}"
+        record = {**checkpoint["liverseg"], "config": stolen}
+        torch.save({**checkpoint, "liverseg": record}, file)
+        with pytest.raises(ValueError, match=r"^the checkpoint names os\.system, which is not"):
+            load_task(load_checkpoint(file))
+    stolen = {**checkpoint["liverseg"]["config"]}
+    stolen["data"] = {**stolen["data"], "phantom": {"_target_": "os.system", "command": "true"}}
+    with pytest.raises(ValueError, match=r"^the checkpoint names os\.system, which is not"):
+        load_data({"liverseg": {"config": stolen}}, {})
+    assert not marker.exists()
 
 
 def test_a_name_that_is_allowed_but_missing_is_named() -> None:

@@ -62,6 +62,15 @@ def test_evaluating_a_run_repeats_its_scores(compose: Compose, tmp_path: Path) -
         assert again == {key: value for key, value in scores.items() if key.startswith(split)}
 
 
+def test_a_run_in_bf16_is_evaluated_in_bf16(compose: Compose, tmp_path: Path) -> None:
+    scores = train(compose(["trainer.precision=bf16-mixed"]))
+    file = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    again = evaluate(compose([f"ckpt_path={file}"], name="evaluate"))
+    assert again["test/loss"] == scores["test/loss"]
+    other = compose([f"ckpt_path={file}", "+trainer.precision=32-true"], name="evaluate")
+    assert evaluate(other)["test/loss"] != scores["test/loss"]
+
+
 def test_evaluating_elsewhere_needs_the_folder_alone(
     compose: Compose, pair_root: Path, tmp_path: Path
 ) -> None:
@@ -198,6 +207,7 @@ def test_a_run_says_how_it_was_started(compose: Compose, tmp_path: Path) -> None
     assert (start["seed"], start["device"]) == (3, "cpu")
     assert start["versions"].keys() >= {"python", "torch", "lightning"}
     assert start["command"][0]
+    assert start["pairs"].keys() == {"train", "val"}
     assert (start["has_uncommitted_changes"]) == bool(
         (tmp_path / "run" / "uncommitted.patch").read_text()
     )

@@ -1,9 +1,11 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import DictConfig
 
+from liverseg import launch
 from liverseg.launch import num_local_processes
 
 
@@ -35,4 +37,13 @@ def test_nothing_is_started_where_a_launcher_did(
     variable: str, compose: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "0")
-    assert num_local_processes(compose(["trainer.devices=2"])) == 1
+    monkeypatch.setattr(launch, "train", lambda config: {"devices": config.trainer.devices})
+    assert launch.train_on_all_devices(compose(["trainer.devices=2"])) == {"devices": 2}
+
+
+def test_a_folder_that_holds_a_run_is_not_trained_into_again(
+    compose: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"run holds a run already; resume=.*run continues it, "):
+        launch.train_on_all_devices(compose([]))

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from hydra.utils import instantiate
-from lightning import Trainer, seed_everything
+from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
@@ -118,7 +118,7 @@ def evaluate(config: DictConfig) -> Scores:
     data = load_data(checkpoint, changes, config.allow)
     output_dir = Path(config.output_dir)
     pictures = PictureBoard(folder=output_dir / "pictures", num_pictures=config.num_pictures)
-    trainer: Trainer = instantiate(config.trainer, _convert_="all")(callbacks=[pictures])
+    trainer = _scoring_trainer(config, checkpoint, pictures)
     scores = _score(trainer, task, data, config.split, output_dir)
     write_json(output_dir / "metrics.json", scores)
     return scores
@@ -149,7 +149,7 @@ def predict(config: DictConfig) -> int:
         mask_reader=data.mask_reader,
         num_classes=data.num_classes,
     )
-    trainer: Trainer = instantiate(config.trainer, _convert_="all")(callbacks=[writer])
+    trainer = _scoring_trainer(config, checkpoint, writer)
     trainer.predict(task, DataLoader(dataset, batch_size=1), return_predictions=False)
     return len(images)
 
@@ -189,7 +189,9 @@ def _fit(
         run = Path(config.output_dir)
         starts = run / "run.json"
         earlier = json.loads(starts.read_text()) if starts.is_file() else []
-        write_json(starts, [*earlier, describe_run(device=device, seed=config.seed)])
+        data.prepare_data()
+        described = describe_run(device=device, seed=config.seed)
+        write_json(starts, [*earlier, {**described, "pairs": data.state_dict()}])
         (run / "uncommitted.patch").write_text(uncommitted_changes())
     checkpoint = config.resume if config.resume and Path(config.resume).is_file() else None
     if checkpoint is not None:
@@ -242,6 +244,16 @@ def _score(
             cases=dataset.cases,
         )
     return {f"{split}/{name}": value for name, value in task.results[split].items()}
+
+
+def _scoring_trainer(
+    config: DictConfig, checkpoint: Mapping[str, Any], callback: Callback
+) -> Trainer:
+    """Return a trainer that computes as the run of the checkpoint did, where not told otherwise."""
+    precision = checkpoint["liverseg"]["config"]["trainer"].get("precision", "32-true")
+    settings = {"precision": precision, **_plain(config.trainer)}
+    trainer: Trainer = instantiate(settings, _convert_="all")(callbacks=[callback])
+    return trainer
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

@@ -32,22 +32,20 @@ def train_on_all_devices(config: DictConfig) -> Scores:
         config: What ``configs/train.yaml`` composes.
     """
     check_settings(config)
-    count = num_local_processes(config)
+    if _has_launcher():
+        return train(config)
     if config.resume is None and (Path(config.output_dir) / "checkpoints").exists():
         raise ValueError(
             f"{config.output_dir} holds a run already; resume={config.output_dir} continues it, "
             "another hydra.run.dir starts a new one"
         )
     save_config(config)
-    if count == 1:
-        return train(config)
-    return _launch(config, count)
+    count = num_local_processes(config)
+    return train(config) if count == 1 else _launch(config, count)
 
 
 def num_local_processes(config: DictConfig) -> int:
-    """Return how many processes are to be started here."""
-    if {"TORCHELASTIC_RUN_ID", "SLURM_PROCID"} & os.environ.keys():
-        return 1
+    """Return how many processes a config asks for on this computer."""
     devices = config.trainer.get("devices", 1)
     if OmegaConf.is_list(devices):
         return len(devices)
@@ -55,6 +53,10 @@ def num_local_processes(config: DictConfig) -> int:
         on_gpu = config.trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda")
         return max(torch.cuda.device_count(), 1) if on_gpu else 1
     return int(devices)
+
+
+def _has_launcher() -> bool:
+    return bool({"TORCHELASTIC_RUN_ID", "SLURM_PROCID"} & os.environ.keys())
 
 
 def _launch(config: DictConfig, count: int) -> Scores:

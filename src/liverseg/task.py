@@ -1,7 +1,7 @@
 """The task: one step shared by all splits, around a network, a loss and the scores."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import torch
 from lightning import LightningModule
@@ -199,15 +199,16 @@ class SegmentationTask(LightningModule):
     def _score(self, split: Split, batch: Batch, logits: Tensor, mask: Tensor) -> Tensor:
         """Count a batch into the scores of a split and return its loss."""
         loss: Tensor = self.loss(logits, mask)
-        if not loss.isfinite():
-            self._refuse_loss(split, loss, batch)
+        self._refuse_not_finite(split, loss, batch)
         prediction = self.predict_classes(logits.detach())
         tally = self.tally(split)
         tally.scores.update(prediction, mask, batch["index"], batch["case"])
         tally.loss.update(loss.detach(), weight=len(mask))
         return loss
 
-    def _refuse_loss(self, split: Split, loss: Tensor, batch: Batch) -> NoReturn:
+    def _refuse_not_finite(self, split: Split, loss: Tensor, batch: Batch) -> None:
+        if loss.isfinite():
+            return
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer's methods
         names = [data.dataset(split).pairs[index].name for index in batch["index"].tolist()]
         callbacks = self.trainer.checkpoint_callbacks
