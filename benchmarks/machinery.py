@@ -42,7 +42,7 @@ class PlainTask(SegmentationTask):
 
 def seconds_of_an_epoch(config: Any, folder: Path, is_safe: bool) -> float:
     """Train for one epoch, checkpoint included, and return the time it took."""
-    parts = instantiate({"data": config.data, "model": config.model, "loss": config.loss})
+    parts = {name: instantiate(config[name], _convert_="all") for name in ("data", "model", "loss")}
     task = (SegmentationTask if is_safe else PlainTask)(
         net=parts["model"],
         loss=parts["loss"],

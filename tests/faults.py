@@ -1,5 +1,6 @@
 """Training that is killed at a chosen point, in a process of its own."""
 
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -16,9 +17,15 @@ from liverseg.task import SegmentationTask
 Point = tuple[str, int]
 
 
+def _settle() -> None:
+    """Be an ordinary process: loaders fork from it, and end when it does."""
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)
+
+
 def run(config: DictConfig) -> None:
     """Train undisturbed."""
-    torch.set_num_threads(1)
+    _settle()
     train(config)
 
 
@@ -68,14 +75,14 @@ def run_until(config: DictConfig, point: Point, number: int) -> None:
     announced(SegmentationTask, "on_train_batch_start", "batch", "seeded")
     announced(SegmentationTask, "validation_step", "validation", "in validation")
     announced(SegmentationTask, "on_train_epoch_end", "epoch end", "logged")
-    torch.set_num_threads(1)
+    _settle()
     train(config)
     raise RuntimeError(f"the point {point} was never reached")
 
 
 def resume(folder: Path, *arguments: str) -> None:
     """Continue a run as the command line does."""
-    torch.set_num_threads(1)
+    _settle()
     config = resumed_config([f"resume={folder}", *arguments])
     assert config is not None
     train(config)
