@@ -26,7 +26,7 @@ EVERYWHERE: list[Point] = [
     *(("validation", batch) for batch in (2, 5, 7)),
     *(("in validation", batch) for batch in (3, 6)),
     *(("logged", epoch) for epoch in (0, 1, 2)),
-    *(("half written", write) for write in (0, 1, 3, 4)),
+    *(("half written", write) for write in (0, 1, 2, 3)),
     *(("before rename", write) for write in (0, 1, 2)),
     *(("after rename", write) for write in (0, 1, 2, 5)),
 ]
