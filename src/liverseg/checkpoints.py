@@ -79,10 +79,10 @@ class LastCheckpoint(ModelCheckpoint):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Save what there is, if it can be gone on from exactly."""
-        # A checkpoint from between an epoch's last step and its validation would be resumed without
-        # that validation: the file of the epoch before is the better one.
-        is_between = trainer.training and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if not is_between and not isinstance(exception, NotFiniteError):
+        # Lightning resumes a checkpoint from after an epoch's last step without that epoch's
+        # validation: the file of the epoch before is the better one.
+        is_past_steps = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if not is_past_steps and not isinstance(exception, NotFiniteError):
             super().on_exception(trainer, pl_module, exception)
 
 
