@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from liverseg.checkpoints import AtomicCheckpointIO, load_checkpoint, load_data, load_task
 from liverseg.datamodule import PairDataModule
-from liverseg.metrics import METRIC_CONVENTION, write_cases
+from liverseg.metrics import METRIC_CONVENTION, SCORES, write_cases
 from liverseg.pictures import PictureBoard
 from liverseg.prediction import ImageDataset, PredictionWriter, find_images
 from liverseg.provenance import commit, describe_run, uncommitted_changes, versions
@@ -30,7 +30,7 @@ from liverseg.task import SegmentationTask, Split
 
 Scores = dict[str, float]
 logger = logging.getLogger(__name__)
-_TABLE_ROWS = ("loss", "dice", "iou", "dice_pooled", "iou_pooled", "dice_case", "iou_case")
+_TABLE_ROWS = ("loss", *SCORES)
 _HYPERPARAMETERS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "seed")
 
 

@@ -116,7 +116,7 @@ class PictureBoard(Callback):
             picture = draw_case(
                 data.normalize.undo(batch["image"][row].cpu()), prediction[row], truth
             )
-            if not trainer.training and trainer.state.fn != "fit":
+            if trainer.state.fn != "fit":
                 self._folder.mkdir(parents=True, exist_ok=True)
                 to_pil_image(picture).save(self._folder / f"{split}_{name}.png")
             elif isinstance(trainer.logger, TensorBoardLogger):
