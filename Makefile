@@ -15,7 +15,8 @@ MADE_IN := $(VENV)/made-in
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-fast test-slow test-faults lint format lock dashboard clean FORCE
+.PHONY: help setup train test test-fast test-slow test-faults slurm-up test-slurm notebooks groups \
+    example lint format lock dashboard clean FORCE
 
 help: ## List the targets
 	@echo 'usage: make TARGET [ARGS="..."]'
@@ -31,13 +32,24 @@ test: $(STAMP) ## Run all tests
 	@$(PYTEST) $(ARGS)
 
 test-fast: $(STAMP) ## Run the tests that spawn no process
-	@$(PYTEST) -m "not slow and not faults" $(ARGS)
+	@$(PYTEST) -m "not slow and not faults and not slurm" $(ARGS)
 
 test-slow: $(STAMP) ## Run the tests that spawn a process
 	@$(PYTEST) -m slow $(ARGS)
 
 test-faults: $(STAMP) ## Kill runs at many points, resume them, compare bit for bit
 	@$(PYTEST) -m faults $(ARGS)
+
+slurm-up: ## Install and start a Slurm of one node (Debian, as root)
+	@bash tests/slurm/one_node.sh
+
+test-slurm: $(STAMP) ## Run the tests that need a Slurm
+	@$(PIP) install --editable '.[slurm]'
+	@$(BIN)/python -m pytest -m slurm tests/slurm $(ARGS)
+
+# One thread, so that the numbers do not depend on the number of cores.
+notebooks: $(STAMP) ## Execute the notebooks, in place (ARGS=FILE for one)
+	@OMP_NUM_THREADS=1 $(BIN)/python notebooks/execute.py $(ARGS)
 
 lint: $(STAMP) ## Check style, format and types; changes nothing
 	@$(BIN)/ruff check .
@@ -57,6 +69,12 @@ lock: $(MADE_IN) ## Solve pyproject.toml into requirements.lock (ARGS=--upgrade 
 
 dashboard: $(STAMP) ## Show the runs in logs/ with TensorBoard
 	@$(BIN)/tensorboard --logdir logs $(ARGS)
+
+groups: $(STAMP) ## Write the table of config groups into README.md
+	@$(BIN)/python docs/write_groups.py
+
+example: $(STAMP) ## Draw the README's picture from the newest run (ARGS=RUN from another)
+	@$(BIN)/python docs/draw_example.py $(ARGS)
 
 clean: ## Remove .venv and caches; logs and data stay
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache __pycache__ .coverage htmlcov

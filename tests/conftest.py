@@ -42,11 +42,13 @@ def compose(pair_root: Path, tmp_path: Path) -> Callable[..., DictConfig]:
         ]
     }
 
-    def composed(overrides: list[str], name: str = "train") -> DictConfig:
+    def composed(
+        overrides: list[str], name: str = "train", *, with_hydra: bool = False
+    ) -> DictConfig:
         defaults = [f"output_dir={tmp_path / 'run'}", *shrunk.get(name, [])]
         theirs = {override.split("=")[0] for override in overrides}  # a group is chosen once
         kept = [one for one in defaults if one.split("=")[0] not in theirs]
         with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            return hydra.compose(name, [*kept, *overrides])
+            return hydra.compose(name, [*kept, *overrides], return_hydra_config=with_hydra)
 
     return composed

@@ -208,6 +208,36 @@ def test_data_comes_back_without_augmentation(
     assert load_data(checkpoint, {"root": str(tmp_path)}).root == tmp_path
 
 
+def test_a_checkpoint_from_before_there_were_folds_loads(
+    compose: Callable[..., DictConfig], pair_root: Path, tmp_path: Path
+) -> None:
+    train(compose([]))
+    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    del checkpoint["liverseg"]["config"]["data"]["fold"]
+    del checkpoint["liverseg"]["config"]["data"]["num_folds"]
+    for changes in ({}, {"root": str(pair_root)}, {"root": str(pair_root / ".." / "pairs")}):
+        assert len(load_data(checkpoint, changes).dataset("val")) == 4
+
+
+def test_a_fold_is_of_the_runs_own_folder(
+    compose: Callable[..., DictConfig],
+    pair_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train(compose(["fold=1"]))
+    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    (pair_root.parent / "other").symlink_to(pair_root)
+    monkeypatch.chdir(tmp_path)
+    for changes, count in (
+        ({}, 2),
+        ({"root": "pairs"}, 2),
+        ({"root": str(tmp_path / "other")}, 4),
+        ({"root": str(tmp_path / "other"), "fold": 0}, 2),
+    ):
+        assert len(load_data(checkpoint, changes).dataset("val")) == count
+
+
 def test_weights_that_do_not_fit_the_config_are_refused(
     compose: Callable[..., DictConfig], tmp_path: Path
 ) -> None:

@@ -1,11 +1,14 @@
 """The commands as people type them, each in a process of its own."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -73,27 +76,6 @@ def test_evaluate_and_predict_need_the_checkpoint_alone(
     assert len(list(out.glob("*.png"))) == 6
 
 
-def test_a_sweep_runs_every_job_in_its_folder_and_ends_with_a_table(
-    pair_root: Path, tmp_path: Path
-) -> None:
-    sweep = ["model=unet,unet_dilated", "model.depth=2,3", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
-    text = run("train.py", "-m", "data=liver", f"data.root={pair_root}", *SMALL[1:], *sweep)
-    scores = [
-        json.loads(file.read_text()) for file in sorted(tmp_path.glob("sweep/*/metrics.json"))
-    ]
-    assert len(scores) == 4
-    table = text[text.index("all jobs have ended") :]
-    for job, overrides in enumerate(
-        f"model={model} model.depth={depth}"
-        for model in ("unet", "unet_dilated")
-        for depth in (2, 3)
-    ):
-        line = next(line for line in table.splitlines() if line.startswith(f"{job} "))
-        assert overrides in line
-        assert f"{scores[job]['val/dice']:.4f}" in line
-        assert line.endswith("done")
-
-
 def test_two_processes_score_as_one(trained: Path, pair_root: Path, tmp_path: Path) -> None:
     run(
         *("train.py", "data=liver", f"data.root={pair_root}", "trainer=ddp", "trainer.devices=2"),
@@ -107,6 +89,8 @@ def test_two_processes_score_as_one(trained: Path, pair_root: Path, tmp_path: Pa
     two, one = (json.loads((folder / "metrics.json").read_text()) for folder in (run_folder, out))
     assert {key: two[key] for key in one} == pytest.approx(one, rel=1e-6)
     assert one["test/dice"] == two["test/dice"]
+    for file in ("cases_test.csv", "pictures/best_and_worst_test.png"):
+        assert (run_folder / file).read_bytes() == (out / file).read_bytes()
 
 
 def test_a_failing_process_is_told_in_one_sentence(pair_root: Path, tmp_path: Path) -> None:
@@ -147,3 +131,38 @@ def test_help_and_config_do_not_import_torch(tmp_path: Path) -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+
+
+def test_two_processes_stop_together_and_go_on_as_if_they_had_not(
+    pair_root: Path, tmp_path: Path
+) -> None:
+    command = [
+        *("train.py", "data=liver", f"data.root={pair_root}", "trainer=ddp_sim", *SMALL),
+        *("trainer.max_epochs=30", "callbacks.pictures.num_pictures=0"),
+    ]
+    run(*command, f"hydra.run.dir={tmp_path / 'whole'}")
+    folder = tmp_path / "stopped"
+    with subprocess.Popen(
+        [sys.executable, ROOT / command[0], *command[1:], f"hydra.run.dir={folder}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 200
+        while not (folder / "checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.terminate()
+        text, _ = process.communicate(timeout=100)
+    assert process.returncode == 128 + signal.SIGTERM, text
+    assert not (folder / "metrics.json").exists()
+    run("train.py", f"resume={folder}")
+    weights = [
+        torch.load(path / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for path in (tmp_path / "whole", folder)
+    ]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    scores = [
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "stopped")
+    ]
+    assert scores[0] == scores[1]

@@ -15,7 +15,7 @@ FILES = sorted(CONFIGS.rglob("*.yaml"))
 CHOICES = [
     f"{file.parent.name}={file.stem}"
     for file in FILES
-    if file.parent != CONFIGS and file.parent.name != "scoring"
+    if file.parent.parent == CONFIGS and file.parent.name != "scoring"
 ]
 Compose = Callable[..., DictConfig]
 
@@ -64,9 +64,15 @@ def test_the_other_commands_compose(name: str, compose: Compose) -> None:
         inspect.signature(get_class(node["_target_"])).bind_partial(**arguments)
 
 
-def test_the_default_of_a_knob_is_the_same_in_yaml_and_in_python() -> None:
-    config = OmegaConf.load(CONFIGS / "model" / "unet.yaml")
-    parameters = inspect.signature(UNet).parameters
+@pytest.mark.parametrize(
+    ("group", "name", "target"), [("model", "unet", UNet), ("data", "pairs", PairDataModule)]
+)
+def test_the_default_of_a_knob_is_the_same_in_yaml_and_in_python(
+    group: str, name: str, target: type
+) -> None:
+    chosen = {group: OmegaConf.load(CONFIGS / group / f"{name}.yaml")}
+    config = OmegaConf.merge(OmegaConf.load(CONFIGS / "train.yaml"), chosen)[group]
+    parameters = inspect.signature(target).parameters
     defaults = {
         name: parameter.default
         for name, parameter in parameters.items()

@@ -14,6 +14,7 @@ from liverseg.datamodule import (
     PairDataModule,
     ResumableSampler,
     SameSizeBatches,
+    Split,
     foreground_names,
     pad_and_stack,
     two_sides,
@@ -223,6 +224,142 @@ def test_val_names_without_a_case_are_told(pair_root, caplog):
 
 def test_names_that_all_carry_no_case_are_no_news(pair_root, caplog):
     assert heard(pair_root, caplog, case_pattern="") == []
+
+
+# Folds
+
+
+def rename_pairs(root: Path, pattern: str) -> None:
+    """Give the pairs of each split the names 000, 001, ..., or what the pattern makes of them."""
+    for split in ("train", "val", "test"):
+        for number, pair in enumerate(find_pairs(root / split)):
+            name = pattern.format(number)
+            pair.image.rename(pair.image.with_name(f"{name}.png"))
+            pair.mask.rename(pair.mask.with_name(f"{name}_mask.png"))
+
+
+def names_of(module: PairDataModule, split: Split) -> list[str]:
+    return [pair.name for pair in module.dataset(split).pairs]
+
+
+def cases_of(module: PairDataModule, split: Split) -> set[str | None]:
+    return set(module.dataset(split).cases)
+
+
+@pytest.mark.parametrize("num_folds", [2, 4, 5])
+def test_every_pair_is_in_val_of_one_fold_and_no_case_is_on_both_sides(pair_root, num_folds):
+    everything = sorted(
+        names_of(module_of(pair_root), "train") + names_of(module_of(pair_root), "val")
+    )
+    in_val = []
+    for fold in range(num_folds):
+        module = module_of(pair_root, fold=fold, num_folds=num_folds)
+        train, val = names_of(module, "train"), names_of(module, "val")
+        assert train == sorted(train)
+        assert sorted(train + val) == everything
+        assert cases_of(module, "train").isdisjoint(cases_of(module, "val"))
+        in_val += val
+    assert sorted(in_val) == everything  # 10 pairs, of 5 patients with 2 each
+
+
+def test_test_stays_as_it_is(pair_root):
+    module = module_of(pair_root, fold=1)
+    assert names_of(module, "test") == names_of(module_of(pair_root), "test")
+    assert module.dataset("test").cases == ["patient006", "patient006", "patient007"]
+
+
+def test_folds_are_the_same_for_every_seed(pair_root):
+    first, second = (module_of(pair_root, fold=3, seed=seed) for seed in (0, 1))
+    assert names_of(first, "train") == names_of(second, "train")
+
+
+def test_train_alone_can_be_divided(pair_root):
+    (pair_root / "val").rename(pair_root / "elsewhere")
+    assert not module_of(pair_root).has_split("val")
+    module = module_of(pair_root, fold=0, num_folds=3)
+    assert module.has_split("val")
+    assert (len(module.dataset("train")), len(module.dataset("val"))) == (4, 2)
+
+
+def test_pairs_of_one_name_in_both_folders_stay_apart(pair_root, caplog):
+    rename_pairs(pair_root, "{:03}")
+    modules = [module_of(pair_root, fold=fold) for fold in range(5)]
+    in_val = [name for module in modules for name in names_of(module, "val")]
+    assert sorted(in_val) == [
+        *(f"train_{number:03}" for number in range(6)),
+        *(f"val_{number:03}" for number in range(4)),
+    ]
+    assert [len(module.dataset("val")) for module in modules] == [2] * 5
+    for module in modules:
+        for pair in module.dataset("val").pairs:
+            folder, _, stem = pair.name.partition("_")
+            assert pair.image == pair_root / folder / f"{stem}.png"
+            assert pair.mask == pair_root / folder / f"{stem}_mask.png"
+    assert heard(pair_root, caplog, fold=0) == [
+        f"{pair_root}: 10 of 10 names carry no case (data.case_pattern=^(.+)_slice\\d+$), so folds "
+        "are made of images: slices of one patient may be in train and in val, which flatters the "
+        "network"
+    ]
+
+
+def test_a_case_keeps_its_name_where_pairs_do_not(pair_root):
+    rename_pairs(pair_root, "anna_slice{:02}")
+    for split in ("train", "val"):
+        for suffix in (".png", "_mask.png"):
+            (pair_root / split / f"anna_slice00{suffix}").rename(
+                pair_root / split / f"bert_slice00{suffix}"
+            )
+    module = module_of(pair_root, fold=1, num_folds=2)
+    assert names_of(module, "val") == ["train_bert_slice00", "val_bert_slice00"]
+    assert (cases_of(module, "train"), cases_of(module, "val")) == ({"anna"}, {"bert"})
+
+
+def test_where_one_name_carries_no_case_folds_are_made_of_images(pair_root, caplog):
+    rename_val(pair_root, "patient004_slice00", "patient004")
+    (sentence,) = heard(pair_root, caplog, fold=0, num_folds=10)
+    assert sentence.startswith(f"{pair_root}: 1 of 10 names carry no case (")
+    for fold in range(10):  # more than the 5 patients
+        module = module_of(pair_root, fold=fold, num_folds=10)
+        assert len(module.dataset("val")) == 1
+        assert module.dataset("val").cases == [None]  # the other half of the case is in train
+    assert module.dataset("test").cases == ["patient006", "patient006", "patient007"]
+
+
+def test_the_fold_is_told(pair_root, caplog):
+    assert heard(pair_root, caplog, fold=4) == []
+    assert told(caplog, logging.INFO) == [
+        f"{pair_root}, fold=4 of 5: 8 train, 2 val pairs, decoded each epoch"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"fold": 5}, "fold=5 must lie in 0 ... 4, as data.num_folds=5, or be null"),
+        ({"fold": -1}, "fold=-1 must lie in 0 ... 4, as data.num_folds=5, or be null"),
+        ({"num_folds": 1}, "data.num_folds=1 must be at least 2"),
+        ({"fold": 0, "num_folds": 1}, "data.num_folds=1 must be at least 2"),
+    ],
+)
+def test_a_fold_that_cannot_be_is_refused(pair_root, settings, sentence):
+    with pytest.raises(ValueError, match=exactly(sentence)):
+        module_of(pair_root, **settings)
+
+
+def test_a_fold_goes_on_with_its_own_pairs_alone(pair_root):
+    state = module_of(pair_root, fold=1).state_dict()
+    module_of(pair_root, fold=1).load_state_dict(state)
+    folders = f"{pair_root / 'train'} and {pair_root / 'val'}"
+    sentence = (
+        f"the pairs in {folders} are not those that the run began with; restore them, or start a "
+        "new run"
+    )
+    for other in ({"fold": 2}, {"fold": 1, "num_folds": 2}):
+        with pytest.raises(ValueError, match=exactly(sentence)):
+            module_of(pair_root, **other).load_state_dict(state)
+    resize(pair_root / "val", find_pairs(pair_root / "val")[0].name, (24, 16))
+    with pytest.raises(ValueError, match=exactly(sentence)):
+        module_of(pair_root, fold=1).load_state_dict(state)
 
 
 # The order of training

@@ -1,18 +1,25 @@
 import csv
 import json
+import os
 import re
+import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from omegaconf import DictConfig
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
+from liverseg import experiment
+from liverseg.charts import Curve, draw_curves
 from liverseg.experiment import evaluate, predict, summary, train, write_json
-from liverseg.pairs import stored_size
-from liverseg.task import NotFiniteError
+from liverseg.pairs import find_pairs, stored_size
+from liverseg.task import NotFiniteError, SegmentationTask
 
 Compose = Callable[..., DictConfig]
 
@@ -46,11 +53,92 @@ def test_the_dashboard_shows_curves_pictures_and_final_scores(
     for name in ("loss", "dice", "iou"):
         for split in ("train", "val"):
             assert len(board.Scalars(f"{split}/{name}")) == 2
-    assert any(tag.startswith("lr-") for tag in tags["scalars"])
-    assert len(tags["images"]) == 4
+    assert len(tags["images"]) == 4 + 4  # the same ones, and the worst
     assert all(len(board.Images(tag)) == 2 for tag in tags["images"])
     assert board.Scalars("final/test/dice")[-1].value == pytest.approx(scores["test/dice"])
+    assert board.Scalars("test/dice")[-1].value == pytest.approx(scores["test/dice"])
     assert "_hparams_/session_start_info" in board.summary_metadata
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Curve], dict[str, Any]]]:
+    """What was drawn into ``curves.png``: the curves and the rest, one after the other."""
+    calls: list[tuple[dict[str, Curve], dict[str, Any]]] = []
+
+    def draw(file: Path, curves: dict[str, Curve], **rest: Any) -> object:
+        calls.append((curves, rest))
+        return draw_curves(file, curves, **rest)
+
+    monkeypatch.setattr(experiment, "draw_curves", draw)
+    return calls
+
+
+def test_the_curves_of_a_run_are_drawn_beside_its_pictures(
+    compose: Compose, tmp_path: Path, drawn: list[Any]
+) -> None:
+    scores = train(compose(["trainer.max_epochs=3", "monitor=val/loss", "monitor_mode=min"]))
+    with Image.open(tmp_path / "run" / "pictures" / "curves.png") as picture:
+        assert (picture.format, picture.width) == ("PNG", 1200)
+    ((curves, rest),) = drawn
+    assert rest == {"monitor": "val/loss", "mode": "min", "test": scores}
+    for name in ("train/loss", "val/loss", "train/dice", "val/iou"):
+        assert [epoch for epoch, _ in curves[name]] == [1, 2, 3]
+    assert [epoch for epoch, _ in curves["train/lr"]] == [1, 2, 3]
+    # The best checkpoint's score is the best on the curve, which holds float32.
+    assert min(loss for _, loss in curves["val/loss"]) == pytest.approx(scores["val/loss"])
+
+
+def test_a_stopped_run_shows_how_far_it_came_and_a_resumed_one_all_epochs(
+    compose: Compose, tmp_path: Path, drawn: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ["trainer.max_epochs=3", "data.batch_size=2"]  # 3 steps in an epoch
+    train(compose([*overrides, f"output_dir={tmp_path / 'whole'}"]))
+    original = SegmentationTask.training_step
+
+    def stop_in_the_third_epoch(self: SegmentationTask, batch: Any, batch_index: int) -> Tensor:
+        if self.global_step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch, batch_index)
+
+    monkeypatch.setattr(SegmentationTask, "training_step", stop_in_the_third_epoch)
+    config = compose(overrides)
+    with pytest.raises(SystemExit):
+        train(config)
+    monkeypatch.setattr(SegmentationTask, "training_step", original)
+    curves = tmp_path / "run" / "pictures" / "curves.png"
+    assert curves.is_file()
+    curves.unlink()
+    config.resume = str(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    train(config)
+    assert curves.is_file()
+    (whole, _), (stopped, rest), (resumed, _) = drawn
+    assert [epoch for epoch, _ in stopped["val/dice"]] == [1, 2]
+    assert stopped["val/dice"] == whole["val/dice"][:2]
+    assert rest["test"] == {}
+    assert {tag: points for tag, points in resumed.items() if not tag.startswith("machine/")} == {
+        tag: points for tag, points in whole.items() if not tag.startswith("machine/")
+    }
+    assert all(value > 1 for _, value in resumed["machine/images_per_second"])
+
+
+def test_without_a_dashboard_a_run_has_no_curves(
+    compose: Compose, tmp_path: Path, drawn: list[Any]
+) -> None:
+    config = compose(["~callbacks.dashboard"])  # it would write to the dashboard
+    config.logger = []
+    assert train(config).keys() >= {"val/dice", "test/dice"}
+    assert drawn == []
+    assert not (tmp_path / "run" / "pictures" / "curves.png").exists()
+
+
+def test_a_picture_that_cannot_be_written_costs_no_scores(
+    compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "run" / "pictures" / "curves.png"
+    file.mkdir(parents=True)  # in its place
+    scores = train(compose([]))
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == scores
+    assert f"{file} could not be drawn: [Errno 21] Is a directory" in caplog.text
 
 
 def test_evaluating_a_run_repeats_its_scores(compose: Compose, tmp_path: Path) -> None:
@@ -79,6 +167,50 @@ def test_evaluating_elsewhere_needs_the_folder_alone(
     file = tmp_path / "run" / "checkpoints" / "best.ckpt"
     overrides = [f"ckpt_path={file}", f"data.root={elsewhere}", "data.batch_size=1"]
     assert "test/dice" in evaluate(compose(overrides, name="evaluate"))
+
+
+def test_a_fold_is_trained_and_evaluated_on_its_own_val(
+    compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    for split in ("train", "val", "test"):
+        for number, pair in enumerate(find_pairs(pair_root / split)):
+            pair.image.rename(pair.image.with_name(f"{number:03}.png"))
+            pair.mask.rename(pair.mask.with_name(f"{number:03}_mask.png"))
+    scores = train(compose(["fold=0", "data.num_folds=2"]))
+    run = tmp_path / "run"
+    names = [line["name"] for line in rows_of(run / "cases_val.csv")]
+    assert len(names) == 5  # of the 6 in train/ and the 4 in val/
+    assert {name.partition("_")[0] for name in names} == {"train", "val"}
+    assert {file.name for file in (run / "pictures").glob("val_*")} == {
+        f"val_{name}.png" for name in names
+    }
+    assert [line["name"] for line in rows_of(run / "cases_test.csv")] == ["000", "001", "002"]
+
+    of_the_run = [f"ckpt_path={run / 'checkpoints' / 'best.ckpt'}", "split=val"]
+    again = evaluate(compose([*of_the_run, f"output_dir={tmp_path / 'again'}"], name="evaluate"))
+    assert again == {key: value for key, value in scores.items() if key.startswith("val")}
+    assert rows_of(tmp_path / "again" / "cases_val.csv") == rows_of(run / "cases_val.csv")
+    other = shutil.copytree(pair_root, tmp_path / "elsewhere")
+    elsewhere = [*of_the_run, f"data.root={other}", f"output_dir={tmp_path / 'other'}"]
+    evaluate(compose(elsewhere, name="evaluate"))
+    names = [line["name"] for line in rows_of(tmp_path / "other" / "cases_val.csv")]
+    assert names == ["000", "001", "002", "003"]
+    shutil.rmtree(pair_root)  # predict needs the fold's images no more than any others
+    overrides = [of_the_run[0], f"source={other / 'val'}"]
+    assert predict(compose(overrides, name="predict")) == 4
+
+
+def test_a_fold_is_resumed_with_its_own_pairs_alone(compose: Compose, tmp_path: Path) -> None:
+    train(compose(["fold=3"]))
+    last = str(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    config = compose(["fold=3", "trainer.max_epochs=2"])
+    config.resume = last
+    train(config)
+    assert torch.load(last, weights_only=True)["epoch"] == 1
+    config = compose(["fold=2", "trainer.max_epochs=3"])
+    config.resume = last
+    with pytest.raises(ValueError, match=r"train and .*val are not those that the run began with"):
+        train(config)
 
 
 def test_an_unknown_split_is_refused(compose: Compose) -> None:

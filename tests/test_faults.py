@@ -68,13 +68,27 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def curves(run: Path) -> dict[str, dict[int, set[float]]]:
-    """Return every value on the dashboard by tag and step."""
-    board = EventAccumulator(str(run / "tensorboard"), {"scalars": 0}).Reload()
-    points: dict[str, dict[int, set[float]]] = {}
+def curves(run: Path) -> dict[str, dict[int, set[Any]]]:
+    """Return every value, picture and table on the dashboard by tag and step.
+
+    What stands under ``machine/`` is the time and memory that a run took, and is left out.
+    """
+    everything = {"scalars": 0, "images": 0, "tensors": 0}
+    board = EventAccumulator(str(run / "tensorboard"), everything).Reload()
+    points: dict[str, dict[int, set[Any]]] = {}
     for tag in board.Tags()["scalars"]:
         for event in board.Scalars(tag):
-            points.setdefault(tag, {}).setdefault(event.step, set()).add(event.value)
+            if not tag.startswith("machine/"):
+                points.setdefault(tag, {}).setdefault(event.step, set()).add(event.value)
+    for tag in board.Tags()["images"]:
+        for image in board.Images(tag):
+            points.setdefault(tag, {}).setdefault(image.step, set()).add(image.encoded_image_string)
+    for tag in board.Tags()["tensors"]:
+        for table in board.Tensors(tag):
+            points.setdefault(tag, {}).setdefault(table.step, set()).add(
+                table.tensor_proto.SerializeToString()
+            )
+    assert {"train/gradient_norm", "val_worst/1", "val/precision_recall"} <= points.keys()
     return points
 
 

@@ -32,11 +32,11 @@ def test_one_process_is_started_per_device(
     assert num_local_processes(config) == count
 
 
-@pytest.mark.parametrize("variable", ["TORCHELASTIC_RUN_ID", "SLURM_PROCID"])
+@pytest.mark.parametrize("variable", ["TORCHELASTIC_RUN_ID", "SLURM_STEP_NUM_TASKS"])
 def test_nothing_is_started_where_a_launcher_did(
     variable: str, compose: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(variable, "0")
+    monkeypatch.setenv(variable, "2")
     monkeypatch.setattr(launch, "train", lambda config: {"devices": config.trainer.devices})
     assert launch.train_on_all_devices(compose(["trainer.devices=2"])) == {"devices": 2}
 

@@ -110,10 +110,13 @@ def test_a_second_call_draws_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [
-        ({"num_patients": (3, 1, 1)}, "num_patients=[2, 1, 1], but num_patients=[3, 1, 1]"),
-        ({"slices_per_patient": 3}, "slices_per_patient=2, but slices_per_patient=3"),
-        ({"image_size": 64}, "image_size=32, but image_size=64"),
-        ({"seed": 1}, "seed=0, but seed=1"),
+        (
+            {"num_patients": (3, 1, 1)},
+            "num_patients=[2, 1, 1], but data.phantom.num_patients=[3, 1, 1]",
+        ),
+        ({"slices_per_patient": 3}, "slices_per_patient=2, but data.phantom.slices_per_patient=3"),
+        ({"image_size": 64}, "image_size=32, but data.phantom.image_size=64"),
+        ({"seed": 1}, "seed=0, but data.phantom.seed=1"),
     ],
 )
 def test_a_folder_of_other_parameters_is_refused(tmp_path, changes, difference):
@@ -203,7 +206,7 @@ def test_the_slower_of_two_processes_keeps_the_folder_of_the_faster(tmp_path, mo
 def test_the_slower_process_complains_if_the_faster_drew_something_else(tmp_path, monkeypatch):
     folder = tmp_path / "phantom"
     let_another_process_win(monkeypatch, folder, seed=1)
-    sentence = f"{folder} was drawn with seed=1, but seed=0 is asked for; {REMEDY}"
+    sentence = f"{folder} was drawn with seed=1, but data.phantom.seed=0 is asked for; {REMEDY}"
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         write(folder)
 
@@ -213,19 +216,25 @@ def test_the_slower_process_complains_if_the_faster_drew_something_else(tmp_path
     [
         (
             {"num_patients": (2, 1)},
-            "num_patients=[2, 1] must be three counts: train, val and test",
+            "data.phantom.num_patients=[2, 1] must be three counts: train, val and test",
         ),
         (
             {"num_patients": (2, 0, 1)},
-            "num_patients[1]=0 is not possible; set a whole number from 1 up",
+            "data.phantom.num_patients[1]=0 is not possible; set a whole number from 1 up",
         ),
         (
             {"slices_per_patient": 0},
-            "slices_per_patient=0 is not possible; set a whole number from 1 up",
+            "data.phantom.slices_per_patient=0 is not possible; set a whole number from 1 up",
         ),
-        ({"image_size": 31}, "image_size=31 is not possible; set a whole number from 32 up"),
-        ({"image_size": 64.5}, "image_size=64.5 is not possible; set a whole number from 32 up"),
-        ({"seed": -1}, "seed=-1 is not possible; set a whole number from 0 up"),
+        (
+            {"image_size": 31},
+            "data.phantom.image_size=31 is not possible; set a whole number from 32 up",
+        ),
+        (
+            {"image_size": 64.5},
+            "data.phantom.image_size=64.5 is not possible; set a whole number from 32 up",
+        ),
+        ({"seed": -1}, "data.phantom.seed=-1 is not possible; set a whole number from 0 up"),
     ],
 )
 def test_an_impossible_argument_is_refused_before_anything_is_written(tmp_path, changes, sentence):

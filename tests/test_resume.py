@@ -15,7 +15,7 @@ def run(compose: Callable[..., DictConfig], tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "checkpoints" / "last.ckpt").touch()
-    save_config(compose([]))
+    save_config(compose([]), tmp_path / "run")
     return folder
 
 

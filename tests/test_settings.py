@@ -45,6 +45,16 @@ BAD: list[tuple[list[str], str]] = [
     # top level
     (["seed=-1"], "seed=-1 must be a whole number from 0 to 4294967295"),
     (["seed=true"], "seed=true must be a whole number from 0 to 4294967295"),
+    (["fold=-1"], "fold=-1 must be a whole number from 0 up, or null"),
+    (["fold=true"], "fold=true must be a whole number from 0 up, or null"),
+    (["fold=first"], "fold=first must be a whole number from 0 up, or null"),
+    (["data.fold=first"], "data.fold=first must be null or a whole number"),
+    (["data.num_folds=2.5"], "data.num_folds=2.5 must be a whole number"),
+    (
+        ["fold=1", "data.fold=2"],
+        "fold=1 does not reach the data, which has data.fold=2; leave fold out, or set "
+        "data.fold=${fold}",
+    ),
     (["threshold=1"], "threshold=1 must be a number above 0 and below 1"),
     (["threshold=half"], "threshold=half must be a number above 0 and below 1"),
     (["compile=maybe"], "compile=maybe must be true or false"),
@@ -133,8 +143,22 @@ BAD: list[tuple[list[str], str]] = [
     ),
     (
         ["data.root={tmp}"],
-        "data.root={tmp} holds no folder train/ (found pairs/); name the folder that holds train/ "
-        "and val/",
+        "data.root={tmp} holds no folder train/ (found pairs/, undivided/); name the folder that "
+        "holds train/ and val/",
+    ),
+    (
+        ["data.root={tmp}/undivided"],
+        "data.root={tmp}/undivided holds no folder val/ (found train/); name the folder that holds "
+        "train/ and val/, or divide train/ itself: fold=0",
+    ),
+    (
+        ["fold=0", "data.root={tmp}"],
+        "data.root={tmp} holds no folder train/ (found pairs/, undivided/); name the folder that "
+        "holds train/",
+    ),
+    (
+        ["fold=0", "data.root={tmp}/none"],
+        "data.root={tmp}/none does not exist; name the folder that holds train/",
     ),
     (
         ["data.root={tmp}/a_file"],
@@ -187,13 +211,21 @@ BAD: list[tuple[list[str], str]] = [
         "callbacks.early_stopping.patience=-1 must be a whole number from 0 up",
     ),
     (
-        ["callbacks.learning_rate=null"],
-        "callbacks.learning_rate=null must name a class by _target_; leave it out with "
-        "~callbacks.learning_rate",
+        ["callbacks.dashboard=null"],
+        "callbacks.dashboard=null must name a class by _target_; leave it out with "
+        "~callbacks.dashboard",
     ),
     (
         ["callbacks.pictures.num_pictures=some"],
         "callbacks.pictures.num_pictures=some must be a whole number from 0 up",
+    ),
+    (
+        ["callbacks.pictures.num_worst=-1"],
+        "callbacks.pictures.num_worst=-1 must be a whole number from 0 up",
+    ),
+    (
+        ["callbacks.dashboard.graph=often"],
+        "callbacks.dashboard.graph=often must be true or false",
     ),
     # data and model, data and loss
     (
@@ -360,6 +392,8 @@ REFUSED_BY_THE_CLASS: list[tuple[list[str], str]] = [
     (["model.dropout=1"], "model.dropout=1 must lie in [0, 1)"),
     (["data.batch_size=0"], "data.batch_size=0 must be at least 1"),
     (["data.num_classes=0"], "data.num_classes=0 must lie in 1 ... 254"),
+    (["fold=5"], "fold=5 must lie in 0 ... 4, as data.num_folds=5, or be null"),
+    (["data.num_folds=1"], "data.num_folds=1 must be at least 2"),
     (["data.std=0"], "data.std=0 must be greater than 0"),
     (["data.mask_threshold=0"], "data.mask_threshold=0 must lie in 1 ... 65535"),
     (["data.ignore_index=-1"], "data.ignore_index=-1 must lie in 0 ... 65535"),
@@ -371,10 +405,11 @@ REFUSED_BY_THE_CLASS: list[tuple[list[str], str]] = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the data folder pairs/, of which only the splits are looked at, and a file."""
+    """A folder with data folders, of which only the splits are looked at, and a file."""
     folder = tmp_path_factory.mktemp("settings")
     (folder / "pairs" / "train").mkdir(parents=True)
     (folder / "pairs" / "val").mkdir()
+    (folder / "undivided" / "train").mkdir(parents=True)
     (folder / "a_file").touch()
     return folder
 
@@ -445,7 +480,7 @@ def test_what_a_class_refuses_itself_is_left_to_it(
 def test_every_choice_that_is_shipped_passes(
     choice: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("liverseg.settings.devices_here", lambda: (1, True))
+    monkeypatch.setattr("liverseg.settings.devices.devices_here", lambda: (1, True))
     group, _, name = choice.partition("=")
     shipped = OmegaConf.load(CONFIGS / group / f"{name}.yaml").get("accelerator", "auto")
     check_settings(composed([choice, f"trainer.accelerator={shipped}"], folder))
@@ -465,8 +500,10 @@ def test_every_choice_that_is_shipped_passes(
         ["trainer.max_epochs=-1", "scheduler=constant", "+trainer.max_steps=10"],
         ["+trainer.limit_val_batches=0.5", "trainer.precision=16", "trainer.devices=2"],
         ["optimizer._target_=torch.optim.Adam", "+optimizer.betas=[0.5,0.9]"],
-        ["~callbacks.learning_rate", "model.dilations=[1,2]"],
+        ["~callbacks.dashboard", "model.dilations=[1,2]"],
         ["data=phantom", "data.root={tmp}/to/be/drawn"],
+        ["fold=1", "data.num_folds=2", "data.root={tmp}/undivided"],
+        ["data.fold=4"],
     ],
     ids=" ".join,
 )
@@ -528,7 +565,7 @@ def test_a_device_that_is_not_here_is_refused(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("liverseg.settings.devices_here", lambda: (gpus, False))
+    monkeypatch.setattr("liverseg.settings.devices.devices_here", lambda: (gpus, False))
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}"):
         check_settings(composed(overrides, folder))
 
@@ -544,6 +581,30 @@ def test_the_names_that_may_be_monitored_are_those_that_are_computed(num_classes
         ["val/loss", *(f"val/{key}" for key in scores.compute())]
     )
     assert len([name for name in score_names({}) if "_case" not in name]) == 1 + len(SCORES) - 2
+
+
+@pytest.mark.parametrize("key", ["monitor", "callbacks.early_stopping.monitor"])
+@pytest.mark.parametrize("score", ["dice_case", "iou_case/class_2"])
+def test_a_score_per_case_is_monitored_only_where_names_carry_cases(
+    key: str, score: str, compose: Compose, pair_root: Path
+) -> None:
+    typed = ["callbacks=early_stopping", *THREE, f"{key}=val/{score}"]
+    check_settings(compose(typed))
+    for suffix in (".png", "_mask.png"):
+        (pair_root / "val" / f"patient004_slice00{suffix}").rename(pair_root / f"val/one{suffix}")
+    remedy = f"set data.case_pattern, or {key}=val/{score.replace('_case', '')}"
+    sentence = (
+        f"needs a patient in every file name, and 1 of 4 in {pair_root / 'val'} carry none, such "
+        f"as one; {remedy}"
+    )
+    expected = f"{key}=val/{score} {sentence}"
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+        check_settings(compose(typed))
+    folders = f"{pair_root / 'train'} and {pair_root / 'val'}"
+    with pytest.raises(ValueError, match=re.escape(f"1 of 10 in {folders} carry none")):
+        check_settings(compose([*typed, "fold=0"]))
+    check_settings(compose([*typed, "data.case_pattern='^(.)'"]))
+    check_settings(compose(typed[:-1]))
 
 
 def test_the_check_leaves_nothing_in_the_folder_and_draws_no_random_number(

@@ -7,6 +7,7 @@ looked up only if it stands on an allowlist.
 
 import importlib
 import inspect
+import logging
 import os
 import zipfile
 import zlib
@@ -26,6 +27,7 @@ from liverseg.task import NotFiniteError, SegmentationTask
 
 ALLOWED = ("liverseg", "torch.nn", "torchvision.models")
 _BUILDABLE = (nn.Module, PairDataModule, Phantom)
+logger = logging.getLogger(__name__)
 _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 
@@ -163,12 +165,20 @@ def load_data(
     Args:
         checkpoint: What :func:`load_checkpoint` returned.
         changes: Values that differ from the run's, by argument of the data module. Another
-            ``root`` is a folder of one's own: no phantom is drawn into it.
+            ``root`` is a folder of one's own: no phantom is drawn into it, and its val/ is taken
+            as it is, whichever fold the run had.
         allow: Modules whose classes may be named in it, besides :data:`ALLOWED`.
     """
     settings = {**checkpoint["liverseg"]["config"]["data"], "augment": {}, **changes}
     if "root" in changes:
         settings["phantom"] = None
+        before = checkpoint["liverseg"]["config"]["data"]["root"]
+        is_elsewhere = Path(before).absolute() != Path(changes["root"]).absolute()
+        if is_elsewhere and "fold" not in changes and settings.pop("fold", None) is not None:
+            logger.info(
+                "%s is another folder than the run's, so its val/ is taken as it is, not a fold",
+                changes["root"],
+            )
     data: PairDataModule = build(settings, allow)
     return data
 

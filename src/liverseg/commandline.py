@@ -32,6 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 _SHOWS_ONLY = ("help", "hydra_help", "version", "cfg", "info", "shell_completion")
+_PACKAGES = {"hydra/launcher=submitit_slurm": "hydra-submitit-launcher"}  # that bring a choice
 _ELSEWHERE = ("config_path", "config_dir", "experimental_rerun")  # other files than ours
 
 
@@ -233,6 +234,11 @@ def _refuse_choice(override: Override, loader: ConfigLoader) -> None:
     for one in value if isinstance(value, list) else [value]:
         name = "null" if one is None else str(one)
         if name not in choices:
+            if package := _PACKAGES.get(f"{group}={name}"):
+                raise ValueError(
+                    f"{override.input_line} needs a package that is not installed; "
+                    f"pip install {package}"
+                )
             closest = nearest(name, choices)
             raise ValueError(
                 f"{override.input_line} is not a choice; "

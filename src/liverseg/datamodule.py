@@ -9,6 +9,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,8 +21,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler, default_collate
 from torch.utils.data.distributed import DistributedSampler
 
+from liverseg.folds import Division, divide_folders
 from liverseg.metrics import foreground_names
-from liverseg.pairs import IGNORED, MaskReader, PairDataset, Sample, find_pairs
+from liverseg.pairs import IGNORED, MaskReader, Pair, PairDataset, Sample, find_pairs
 from liverseg.transforms import Augment, Normalize
 
 Split = Literal["train", "val", "test"]
@@ -38,6 +40,9 @@ class PairSource(Protocol):
 
 class PairDataModule(LightningDataModule):
     """The pairs in ``root/train``, ``root/val`` and, where it exists, ``root/test``.
+
+    With a ``fold``, the pairs of ``root/train`` and, where it exists, ``root/val`` are put together
+    and divided anew, see :mod:`liverseg.folds`: val is one fold, train all others.
 
     Args:
         root: Folder with the splits.
@@ -61,6 +66,8 @@ class PairDataModule(LightningDataModule):
         cache_megabytes: A split whose decoded pairs fit into this stays in memory; 0 decodes anew
             every epoch.
         seed: Seed of order and augmentation.
+        fold: The fold that is val, from 0 up; None takes the folders as they are.
+        num_folds: At least 2.
     """
 
     def __init__(
@@ -83,10 +90,19 @@ class PairDataModule(LightningDataModule):
         num_workers: int,
         cache_megabytes: int,
         seed: int,
+        fold: int | None = None,  # a default, because older checkpoints do not name it
+        num_folds: int = 5,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"data.batch_size={batch_size} must be at least 1")
+        if num_folds < 2:
+            raise ValueError(f"data.num_folds={num_folds} must be at least 2")
+        if fold is not None and not 0 <= fold < num_folds:
+            raise ValueError(
+                f"fold={fold} must lie in 0 ... {num_folds - 1}, as data.num_folds={num_folds}, or "
+                "be null"
+            )
         self.root = Path(root)
         self._phantom = phantom
         self.channels = channels
@@ -106,6 +122,8 @@ class PairDataModule(LightningDataModule):
         self._num_workers = num_workers
         self._cache_megabytes = cache_megabytes
         self._seed = seed
+        self._fold = fold
+        self._num_folds = num_folds
         self._datasets: dict[Split, PairDataset] = {}
 
     def prepare_data(self) -> None:
@@ -114,20 +132,44 @@ class PairDataModule(LightningDataModule):
             self._phantom.write(self.root)
 
     def has_split(self, split: Split) -> bool:
-        """Tell whether the folder of a split exists."""
-        return (self.root / split).is_dir()
+        """Tell whether the folders that a split is taken from exist."""
+        return all(folder.is_dir() for folder in self._folders(split))
+
+    def _folders(self, split: Split) -> list[Path]:
+        """Return the folders that a split is taken from."""
+        if self._fold is None or split == "test":
+            return [self.root / split]
+        train, val = self.root / "train", self.root / "val"
+        return [train, val] if val.is_dir() else [train]
+
+    @cached_property
+    def _division(self) -> Division:
+        return divide_folders(
+            self._folders("train"), case_pattern=self._case_pattern, num_folds=self._num_folds
+        )
+
+    def _pairs(self, split: Split) -> list[Pair]:
+        if self._fold is None or split == "test":
+            return find_pairs(self.root / split)
+        if split == "val":
+            return self._division.inside(self._fold)
+        return self._division.outside(self._fold)
 
     def dataset(self, split: Split) -> PairDataset:
         """Return the pairs of a split, read at the first call.
 
         Raises:
             FileNotFoundError: If the folder is missing.
-            ValueError: If the folder or, where the split is kept in memory, a file is faulty.
+            ValueError: If the folder or, where the split is kept in memory, a file is faulty, or if
+                there are more folds than cases.
         """
         if split not in self._datasets:
             is_training = split == "train"
+            is_made_of_images = (
+                self._fold is not None and split != "test" and self._division.num_without_case > 0
+            )
             self._datasets[split] = PairDataset(
-                find_pairs(self.root / split),
+                self._pairs(split),
                 channels=self.channels,
                 mask_reader=self.mask_reader,
                 normalize=self.normalize,
@@ -135,7 +177,7 @@ class PairDataModule(LightningDataModule):
                 resize_masks=is_training,
                 augment=self._augment if is_training else None,
                 seed=self._seed,
-                case_pattern=self._case_pattern,
+                case_pattern="" if is_made_of_images else self._case_pattern,  # no halves of cases
                 cache_megabytes=self._cache_megabytes,
             )
         return self._datasets[split]
@@ -160,8 +202,9 @@ class PairDataModule(LightningDataModule):
         """
         for split in ("train", "val"):
             if state_dict[split] != self.fingerprint(split):
+                folders = " and ".join(map(str, self._folders(split)))
                 raise ValueError(
-                    f"the pairs in {self.root / split} are not those that the run began with; "
+                    f"the pairs in {folders} are not those that the run began with; "
                     "restore them, or start a new run"
                 )
 
@@ -194,11 +237,11 @@ class PairDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Return the batches of ``root/val``, in order."""
+        """Return the batches of val, in order."""
         return self._ordered_loader("val")
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        """Return the batches of ``root/test``, in order."""
+        """Return the batches of test, in order."""
         return self._ordered_loader("test")
 
     def _ordered_loader(self, split: Split) -> DataLoader[Sample]:
@@ -227,8 +270,19 @@ class PairDataModule(LightningDataModule):
         """Log what was found, and what makes scores look better than they are."""
         train, val = self.dataset("train"), self.dataset("val")
         kept = "in memory" if train.is_cached else "decoded each epoch"
-        logger.info("%s: %d train, %d val pairs, %s", self.root, len(train), len(val), kept)
-        if None in val.cases:
+        where = str(self.root)
+        if self._fold is not None:
+            where += f", fold={self._fold} of {self._num_folds}"
+        logger.info("%s: %d train, %d val pairs, %s", where, len(train), len(val), kept)
+        if self._fold is not None:
+            if count := self._division.num_without_case:
+                logger.warning(
+                    "%s: %d of %d names carry no case (data.case_pattern=%s), so folds are made of "
+                    "images: slices of one patient may be in train and in val, which flatters the "
+                    "network",
+                    *(self.root, count, len(train) + len(val), self._case_pattern),
+                )
+        elif None in val.cases:
             if len(set(val.cases)) > 1:
                 logger.warning(
                     "%s: %d of %d names carry no case (data.case_pattern=%s), so there is no "

@@ -2,36 +2,39 @@
 
 import json
 import logging
-import os
 import signal
-import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from hydra.utils import instantiate
 from lightning import Callback, Trainer, seed_everything
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
+from liverseg.charts import draw_curves, read_curves
 from liverseg.checkpoints import AtomicCheckpointIO, load_checkpoint, load_data, load_task
+from liverseg.dashboard import show_result
 from liverseg.datamodule import PairDataModule
+from liverseg.files import write_json
+from liverseg.gallery import PictureBoard
 from liverseg.metrics import METRIC_CONVENTION, SCORES, write_cases
-from liverseg.pictures import PictureBoard
 from liverseg.prediction import ImageDataset, PredictionWriter, find_images
 from liverseg.provenance import commit, describe_run, uncommitted_changes, versions
+from liverseg.ranks import found_launcher
 from liverseg.settings import check_settings
+from liverseg.stopping import StopTogether, stops_like_sigterm
+from liverseg.sweeps.jobs import PRUNED_FILE
 from liverseg.task import SegmentationTask, Split
 
 Scores = dict[str, float]
 logger = logging.getLogger(__name__)
 _TABLE_ROWS = ("loss", *SCORES)
-_HYPERPARAMETERS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "seed")
 
 
 def train(config: DictConfig) -> Scores:
@@ -41,7 +44,8 @@ def train(config: DictConfig) -> Scores:
         config: What ``configs/train.yaml`` composes.
 
     Returns:
-        The final scores by their names on the dashboard, as ``metrics.json`` holds them.
+        The final scores by their names on the dashboard, as ``metrics.json`` holds them; none if a
+        search has given the run up.
     """
     _quieten()
     check_settings(config)
@@ -71,9 +75,9 @@ def train(config: DictConfig) -> Scores:
     if config.compile:
         task.net.compile()
     trainer: Trainer = parts["trainer"](
-        callbacks=list(parts["callbacks"].values()),
+        callbacks=[*parts["callbacks"].values(), StopTogether()],
         logger=parts["logger"],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *_cluster()],
     )
     num_parameters = sum(parameter.numel() for parameter in task.net.parameters())
     logger.info(
@@ -82,16 +86,24 @@ def train(config: DictConfig) -> Scores:
         f"{num_parameters:,}",
         trainer.strategy.root_device,
     )
-    _fit(trainer, task, data, config)
-
-    best = load_checkpoint(trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
-    task.load_state_dict(best["state_dict"])
-    scores = _score(trainer, task, data, "val", output_dir)
-    if data.has_split("test"):
-        scores |= _score(trainer, task, data, "test", output_dir)
+    with _stopped_with_a_word(config):
+        try:
+            _fit(trainer, task, data, config)
+        except BaseException:
+            _draw_curves(trainer, config, {})  # how far it came
+            raise
+        if (output_dir / PRUNED_FILE).exists():  # given up by a search
+            _draw_curves(trainer, config, {})
+            return {}
+        best = load_checkpoint(trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
+        task.load_state_dict(best["state_dict"])
+        scores = _score(trainer, task, data, "val", output_dir)
+        if data.has_split("test"):
+            scores |= _score(trainer, task, data, "test", output_dir)
     if trainer.is_global_zero:
-        _show_hyperparameters(trainer, plain, scores)
+        show_result(trainer, plain, scores, step=best["global_step"])
         write_json(output_dir / "metrics.json", scores)
+        _draw_curves(trainer, config, scores)
     return scores
 
 
@@ -117,7 +129,11 @@ def evaluate(config: DictConfig) -> Scores:
     changes = {key: value for key, value in settings["data"].items() if value is not None}
     data = load_data(checkpoint, changes, config.allow)
     output_dir = Path(config.output_dir)
-    pictures = PictureBoard(folder=output_dir / "pictures", num_pictures=config.num_pictures)
+    pictures = PictureBoard(
+        folder=output_dir / "pictures",
+        num_pictures=config.num_pictures,
+        num_worst=config.num_worst,
+    )
     trainer = _scoring_trainer(config, checkpoint, pictures)
     scores = _score(trainer, task, data, config.split, output_dir)
     write_json(output_dir / "metrics.json", scores)
@@ -172,14 +188,6 @@ def short_path(folder: str) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def write_json(file: Path, content: Mapping[str, Any] | list[Any]) -> None:
-    """Write a file that is either there and whole, or not there."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(unfinished, file)
-
-
 def _fit(
     trainer: Trainer, task: SegmentationTask, data: PairDataModule, config: DictConfig
 ) -> None:
@@ -197,9 +205,15 @@ def _fit(
     if checkpoint is not None:
         load_checkpoint(checkpoint)  # refuses a damaged file in a sentence
         logger.info("continuing from %s", checkpoint)
+    trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
+
+
+@contextmanager
+def _stopped_with_a_word(config: DictConfig) -> Iterator[None]:
+    """Let SIGTERM and SIGUSR1 end a run, once it has saved, with the exit status of the signal."""
     with stops_like_sigterm(signal.SIGUSR1) as received:
         try:
-            trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
+            yield
         except SIGTERMException:
             number = (received or [signal.SIGTERM])[0]
             logger.warning(
@@ -207,25 +221,6 @@ def _fit(
                 *(signal.Signals(number).name, config.output_dir),
             )
             raise SystemExit(128 + number) from None
-
-
-@contextmanager
-def stops_like_sigterm(number: signal.Signals) -> Iterator[list[int]]:
-    """Make a signal end the process as SIGTERM does; yield the list of those received."""
-    received: list[int] = []
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield received  # only the main thread may handle signals
-        return
-    before = signal.signal(number, pass_on)
-    try:
-        yield received
-    finally:
-        signal.signal(number, before)
 
 
 def _score(
@@ -265,14 +260,21 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def _show_hyperparameters(trainer: Trainer, plain: Mapping[str, Any], scores: Scores) -> None:
-    """Show the config and the final scores on the HPARAMS tab, under ``final/``."""
-    for board in trainer.loggers:
-        if isinstance(board, TensorBoardLogger):
-            shown = {key: plain[key] for key in _HYPERPARAMETERS if key in plain}
-            metrics = {f"final/{name}": value for name, value in scores.items()}
-            board.log_hyperparams(shown, metrics)
-            board.save()
+def _draw_curves(trainer: Trainer, config: DictConfig, scores: Scores) -> None:
+    """Draw ``pictures/curves.png`` from what TensorBoard was told, since the run began."""
+    boards = [board for board in trainer.loggers if isinstance(board, TensorBoardLogger)]
+    if trainer.is_global_zero and boards:
+        file = Path(config.output_dir) / "pictures" / "curves.png"
+        try:
+            curves = read_curves(boards[0].log_dir)
+            draw_curves(file, curves, monitor=config.monitor, mode=config.monitor_mode, test=scores)
+        except OSError as error:  # a full disk must hide neither the scores nor why a run stopped
+            logger.warning("%s could not be drawn: %s", file, error)
+
+
+def _cluster() -> list[SLURMEnvironment]:
+    """Return what Lightning is to know of a cluster: it is this package that asks to requeue."""
+    return [SLURMEnvironment(auto_requeue=False)] if found_launcher() == "srun" else []
 
 
 def _quieten() -> None:
@@ -289,5 +291,13 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
     # Each split is short by design in small studies.
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # what devices it did not find, and tips
+    # Losses and scores are summed over all processes before they are logged.
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+    # On the login node of a cluster: how to use srun stands in docs/.
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
+    for name in (
+        "lightning.pytorch.utilities.rank_zero",  # what devices it did not find, and tips
+        "lightning.fabric.utilities.rank_zero",
+        "lightning.pytorch.trainer.connectors.signal_connector",  # handlers of Slurm's signals
+    ):
+        logging.getLogger(name).setLevel(logging.WARNING)

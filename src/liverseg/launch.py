@@ -6,42 +6,101 @@ sweep or leaves anything in the environment of the next job.
 """
 
 import json
+import math
 import os
 import signal
 import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from liverseg.experiment import Scores, stops_like_sigterm, train
-from liverseg.resume import CONFIG_FILE, save_config
+from liverseg.experiment import Scores, short_path, summary, train
+from liverseg.locks import locked
+from liverseg.mistakes import told_in_one_sentence
+from liverseg.processes import child_environment, num_cores
+from liverseg.ranks import found_launcher, is_first_process, requeue, was_restarted
+from liverseg.resume import CONFIG_FILE, RUN_LOCK, load_config, save_config
 from liverseg.settings import check_settings
+from liverseg.stopping import stops_like_sigterm
+from liverseg.sweeps.jobs import JOB_FILE, recorded
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+def train_and_tell(config: DictConfig) -> float:
+    """Train, print the scores and where everything is, and return the score that is monitored.
+
+    It is not a number where a search has given the run up.
+    """
+    with told_in_one_sentence():
+        scores = train_on_all_devices(config)
+    folder = short_path(config.output_dir)
+    if is_first_process():
+        sys.stdout.write(
+            f"\n{summary(scores)}\n\nrun        {folder}\npictures   {folder}/pictures\n"
+            "dashboard  tensorboard --logdir logs\n"
+        )
+    return scores.get(config.monitor, math.nan)
 
 
 def train_on_all_devices(config: DictConfig) -> Scores:
     """Train with as many processes as devices are asked for, and return the final scores.
 
     Where something else has started the processes (torchrun, Slurm), or one device is asked for,
-    training happens in this process.
+    training happens in this process. A job of a sweep, or one that Slurm has started again, goes on
+    from its last checkpoint.
 
     Args:
         config: What ``configs/train.yaml`` composes.
+
+    Raises:
+        ValueError: If a setting is wrong, or the folder holds a run already or is in use.
     """
+    try:
+        if not is_first_process():
+            return train(_settled(config))
+        folder = Path(config.output_dir)
+        with locked(folder / RUN_LOCK, wait=False) as is_free:
+            if not is_free:
+                raise ValueError(f"{folder} is in use by another process; wait for it, or end it")
+            with recorded(folder):
+                return _train_here(_settled(config), folder)
+    except SystemExit as stopped:
+        if stopped.code == 128 + signal.SIGUSR1:  # what Slurm sends before the time is over
+            requeue()
+        raise
+
+
+def _settled(config: DictConfig) -> DictConfig:
+    """Return a config that is checked, and that goes on from a checkpoint where it should."""
+    if config.get("search") is not None:
+        raise ValueError("a search is many runs; add -m: python train.py -m search=optuna")
+    folder = Path(config.output_dir)
+    is_job = (folder / JOB_FILE).is_file()
+    if config.resume is None and is_job:
+        # Composed again by the launcher of a cluster, perhaps from files edited meanwhile.
+        config = load_config(folder)
+        config.output_dir, config.resume = str(folder), None
     check_settings(config)
-    if _has_launcher():
-        return train(config)
-    if config.resume is None and (Path(config.output_dir) / "checkpoints").exists():
-        raise ValueError(
-            f"{config.output_dir} holds a run already; resume={config.output_dir} continues it, "
-            "another hydra.run.dir starts a new one"
-        )
-    save_config(config)
+    if config.resume is None and (folder / "checkpoints").exists():
+        if not is_job and not was_restarted():
+            raise ValueError(
+                f"{folder} holds a run already; resume={folder} continues it, another "
+                "hydra.run.dir starts a new one"
+            )
+        last = folder / "checkpoints" / "last.ckpt"
+        config.resume = str(last) if last.is_file() else None
+    return config
+
+
+def _train_here(config: DictConfig, folder: Path) -> Scores:
+    """Train in this process, or in as many as there are devices."""
+    save_config(config, folder)
     count = num_local_processes(config)
-    return train(config) if count == 1 else _launch(config, count)
+    return train(config) if count == 1 or found_launcher() else _launch(config, count)
 
 
 def num_local_processes(config: DictConfig) -> int:
@@ -53,10 +112,6 @@ def num_local_processes(config: DictConfig) -> int:
         on_gpu = config.trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda")
         return max(torch.cuda.device_count(), 1) if on_gpu else 1
     return int(devices)
-
-
-def _has_launcher() -> bool:
-    return bool({"TORCHELASTIC_RUN_ID", "SLURM_PROCID"} & os.environ.keys())
 
 
 def _launch(config: DictConfig, count: int) -> Scores:
@@ -76,8 +131,9 @@ def _launch(config: DictConfig, count: int) -> Scores:
         monitor_interval=0.5,
     )
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
-    threads = os.environ.get("OMP_NUM_THREADS")
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    environment = dict(os.environ)
+    os.environ.update(child_environment())
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // count)))
     try:
         with stops_like_sigterm(signal.SIGUSR1) as received:
             elastic_launch(launch, sys.executable)(
@@ -87,11 +143,14 @@ def _launch(config: DictConfig, count: int) -> Scores:
         raise SystemExit(128 + (received or [stopped.sigval])[0]) from None
     except ChildFailedError as failed:
         rank, failure = failed.get_first_failure()
-        raise RuntimeError(f"process {rank} of {count} failed: {failure.message}") from None
+        message: Any = failure.message  # typed as text; a dictionary where Python raised
+        told = message["message"] if isinstance(message, dict) else message
+        raise ChildProcessError(f"process {rank} of {count} failed: {told}") from None
     finally:
         for number, handler in handlers.items():  # the agent leaves its own behind
             signal.signal(number, handler)
-        if threads is None:
-            del os.environ["OMP_NUM_THREADS"]
-    scores: Scores = json.loads((output_dir / "metrics.json").read_text())
+        os.environ.clear()
+        os.environ.update(environment)
+    metrics = output_dir / "metrics.json"
+    scores: Scores = json.loads(metrics.read_text()) if metrics.is_file() else {}
     return scores

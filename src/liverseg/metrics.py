@@ -17,6 +17,7 @@ from torchmetrics.utilities import dim_zero_cat
 from liverseg.pairs import IGNORED
 
 SCORES = ("dice", "iou", "dice_pooled", "iou_pooled", "dice_case", "iou_case")
+_NUM_STEPS = 65  # of a probability; TensorBoard takes them as spread evenly over [0, 1]
 METRIC_CONVENTION = (
     "foreground classes; dice, iou: per image and class, both empty = 1, mean over images, then "
     "classes; _pooled: counts of the whole split, mean over classes that occur; _case: counts per "
@@ -57,6 +58,51 @@ def count_pixels(prediction: Tensor, mask: Tensor, num_classes: int) -> Tensor:
         cells = (predicted & true, predicted & ~true, true & ~predicted)
         counts.append(torch.stack([cell.sum(dim=(1, 2)) for cell in cells], dim=1))
     return torch.stack(counts, dim=1)
+
+
+def count_by_probability(logits: Tensor, mask: Tensor) -> Tensor:
+    """Count pixels by the probability of each foreground class: all that a curve needs.
+
+    Args:
+        logits: Logits of shape (N, K, H, W).
+        mask: True class indices of shape (N, H, W), ignored pixels as IGNORED.
+
+    Returns:
+        Counts, int64 of shape (foreground classes, 2, 65): of pixels of other classes and of the
+        class, by the probability, in steps of 1/64 and a last one for 1.
+    """
+    logits = logits.float()
+    probability = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)[:, 1:]
+    steps = (probability * (_NUM_STEPS - 1)).to(torch.int32)  # exact: a power of two
+    ignored = 2 * _NUM_STEPS * (mask == IGNORED)
+    counts = []
+    for index in range(steps.shape[1]):
+        cells = steps[:, index] + _NUM_STEPS * (mask == index + 1) + ignored
+        counted = torch.bincount(cells.flatten(), minlength=3 * _NUM_STEPS)
+        counts.append(counted[: 2 * _NUM_STEPS].reshape(2, _NUM_STEPS))
+    return torch.stack(counts)
+
+
+def precision_recall(counts: Tensor) -> Tensor:
+    """Return precision and recall where a pixel is foreground from a probability on.
+
+    Precision is TP / (TP + FP), recall is TP / (TP + FN); 1 where the denominator is 0.
+
+    Args:
+        counts: What :func:`count_by_probability` returned, summed over batches.
+
+    Returns:
+        TP, FP, TN, FN, precision and recall as float64 of shape (foreground classes, 6, 65), for
+        the probabilities 0, 1/64 ... 1.
+    """
+    counts = counts.cpu().double()
+    totals = counts.sum(dim=2, keepdim=True)
+    negative, positive = (totals - counts.cumsum(dim=2) + counts).unbind(dim=1)  # from a step on
+    false_negative, true_negative = totals[:, 1] - positive, totals[:, 0] - negative
+    precision = _quotient(positive, positive + negative)
+    recall = _quotient(positive, positive + false_negative)
+    rows = (positive, negative, true_negative, false_negative, precision, recall)
+    return torch.stack(rows, dim=1)
 
 
 def dice(counts: Tensor) -> Tensor:
@@ -107,6 +153,7 @@ class SegmentationScores(Metric):
         self.num_classes = num_classes
         self.class_names = foreground_names(num_classes, class_names)
         self.add_state("rows", default=[], dist_reduce_fx="cat")
+        self._of_all_processes: Tensor | None = None
 
     def update(self, prediction: Tensor, mask: Tensor, index: Tensor, case: Tensor) -> None:
         """Add images.
@@ -119,10 +166,26 @@ class SegmentationScores(Metric):
         """
         counts = count_pixels(prediction, mask, self.num_classes)
         self.rows.append(torch.cat([index[:, None], case[:, None], counts.flatten(1)], dim=1))
+        self._of_all_processes = None
+
+    def reset(self) -> None:
+        """Forget all images."""
+        super().reset()
+        self._of_all_processes = None
+
+    def latest(self) -> tuple[Tensor, Tensor]:
+        """Return indices (N) and counts (N, foreground classes, 3) of the images added last."""
+        rows = self.rows[-1].cpu()
+        return rows[:, 0], rows[:, 2:].reshape(len(rows), -1, 3)
 
     def table(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the images' indices (M), cases (M) and counts (M, foreground classes, 3)."""
-        rows = dim_zero_cat(self.rows).cpu()
+        """Return the images' indices (M), cases (M) and counts (M, foreground classes, 3).
+
+        Once the scores have been computed these are the images of all processes, before that those
+        of this one.
+        """
+        rows = self._of_all_processes
+        rows = dim_zero_cat(self.rows).cpu() if rows is None else rows
         order = rows[:, 0].argsort(stable=True)
         rows = rows[order]
         first = torch.ones(len(rows), dtype=torch.bool)
@@ -132,6 +195,7 @@ class SegmentationScores(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return the scores by name, float64 scalars in [0, 1]."""
+        self._of_all_processes = dim_zero_cat(self.rows).cpu()  # gathered around this method
         _, case, counts = self.table()
         pooled = counts.sum(dim=0)  # (F, 3)
         occurs = pooled.sum(dim=1) > 0

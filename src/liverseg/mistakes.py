@@ -47,4 +47,4 @@ def _is_ours(trace: TracebackType | None) -> bool:
         return False
     while trace.tb_next is not None:
         trace = trace.tb_next
-    return Path(trace.tb_frame.f_code.co_filename).parent == _PACKAGE
+    return _PACKAGE in Path(trace.tb_frame.f_code.co_filename).parents

@@ -30,7 +30,10 @@ _DECODING_ERRORS = (OSError, SyntaxError, ValueError, zlib.error, Image.Decompre
 
 @dataclass(frozen=True)
 class Pair:
-    """One image and its mask on disk."""
+    """One image and its mask on disk.
+
+    ``name`` is the image's file name without ``.png``, or another that is unique in its split.
+    """
 
     name: str
     image: Path
@@ -93,6 +96,19 @@ def find_pairs(folder: Path) -> list[Pair]:
                 f"{_size_text(image_size)}; both must have the same size"
             )
     return pairs
+
+
+def list_images(folder: Path) -> list[Path]:
+    """List the ``*.png`` of a folder that are no masks, ordered by name; hidden files do not count.
+
+    Raises:
+        OSError: If the folder cannot be read.
+    """
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() == ".png" and not is_mask(path) and not path.name.startswith(".")
+    ]
 
 
 def is_mask(path: Path) -> bool:
@@ -285,7 +301,7 @@ class PairDataset(Dataset[Sample]):
         cache_megabytes: int = 0,
     ) -> None:
         self.pairs = list(pairs)
-        self.cases = [case_of(pair.name, case_pattern) for pair in self.pairs]
+        self.cases = [case_of(pair.image.stem, case_pattern) for pair in self.pairs]
         self._channels = channels
         self._mask_reader = mask_reader
         self._normalize = normalize

@@ -609,7 +609,8 @@ def write_phantom(
     """
     if len(num_patients) != len(SPLITS):
         raise ValueError(
-            f"num_patients={list(num_patients)} must be three counts: train, val and test"
+            f"data.phantom.num_patients={list(num_patients)} must be three counts: train, val and "
+            "test"
         )
     counts = {f"num_patients[{index}]": count for index, count in enumerate(num_patients)}
     for name, value, least in (
@@ -619,7 +620,9 @@ def write_phantom(
         ("seed", seed, 0),
     ):
         if not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}={value} is not possible; set a whole number from {least} up")
+            raise ValueError(
+                f"data.phantom.{name}={value} is not possible; set a whole number from {least} up"
+            )
     asked: dict[str, int | list[int]] = {
         "recipe": RECIPE,
         "num_patients": list(num_patients),
@@ -676,8 +679,9 @@ def _check_drawn(folder: Path, asked: dict[str, int | list[int]]) -> None:
         )
     for name, value in asked.items():
         if found.get(name) != value:
+            key = name if name == "recipe" else f"data.phantom.{name}"
             raise ValueError(
-                f"{folder} was drawn with {name}={found.get(name)}, but {name}={value} is asked "
+                f"{folder} was drawn with {name}={found.get(name)}, but {key}={value} is asked "
                 f"for; delete the folder or set data.root to another one"
             )
 

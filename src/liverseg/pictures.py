@@ -1,149 +1,169 @@
-"""Pictures of what a network does: image, truth, prediction and overlay side by side."""
+"""Pictures of what a network does: image, truth, prediction and errors side by side."""
 
 import colorsys
+from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
-from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
-from liverseg.datamodule import PairDataModule
-from liverseg.pairs import IGNORED, PairDataset
+from liverseg.pairs import IGNORED
+
+Colour = tuple[int, int, int]
 
 _PANEL_SIZE = 256  # smaller images are enlarged by a whole factor to at least this side
-_TITLE_SIZE = 22
+_LINE = 22  # height of a line of text
+_TEXT_SIZE = 15
 _GAP = 4
+_WIDE_GAP = 24  # between best and worst
 _OPACITY = 0.45
+_ERROR_OPACITY = 0.8
+_DIMMED = 0.6  # how bright the image is below the errors
+_INK, _PAPER = (0, 0, 0), (255, 255, 255)
 _IGNORED_COLOUR = (110, 110, 110)
 
+# Apart from one another and from dark grey by 30 in CIELAB and more, also for eyes without red,
+# green or blue receptors, as simulated by Machado et al. 2009, "A physiologically-based model for
+# simulation of color vision deficiency", https://doi.org/10.1109/TVCG.2009.113.
+OUTCOME_COLOURS: dict[str, Colour] = {
+    "right": (235, 235, 235),  # true positive
+    "missed": (60, 150, 255),  # false negative: background is predicted
+    "false": (255, 140, 0),  # false positive: the truth is background
+    "wrong class": (150, 0, 150),  # both: another foreground class is predicted
+}
 
-def draw_case(image: Tensor, prediction: Tensor, truth: Tensor | None = None) -> Tensor:
-    """Draw image, truth (where there is one), prediction and overlay side by side.
 
-    The overlay tints the image where a class is predicted and outlines the truth in white.
+class Case(NamedTuple):
+    """What there is to draw of one image."""
+
+    caption: str
+    image: Tensor  # (C, h, w), C 1 or 3, in [0, 1]
+    prediction: Tensor  # class indices (H, W)
+    truth: Tensor  # class indices (H, W), ignored pixels as IGNORED
+
+
+def draw_case(
+    image: Tensor,
+    prediction: Tensor,
+    truth: Tensor | None = None,
+    *,
+    caption: str = "",
+    num_columns: int = 4,
+) -> Tensor:
+    """Draw image, truth, prediction and errors side by side.
+
+    The errors tint the image where a class is predicted or true, see :data:`OUTCOME_COLOURS`; a
+    legend below names the colours. Without a truth there are image, prediction and overlay, which
+    tints the image where a class is predicted.
 
     Args:
         image: Image of shape (C, h, w), C 1 or 3, in [0, 1]; resized to the prediction's size.
         prediction: Class indices of shape (H, W).
         truth: Class indices of shape (H, W), ignored pixels as IGNORED (drawn grey).
+        caption: A line above the picture, such as the image's name and Dice.
+        num_columns: How many stand side by side; 2 makes a square of four.
 
     Returns:
         A picture with titles, uint8 of shape (3, height, width).
     """
-    size = (prediction.shape[-2], prediction.shape[-1])
-    image = image.detach().cpu().float().expand(3, -1, -1)[None]
-    image = functional.interpolate(image, size=size, mode="bilinear", antialias=True)[0]
-    grey = (image.clamp(0, 1) * 255).round()
     prediction = prediction.cpu()
-    factor = max(1, -(-_PANEL_SIZE // max(size)))
-
-    overlay = grey.clone()
-    tint = _coloured(prediction)
-    overlay[:, prediction > 0] += _OPACITY * (tint - overlay)[:, prediction > 0]
-    panels = {"image": grey, "prediction": tint, "overlay": overlay}
-    if truth is not None:
+    grey = _to_size(image, (prediction.shape[-2], prediction.shape[-1]))
+    if truth is None:
+        panels = {"image": grey, "prediction": _coloured(prediction)}
+        panels["overlay"] = _tinted(grey, _coloured(prediction), prediction > 0, _OPACITY)
+        legend = []
+    else:
         truth = truth.cpu()
-        panels = {"image": grey, "truth": _coloured(truth), **panels}
-    enlarged = {
-        name: panel.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
-        for name, panel in panels.items()
-    }
-    if truth is not None:
-        edge = _outline(truth.repeat_interleave(factor, 0).repeat_interleave(factor, 1))
-        enlarged["overlay"][:, edge] = 255
-    return _side_by_side(enlarged)
+        panels = {"image": grey, "truth": _coloured(truth), "prediction": _coloured(prediction)}
+        panels["errors"] = _draw_errors(grey, prediction, truth)
+        legend = _legend(prediction, truth)
+    shown = {title: _enlarged(panel) for title, panel in panels.items()}
+    picture: Tensor = pil_to_tensor(_arranged(shown, caption, legend, num_columns))
+    return picture
 
 
-class PictureBoard(Callback):
-    """Draws the same few images of a split each time it is scored.
-
-    While training, the pictures go to TensorBoard, with the images' names; a validation or test
-    of its own writes them into a folder, as ``SPLIT_NAME.png``.
+def draw_best_and_worst(best: Sequence[Case], worst: Sequence[Case]) -> Tensor:
+    """Draw two columns of cases, each as image and errors below its caption.
 
     Args:
-        folder: Where pictures are written.
-        num_pictures: How many images, evenly spread over the split; 0 draws none.
+        best: The best cases, the best one first.
+        worst: The worst cases, the worst one first.
+
+    Returns:
+        A picture with a legend, uint8 of shape (3, height, width).
     """
-
-    def __init__(self, *, folder: str | Path, num_pictures: int) -> None:
-        self._folder = Path(folder)
-        self._num_pictures = num_pictures
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,  # the hook's own signature
-        batch: dict[str, Tensor],
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Draw the chosen images of this batch."""
-        if not trainer.sanity_checking:
-            self._draw("val", trainer, outputs, batch)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,  # the hook's own signature
-        batch: dict[str, Tensor],
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Draw the chosen images of this batch."""
-        self._draw("test", trainer, outputs, batch)
-
-    def _draw(
-        self, split: str, trainer: Trainer, prediction: Tensor, batch: dict[str, Tensor]
-    ) -> None:
-        data = trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer's entry points
-        if not isinstance(data, PairDataModule) or not trainer.is_global_zero:
-            return
-        dataset = data.dataset("val" if split == "val" else "test")
-        chosen = self._chosen(dataset, trainer.world_size)
-        for row, index in enumerate(batch["index"].tolist()):
-            if index not in chosen:
-                continue
-            name = dataset.pairs[index].name
-            truth = batch["mask"][row]
-            picture = draw_case(
-                data.normalize.undo(batch["image"][row].cpu()), prediction[row], truth
-            )
-            if trainer.state.fn != "fit":
-                self._folder.mkdir(parents=True, exist_ok=True)
-                to_pil_image(picture).save(self._folder / f"{split}_{name}.png")
-            elif isinstance(trainer.logger, TensorBoardLogger):
-                board = trainer.logger.experiment
-                board.add_image(f"{split}/{name}", picture, trainer.global_step)
-
-    def _chosen(self, dataset: PairDataset, num_ranks: int) -> set[int]:
-        """Return indices spread over those that the first process sees, one in each equal part.
-
-        The place within a part moves by the golden ratio, lest it fall on the same slice of every
-        patient.
-        """
-        seen = list(range(0, len(dataset), num_ranks))
-        count = min(self._num_pictures, len(seen))
-        places = (place + (place + 0.5) * 0.618034 % 1 for place in range(count))
-        return {seen[int(place * len(seen) / count)] for place in places}
+    tiles = [[_tile(case) for case in column] for column in (best, worst)]
+    heights = [
+        max(column[row].height for column in tiles if row < len(column))
+        for row in range(max(len(best), len(worst)))
+    ]
+    width = 2 * _PANEL_SIZE + _GAP
+    canvas = Image.new(
+        "RGB", (2 * width + _WIDE_GAP, 2 * _LINE + sum(heights) + _GAP * len(heights)), _PAPER
+    )
+    for place, (title, column) in enumerate(zip(("best", "worst"), tiles, strict=True)):
+        left = place * (width + _WIDE_GAP)
+        _write(canvas, (left + width // 2, 2), title, "ma")
+        for row, tile in enumerate(column):
+            canvas.paste(tile, (left, _LINE + sum(heights[:row]) + _GAP * row))
+    _write_legend(canvas, _legend(*_joined([*best, *worst])))
+    picture: Tensor = pil_to_tensor(canvas)
+    return picture
 
 
-def class_colour(index: int) -> tuple[int, int, int]:
+def class_colour(index: int) -> Colour:
     """Return the colour of a class as red, green, blue in 0 ... 255; black for background."""
     if index == 0:
         return (0, 0, 0)
     if index == IGNORED:
         return _IGNORED_COLOUR
-    hue = (0.05 + (index - 1) * 0.381966) % 1  # the golden angle keeps neighbours apart
+    # The golden angle keeps neighbours apart; the first classes look like no outcome.
+    hue = (0.45 + (index - 1) * 0.381966) % 1
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _outcomes(prediction: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    """Return where each outcome is found, as bool of shape (H, W); ignored pixels are nowhere."""
+    predicted, true, counts = prediction > 0, truth > 0, truth != IGNORED
+    return {
+        "right": predicted & (prediction == truth),
+        "missed": true & ~predicted & counts,
+        "false": predicted & ~true,
+        "wrong class": predicted & true & (prediction != truth) & counts,
+    }
+
+
+def _draw_errors(grey: Tensor, prediction: Tensor, truth: Tensor) -> Tensor:
+    panel = grey * _DIMMED
+    for outcome, where in _outcomes(prediction, truth).items():
+        panel = _tinted(panel, _flat(OUTCOME_COLOURS[outcome]), where, _ERROR_OPACITY)
+    return _tinted(panel, _flat(_IGNORED_COLOUR), truth == IGNORED, 1.0)
+
+
+def _legend(prediction: Tensor, truth: Tensor) -> list[str]:
+    """Return the outcomes that can occur: a wrong class only where there are several."""
+    has_classes = bool((prediction > 1).any() or ((truth > 1) & (truth != IGNORED)).any())
+    return [outcome for outcome in OUTCOME_COLOURS if has_classes or outcome != "wrong class"]
+
+
+def _joined(cases: Sequence[Case]) -> tuple[Tensor, Tensor]:
+    return (
+        torch.cat([case.prediction.cpu().flatten() for case in cases]),
+        torch.cat([case.truth.cpu().flatten() for case in cases]),
+    )
+
+
+def _to_size(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return an image as colours of shape (3, H, W) in 0 ... 255."""
+    image = image.detach().cpu().float().expand(3, -1, -1)
+    if image.shape[-2:] != size:
+        image = functional.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]
+    return (image.clamp(0, 1) * 255).round()
 
 
 def _coloured(classes: Tensor) -> Tensor:
@@ -156,24 +176,88 @@ def _palette() -> Tensor:
     return torch.tensor([class_colour(index) for index in range(256)], dtype=torch.float32)
 
 
-def _outline(classes: Tensor) -> Tensor:
-    """Mark the pixels of a class that touch another one, of shape (H, W)."""
-    padded = functional.pad(classes[None, None].float(), (1, 1, 1, 1), mode="replicate")
-    largest = functional.max_pool2d(padded, 3, stride=1)[0, 0]
-    smallest = -functional.max_pool2d(-padded, 3, stride=1)[0, 0]
-    return (largest != smallest) & (classes > 0) & (classes != IGNORED)
+def _flat(colour: Colour) -> Tensor:
+    return torch.tensor(colour, dtype=torch.float32)[:, None, None]
 
 
-def _side_by_side(panels: dict[str, Tensor]) -> Tensor:
-    height, width = next(iter(panels.values())).shape[-2:]
+def _tinted(panel: Tensor, colour: Tensor, where: Tensor, opacity: float) -> Tensor:
+    """Mix a colour into the places of a panel that are marked."""
+    return torch.where(where, panel + opacity * (colour - panel), panel)
+
+
+def _enlarged(panel: Tensor) -> Image.Image:
+    """Return a panel with at least :data:`_PANEL_SIZE` pixels along its longer side."""
+    height, width = panel.shape[-2:]
+    factor = max(1, -(-_PANEL_SIZE // max(height, width)))
+    image: Image.Image = to_pil_image(panel.round().to(torch.uint8))
+    return image.resize((width * factor, height * factor), Image.Resampling.NEAREST)
+
+
+def _tile(case: Case) -> Image.Image:
+    """Draw image and errors, each at most :data:`_PANEL_SIZE` wide and high, and the caption."""
+    prediction, truth = case.prediction.cpu(), case.truth.cpu()
+    grey = _to_size(case.image, (prediction.shape[-2], prediction.shape[-1]))
+    box = (_PANEL_SIZE, _PANEL_SIZE)
+    panels = [
+        ImageOps.contain(_enlarged(panel), box, method=Image.Resampling.BOX)
+        for panel in (grey, _draw_errors(grey, prediction, truth))
+    ]
+    tile = Image.new("RGB", (2 * _PANEL_SIZE + _GAP, _LINE + panels[0].height), _PAPER)
+    _write(tile, (_GAP, 2), case.caption, "la")
+    for place, panel in enumerate(panels):
+        tile.paste(panel, (place * (_PANEL_SIZE + _GAP), _LINE))
+    return tile
+
+
+def _arranged(
+    panels: dict[str, Image.Image], caption: str, legend: Sequence[str], num_columns: int
+) -> Image.Image:
+    width, height = next(iter(panels.values())).size
+    num_rows = -(-len(panels) // num_columns)
+    num_columns = min(num_columns, len(panels))
+    top = _LINE if caption else 0
+    below = top + num_rows * (_LINE + height)
     canvas = Image.new(
-        "RGB", (len(panels) * (width + _GAP) - _GAP, height + _TITLE_SIZE), (255, 255, 255)
+        "RGB",
+        (num_columns * (width + _GAP) - _GAP, below + (_LINE if legend else 0)),
+        _PAPER,
     )
-    pen = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(15)
+    if caption:
+        _write(canvas, (_GAP, 2), caption, "la")
     for place, (title, panel) in enumerate(panels.items()):
-        left = place * (width + _GAP)
-        pen.text((left + width / 2, 2), title, fill=(0, 0, 0), font=font, anchor="ma")
-        canvas.paste(to_pil_image(panel.round().to(torch.uint8)), (left, _TITLE_SIZE))
-    picture: Tensor = pil_to_tensor(canvas)
-    return picture
+        row, column = divmod(place, num_columns)
+        left, title_top = column * (width + _GAP), top + row * (_LINE + height)
+        _write(canvas, (left + width // 2, title_top + 2), title, "ma")
+        canvas.paste(panel, (left, title_top + _LINE))
+    _write_legend(canvas, legend)
+    return canvas
+
+
+@cache
+def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(_TEXT_SIZE)
+
+
+def _write(canvas: Image.Image, place: tuple[int, int], text: str, anchor: str) -> None:
+    """Write a line; what does not fit into the canvas loses its middle."""
+    pen = ImageDraw.Draw(canvas)
+    shown, kept = text, len(text)
+    while kept and pen.textlength(shown, _font()) > canvas.width - 2 * _GAP:
+        kept -= 1
+        shown = f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
+    pen.text(place, shown, fill=_INK, font=_font(), anchor=anchor)
+
+
+def _write_legend(canvas: Image.Image, legend: Sequence[str]) -> None:
+    """Name the colours of outcomes in the last line, at the right."""
+    pen = ImageDraw.Draw(canvas)
+    side = _TEXT_SIZE - 3
+    top, right = canvas.height - _LINE + 4, canvas.width - 2
+    for outcome in reversed(legend):
+        right -= round(pen.textlength(outcome, _font()))
+        _write(canvas, (right, top - 2), outcome, "la")
+        right -= side + 5
+        pen.rectangle(
+            (right, top, right + side, top + side), fill=OUTCOME_COLOURS[outcome], outline=_INK
+        )
+        right -= 12

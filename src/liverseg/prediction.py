@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional
 from torchvision.transforms.v2.functional import to_pil_image
 
-from liverseg.pairs import MaskReader, is_mask, read_image, resize_image, stored_size
+from liverseg.pairs import MaskReader, list_images, read_image, resize_image, stored_size
 from liverseg.pictures import draw_case
 
 
@@ -27,11 +27,7 @@ def find_images(source: Path) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise FileNotFoundError(f"source={source} does not exist; name an image or a folder")
-    images = [
-        path
-        for path in sorted(source.iterdir())
-        if path.suffix.lower() == ".png" and not is_mask(path) and not path.name.startswith(".")
-    ]
+    images = list_images(source)
     if not images:
         raise ValueError(f"source={source} holds no .png image; name an image or a folder of them")
     return images

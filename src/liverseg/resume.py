@@ -11,25 +11,38 @@ from hydra.core.utils import configure_log
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 
+from liverseg.files import write_text
+
 CONFIG_FILE = "config.yaml"
+RUN_LOCK = ".lock"  # in a run folder, held by the process that trains there
 _RUNS = Path("logs/train/runs")
 # What may differ without a change to the result.
-_HARMLESS = (
+HARMLESS = (
     "data.root",  # the pairs themselves are compared by their fingerprint
     "data.num_workers",
     "data.cache_megabytes",
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
     "callbacks.pictures.num_pictures",
+    "callbacks.pictures.num_worst",
+    "callbacks.dashboard.pr_curve",
+    "callbacks.dashboard.graph",
 )
 
 
-def save_config(config: DictConfig) -> None:
-    """Write a run's config into its folder, with what depends on the moment filled in."""
+def save_config(config: DictConfig, folder: Path) -> None:
+    """Write a run's config into a folder, with what depends on the moment filled in."""
     kept = config.copy()
     kept.output_dir = str(Path(config.output_dir).absolute())
     kept.sweep_name = config.sweep_name
-    (Path(config.output_dir) / CONFIG_FILE).write_text(OmegaConf.to_yaml(kept))
+    write_text(folder / CONFIG_FILE, OmegaConf.to_yaml(kept))
+
+
+def load_config(folder: Path) -> DictConfig:
+    """Return the config that :func:`save_config` wrote."""
+    config = OmegaConf.load(folder / CONFIG_FILE)
+    assert isinstance(config, DictConfig)
+    return config
 
 
 def resume_or(start: Callable[[], None], run: Callable[[DictConfig], float]) -> None:
@@ -77,13 +90,12 @@ def resumed_config(arguments: list[str]) -> DictConfig | None:
         raise ValueError(f"{others[0]} does not go with resume={name}, which continues one run")
     checkpoint = _find_checkpoint(name)
     run = checkpoint.parent.parent
-    config = OmegaConf.load(run / CONFIG_FILE)
-    assert isinstance(config, DictConfig)
+    config = load_config(run)
     changes = _listed(given.pop("resume_overrides", "[]"))
     for key, value in given.items():
         override = f"{key}={value}"
         changed = OmegaConf.select(OmegaConf.from_dotlist([override]), key)
-        if key not in _HARMLESS and OmegaConf.select(config, key) != changed:
+        if key not in HARMLESS and OmegaConf.select(config, key) != changed:
             raise ValueError(
                 f"{override} would change the run that is resumed; leave it out, or write "
                 f"'resume_overrides=[{override}]'"

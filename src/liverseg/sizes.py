@@ -29,7 +29,7 @@ class Shrinking(Protocol):
         ...
 
 
-class _View(NamedTuple):
+class View(NamedTuple):
     """What a network sees along one axis of an image, in pixels of that image."""
 
     start: int  # first pixel seen; negative where the image is continued by mirroring
@@ -76,12 +76,26 @@ def whole_image_logits(net: nn.Module, image: Tensor, size: tuple[int, int]) -> 
     return logits
 
 
+def tile_views(net: Shrinking, side: int, tile_size: int = TILE_SIZE) -> list[View]:
+    """Return what the tiles that cover one axis of an image see, each with its border.
+
+    Args:
+        net: A network without padding.
+        side: Height or width of the image.
+        tile_size: Pixels that a tile predicts at most; the last one may reach beyond the image.
+    """
+    length = net.input_size(min(side, tile_size))
+    output = net.output_size(length)
+    margin = (length - output) // 2
+    return [View(start - margin, length, margin) for start in range(0, side, min(side, tile_size))]
+
+
 def _tiled_logits(net: nn.Module, image: Tensor) -> Tensor:
     height, width = image.shape[-2:]
     if not isinstance(net, Shrinking) or net.input_size(height) == height:
         return net(image)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
-    rows = _tile_views(net, height)
-    columns = _tile_views(net, width)
+    rows = tile_views(net, height)
+    columns = tile_views(net, width)
     strips = []
     for row in rows:
         tiles = [net(_see(image, row, column)) for column in columns]
@@ -89,31 +103,24 @@ def _tiled_logits(net: nn.Module, image: Tensor) -> Tensor:
     return torch.cat(strips, dim=2)[..., :height, :width]
 
 
-def _training_view(net: Shrinking, side: int) -> _View:
+def _training_view(net: Shrinking, side: int) -> View:
     try:
         output = net.output_size(side)
     except ValueError:
         output = 0
     if 2 * output >= side:
-        return _View(start=0, length=side, margin=(side - output) // 2)
-    return _tile_views(net, side, tile_size=side)[0]
+        return View(start=0, length=side, margin=(side - output) // 2)
+    return tile_views(net, side, tile_size=side)[0]
 
 
-def _tile_views(net: Shrinking, side: int, tile_size: int = TILE_SIZE) -> list[_View]:
-    length = net.input_size(min(side, tile_size))
-    output = net.output_size(length)
-    margin = (length - output) // 2
-    return [_View(start - margin, length, margin) for start in range(0, side, min(side, tile_size))]
-
-
-def _see(image: Tensor, rows: _View, columns: _View) -> Tensor:
+def _see(image: Tensor, rows: View, columns: View) -> Tensor:
     """Cut a view out of the image, continued by mirroring at its borders as often as needed."""
     row_index = _mirrored(rows, image.shape[-2], image.device)
     column_index = _mirrored(columns, image.shape[-1], image.device)
     return image.index_select(-2, row_index).index_select(-1, column_index)
 
 
-def _mirrored(view: _View, side: int, device: torch.device) -> Tensor:
+def _mirrored(view: View, side: int, device: torch.device) -> Tensor:
     """Map pixels ... -2 -1 0 1 2 ... to 2 1 0 1 2 ...; the border pixel is not repeated."""
     index = torch.arange(view.start, view.start + view.length, device=device)
     period = max(2 * (side - 1), 1)

@@ -1,7 +1,7 @@
 """The task: one step shared by all splits, around a network, a loss and the scores."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from lightning import LightningModule
@@ -16,6 +16,13 @@ from liverseg.sizes import training_logits, whole_image_logits
 
 Batch = Mapping[str, Tensor]
 Split = Literal["train", "val", "test"]
+
+
+class Scored(TypedDict):
+    """What scoring a batch leaves for those who draw."""
+
+    logits: Tensor  # (N, num_classes, H, W)
+    prediction: Tensor  # class indices (N, H, W)
 
 
 class NotFiniteError(ValueError):
@@ -125,12 +132,12 @@ class SegmentationTask(LightningModule):
         self.log("loss", loss, prog_bar=True, logger=False)
         return loss
 
-    def validation_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Score a batch and return its prediction."""
+    def validation_step(self, batch: Batch, batch_index: int) -> Scored:
+        """Score a batch."""
         return self._score_whole("val", batch)
 
-    def test_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Score a batch and return its prediction."""
+    def test_step(self, batch: Batch, batch_index: int) -> Scored:
+        """Score a batch."""
         return self._score_whole("test", batch)
 
     def predict_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
@@ -190,11 +197,11 @@ class SegmentationTask(LightningModule):
             self.tally("train").restore(self._interrupted_tally)
             self._interrupted_tally = None
 
-    def _score_whole(self, split: Split, batch: Batch) -> Tensor:
+    def _score_whole(self, split: Split, batch: Batch) -> Scored:
         mask = batch["mask"]
         logits = self(batch["image"], size=(mask.shape[1], mask.shape[2]))
         self._score(split, batch, logits, mask)
-        return self.predict_classes(logits)
+        return {"logits": logits, "prediction": self.predict_classes(logits)}
 
     def _score(self, split: Split, batch: Batch, logits: Tensor, mask: Tensor) -> Tensor:
         """Count a batch into the scores of a split and return its loss."""

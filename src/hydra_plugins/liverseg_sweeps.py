@@ -1,0 +1,111 @@
+"""What ``python train.py -m`` runs on, in the form in which Hydra finds it.
+
+Hydra imports this module at every command, so what is heavy is imported when a sweep begins.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus, configure_log
+from hydra.errors import CompactHydraException
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class ProcessLauncher(Launcher):
+    """Runs each job in a process of its own.
+
+    Args:
+        jobs: How many run at once; the cores and GPUs are shared out among them.
+        devices: The GPUs that may be used, by number; ``auto`` for all.
+    """
+
+    def __init__(self, *, jobs: int, devices: Sequence[int | str] | str) -> None:
+        super().__init__()
+        if not isinstance(jobs, int) or jobs < 1:
+            raise CompactHydraException(f"hydra.launcher.jobs={jobs} must be a number from 1 up")
+        if isinstance(devices, str) and devices != "auto":
+            raise CompactHydraException(
+                f"hydra.launcher.devices={devices} must be auto, or a list such as [0,1]"
+            )
+        self.jobs = jobs
+        self.devices = devices
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep what jobs are composed from."""
+        self._loader = hydra_context.config_loader
+        self._config = config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run the jobs of a sweeper that is not ours, and return what became of each."""
+        from liverseg.resume import load_config
+        from liverseg.sweeps.jobs import prepare
+        from liverseg.sweeps.pool import run_jobs
+
+        sweep = Path(self._config.hydra.sweep.dir)
+        jobs = []
+        for overrides in job_overrides:
+            config = self._loader.load_sweep_config(self._config, list(overrides))
+            jobs.append(prepare(sweep, config, overrides, []))
+        run_jobs(iter(jobs), num_slots=self.jobs, devices=self.devices)
+        returned = []
+        for job in jobs:
+            config = load_config(job.folder)
+            one = JobReturn(overrides=list(job.overrides), cfg=config)
+            if job.status() == "done":
+                one.status, one.return_value = JobStatus.COMPLETED, job.scores()[config.monitor]
+            else:
+                error = RuntimeError(job.record().get("error") or job.status())
+                one.status, one.return_value = JobStatus.FAILED, error
+            returned.append(one)
+        return returned
+
+
+class ResumableSweeper(Sweeper):
+    """Runs every combination of the listed values, or those that a search chooses.
+
+    The same command with the same ``sweep_name`` goes on where the sweep stands.
+    """
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep what jobs are composed from, and make the launcher."""
+        self._loader = hydra_context.config_loader
+        self._config = config
+        self._launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the jobs that are not finished, and say what came out of all of them.
+
+        Raises:
+            CompactHydraException: If a job failed, or a setting of the sweep is wrong.
+            SystemExit: If the sweep was stopped by a signal.
+        """
+        from liverseg.mistakes import told_in_one_sentence
+        from liverseg.sweeps.sweep import run_sweep
+
+        config, loader = self._config, self._loader
+        configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+        HydraConfig.instance().set_config(config)
+        with told_in_one_sentence():
+            run_sweep(
+                Path(config.hydra.sweep.dir),
+                OverridesParser.create(config_loader=loader).parse_overrides(arguments),
+                config=config,
+                compose=lambda overrides: loader.load_sweep_config(config, list(overrides)),
+                is_group=lambda key: bool(loader.get_group_options(key)),
+                launcher=self._launcher,
+            )

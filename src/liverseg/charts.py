@@ -1,0 +1,224 @@
+"""The curves of a run: loss, scores and learning rate over the epochs."""
+
+import math
+import struct
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:  # imported where they are needed, because it takes a second
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from tensorboard.compat.proto.event_pb2 import Event
+
+Curve = list[tuple[float, float]]  # (epochs done, value)
+_TRAIN, _VAL, _TEST, _QUIET = "#0072B2", "#D55E00", "#000000", "#999999"  # of Okabe & Ito (2008)
+_OTHER_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
+_AVERAGES = {"": "per image", "_pooled": "pooled", "_case": "per case"}
+_LARGEST_SCALAR = 4096  # bytes; a longer record holds a picture
+_MOST_MARKED = 40  # points of a curve
+
+
+def read_curves(folder: str | Path) -> dict[str, Curve]:
+    """Return every curve that TensorBoard's files in a folder hold, by name.
+
+    They are the history of a run because they survive a kill and are flushed before each
+    checkpoint. A run that was resumed wrote some epochs twice: what was written later replaces what
+    stood at its step and after.
+
+    Returns:
+        Points (epochs done, value) in order: what the first epoch ended with stands at 1. Empty
+        where no epoch has been scored.
+    """
+    written = [
+        (event.wall_time, value.tag, event.step, value.simple_value)
+        for file in sorted(Path(folder).glob("events.out.tfevents.*"))
+        for event in _short_events(file)
+        for value in event.summary.value
+        if value.HasField("simple_value")
+    ]
+    steps: dict[str, list[tuple[int, float]]] = {}
+    for _, tag, step, value in sorted(written, key=lambda event: event[0]):
+        points = steps.setdefault(tag, [])
+        while points and points[-1][0] >= step:
+            points.pop()
+        points.append((step, value))
+    ends = {round(epoch) + 1: step + 1 for step, epoch in steps.pop("epoch", [])}
+    anchors = [(0, 0), *((step, epoch) for epoch, step in ends.items())]
+    if not ends:
+        return {}
+    return {
+        tag: [(_epochs_done(step + 1, anchors), value) for step, value in points]
+        for tag, points in steps.items()
+    }
+
+
+def draw_curves(
+    file: Path,
+    curves: Mapping[str, Curve],
+    *,
+    monitor: str = "val/dice",
+    mode: Literal["min", "max"] = "max",
+    test: Mapping[str, float] | None = None,
+) -> "Figure | None":
+    """Draw loss, Dice, IoU and learning rate over the epochs of a run.
+
+    Dice and IoU are averaged as ``monitor`` is. Where there are several classes, the val score of
+    each is a thin line. The best epoch is marked, and the test scores stand there, because they are
+    those of its checkpoint. Train scores are counted while the weights change and the images are
+    augmented, so they may lie below those of val.
+
+    Args:
+        file: The PNG file to write.
+        curves: What :func:`read_curves` returned; curves that are missing are left out.
+        monitor: The curve that chooses the best epoch.
+        mode: Whether its largest or smallest value is best.
+        test: Final scores by name, such as ``test/dice``; other names are ignored.
+
+    Returns:
+        What was drawn; None where there is nothing to draw, and then no file is written.
+    """
+    suffix = monitor.split("/")[1].removeprefix("dice").removeprefix("iou")
+    suffix = suffix if suffix in _AVERAGES else ""
+    scores = {
+        "loss": "loss",
+        f"dice{suffix}": f"Dice ({_AVERAGES[suffix]})",
+        f"iou{suffix}": f"IoU ({_AVERAGES[suffix]})",
+    }
+    drawn = {
+        name: title
+        for name, title in scores.items()
+        if curves.get(f"train/{name}") or curves.get(f"val/{name}")
+    }
+    rates = curves.get("train/lr", [])
+    if not drawn:
+        return None
+    from matplotlib.figure import Figure
+
+    last = max(points[-1][0] for points in curves.values() if points)
+    best = _best(curves.get(monitor, []), mode)
+    figure = Figure(figsize=(10, 6.5), dpi=120, layout="constrained")
+    axes: list[Axes] = list(figure.subplots(2, 2).flat)
+    for panel, (name, title) in zip(axes, drawn.items(), strict=False):
+        _draw_score(panel, curves, name, best, (test or {}).get(f"test/{name}"))
+        panel.set_title(title, loc="left", fontsize=11)
+        if name != "loss":
+            panel.set_ylim(0, 1.02)
+    if rates:
+        _draw_rates(axes[len(drawn)], rates)
+    for panel in axes[len(drawn) + bool(rates) :]:
+        panel.remove()
+    for panel in axes[: len(drawn) + bool(rates)]:
+        _count_epochs(panel, last)
+        if best is not None:
+            panel.axvline(best, color=_QUIET, linestyle=":", zorder=1)
+    handles, labels = axes[0].get_legend_handles_labels()
+    if best is not None:
+        handles.append(axes[0].lines[-1])
+        labels.append(f"best epoch by {monitor}: {best:g} of {last:g}")
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file)
+    return figure
+
+
+def _short_events(file: Path) -> "Iterator[Event]":
+    """Yield the events of a file that are too short to hold a picture.
+
+    TensorBoard's own reader computes the checksum of every picture in Python, 9 MB per second. A
+    record is its length (uint64), a checksum (uint32), the event, and a checksum (uint32):
+    https://www.tensorflow.org/tutorials/load_data/tfrecord. The last may be cut off by a kill.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    with file.open("rb") as stream:
+        while len(header := stream.read(12)) == 12:
+            (length,) = struct.unpack("<Q", header[:8])
+            if length > _LARGEST_SCALAR:
+                stream.seek(length + 4, 1)
+                continue
+            record = stream.read(length + 4)
+            if len(record) < length + 4:
+                return
+            yield Event.FromString(record[:length])
+
+
+def _epochs_done(step: int, anchors: Sequence[tuple[int, int]]) -> float:
+    """Return how many epochs a number of steps is, on the line through anchors (steps, epochs)."""
+    place = min(max(bisect_left(anchors, (step, 0)), 1), len(anchors) - 1)
+    (step_before, before), (step_after, after) = anchors[place - 1], anchors[place]
+    return before + (after - before) * (step - step_before) / (step_after - step_before)
+
+
+def _best(points: Curve, mode: Literal["min", "max"]) -> float | None:
+    """Return where a curve is best, the first place of several."""
+    finite = [point for point in points if math.isfinite(point[1])]
+    if not finite:
+        return None
+    sign = 1 if mode == "max" else -1
+    return max(finite, key=lambda point: sign * point[1])[0]
+
+
+def _draw_score(
+    panel: "Axes",
+    curves: Mapping[str, Curve],
+    name: str,
+    best: float | None,
+    test: float | None,
+) -> None:
+    """Draw a score of train and val, of each class on val, and the test score at the best epoch."""
+    classes = [tag for tag in curves if tag.startswith(f"val/{name}/")]
+    for place, tag in enumerate(classes):
+        is_named = len(classes) <= len(_OTHER_COLOURS)
+        panel.plot(
+            *zip(*curves[tag], strict=True),
+            color=_OTHER_COLOURS[place] if is_named else _QUIET,
+            linewidth=0.8,
+            marker="." if len(curves[tag]) <= _MOST_MARKED else None,
+            markersize=2,
+        )
+    figures = []
+    for split, colour in (("train", _TRAIN), ("val", _VAL)):
+        points = curves.get(f"{split}/{name}", [])
+        marker = "o" if len(points) <= _MOST_MARKED else None
+        panel.plot(
+            [epoch for epoch, _ in points],
+            [value for _, value in points],
+            color=colour,
+            marker=marker,
+            markersize=3,
+            label=split,
+        )
+        figures += [f"{split} {value:.3f}" for epoch, value in points if epoch == best]
+    if best is not None and test is not None:
+        panel.plot([best], [test], "D", color=_TEST, fillstyle="none", markersize=7, label="test")
+        figures.append(f"test {test:.3f}")
+    if figures:
+        panel.set_title("  ".join([f"epoch {best:g}:", *figures]), loc="right", fontsize=8)
+    if 0 < len(classes) <= len(_OTHER_COLOURS):
+        lines = panel.lines[: len(classes)]
+        names = [tag.rpartition("/")[2] for tag in classes]
+        legend = panel.legend(
+            lines, names, title="val, class by class", fontsize=8, title_fontsize=8
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # $ is a letter of a name
+
+
+def _draw_rates(panel: "Axes", rates: Curve) -> None:
+    """Draw the learning rate, each value back to where the one before it was noted."""
+    epochs, values = zip((0.0, rates[0][1]), *rates, strict=True)
+    panel.plot(epochs, values, color=_TRAIN, drawstyle="steps-pre", label="train/lr")
+    panel.set_title("learning rate", loc="left", fontsize=11)
+    panel.set_ylim(bottom=0)
+    panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def _count_epochs(panel: "Axes", last: float) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    panel.set_xlim(0, 1.03 * last)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    panel.set_xlabel("epochs")
+    panel.grid(alpha=0.3)

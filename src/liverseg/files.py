@@ -1,0 +1,20 @@
+"""Files that are either there and whole, or not there."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_json(file: Path, content: Mapping[str, Any] | list[Any]) -> None:
+    """Write a file of plain values beside its place, then rename it."""
+    write_text(file, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file beside its place, then rename it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f"{file.name}.unfinished")
+    unfinished.write_text(text)
+    os.replace(unfinished, file)

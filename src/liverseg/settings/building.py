@@ -1,0 +1,80 @@
+"""Parts that are built once for trial, because only they know what they refuse."""
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from liverseg.settings.classes import Plain, find_target, refuse_plain
+from liverseg.settings.rules import is_whole
+
+_Kind = TypeVar("_Kind")
+_MOST_STEPS = 10_000  # of a schedule, tried before training
+
+
+def try_building(config: DictConfig, plain: Plain) -> None:
+    """Build optimizer, schedule and augmentation once, around one small parameter."""
+    for name, node in (plain["data"].get("augment") or {}).items():
+        refuse_plain(f"data.augment.{name}", node)
+        _built(f"data.augment.{name}", partial(instantiate, config.data.augment[name]))
+    parameter = torch.nn.Parameter(torch.zeros(2, 2))
+    optimizer = _built_of_kind("optimizer", config, Optimizer, "torch.optim.AdamW", [parameter])
+    schedule = _built_of_kind(
+        "scheduler", config, LRScheduler, "torch.optim.lr_scheduler.ConstantLR", optimizer
+    )
+    _try_stepping(schedule, plain["trainer"].get("max_epochs"))
+
+
+def _built_of_kind(
+    section: str, config: DictConfig, kind: type[_Kind], example: str, argument: Any
+) -> _Kind:
+    """Build what a section describes, and hold it against the kind of thing it must be."""
+    name = config[section]["_target_"]
+    target = find_target(section, name)
+    built = None
+    if not isinstance(target, type) or issubclass(target, kind):
+        make = instantiate(config[section], _convert_="all")
+        built = _built(section, partial(make, argument))
+    if not isinstance(built, kind):
+        raise ValueError(
+            f"{section}._target_={name} makes no {section}; name one, such as {example}"
+        )
+    return built
+
+
+def _built(key: str, make: Callable[[], Any]) -> Any:
+    """Build one part; its TypeError or ValueError becomes a sentence."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return make()
+    except Exception as error:
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split()).rstrip(".")
+        raise ValueError(f"{key} cannot be built ({reason}); change its keys") from error
+
+
+def _try_stepping(schedule: LRScheduler, num_epochs: Any) -> None:
+    """Step the schedule as often as training will, once per epoch."""
+    if not is_whole(num_epochs):
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for _ in range(min(num_epochs, _MOST_STEPS)):
+                if isinstance(schedule, ReduceLROnPlateau):
+                    schedule.step(0.0)
+                else:
+                    schedule.step()
+    except ValueError as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(
+            f"scheduler cannot be stepped once in each of trainer.max_epochs={num_epochs} epochs "
+            f"({reason}); change its keys"
+        ) from error

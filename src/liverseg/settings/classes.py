@@ -1,0 +1,147 @@
+"""A section against the class that its ``_target_`` names: the name, its keys, their values."""
+
+import importlib
+import inspect
+import pkgutil
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from liverseg.commandline import nearest
+from liverseg.settings.rules import RULES, as_typed, check_value, is_object, rule_of
+
+Plain = dict[str, Any]  # a config as plain dictionaries, lists and values
+_TYPED = ("liverseg", "lightning", "torch", "torchvision")  # type hints that tell the truth
+
+
+def refuse_no_class(section: str, node: Any) -> None:
+    """Refuse what is no class where a run needs one."""
+    if not is_object(node):
+        raise ValueError(
+            f"{section}={as_typed(node)} must name a class by _target_; choose one with "
+            f"{section}=NAME"
+        )
+    is_partial = node.get("_partial_")
+    if section in ("optimizer", "scheduler", "trainer") and is_partial is not True:
+        raise ValueError(
+            f"{section}._partial_={as_typed(is_partial)} must be true; it is built later, from "
+            "what training brings"
+        )
+
+
+def refuse_plain(key: str, node: Any) -> None:
+    """Refuse what is no class where several stand by name."""
+    if not is_object(node):
+        raise ValueError(
+            f"{key}={as_typed(node)} must name a class by _target_; leave it out with ~{key}"
+        )
+
+
+def class_nodes(node: Any, key: str = "") -> Iterator[tuple[str, Plain]]:
+    """Yield the key and content of every section that names a class, the outer ones first."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield key, node
+        for name, value in node.items():
+            yield from class_nodes(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from class_nodes(value, f"{key}.{index}")
+
+
+def check_node(key: str, node: Plain) -> None:
+    """Hold the keys and values of a section against the class that it names."""
+    target = find_target(key, node["_target_"])
+    name = getattr(target, "__name__", str(target))
+    values = {key: value for key, value in node.items() if not str(key).startswith("_")}
+    try:
+        parameters = inspect.signature(target).parameters
+    except (ValueError, TypeError):  # written in C
+        return
+    kinds = {parameter.kind for parameter in parameters.values()}
+    for word, value in values.items():
+        if word not in parameters and inspect.Parameter.VAR_KEYWORD not in kinds:
+            closest = nearest(word, parameters)
+            raise ValueError(
+                f"{key}.{word}={as_typed(value)} is no parameter of {name}; "
+                + (
+                    f"the nearest is {key}.{closest}"
+                    if closest
+                    else f"leave it out with ~{key}.{word}"
+                )
+            )
+    later = 1 if node.get("_partial_") else 0  # given when it is built: parameters, an optimizer
+    for parameter in list(parameters.values())[later:]:
+        is_needed = parameter.default is parameter.empty and parameter.kind in (
+            parameter.POSITIONAL_OR_KEYWORD,
+            parameter.KEYWORD_ONLY,
+        )
+        if is_needed and parameter.name not in values and "_args_" not in node:
+            raise ValueError(
+                f"{key}.{parameter.name} is not set, but {name} needs it; add "
+                f"+{key}.{parameter.name}=..."
+            )
+    if isinstance(target, type):
+        check_values(key, values, target)
+
+
+def check_values(key: str, values: Mapping[str, Any], target: type) -> None:
+    """Hold values against the rules for a class, or else against the types it declares."""
+    rules = {
+        word: rule
+        for owner, table in RULES.items()
+        if issubclass(target, owner)
+        for word, rule in table.items()
+    }
+    hints: dict[str, Any] = {}
+    if target.__module__.partition(".")[0] in _TYPED:
+        try:
+            hints = typing.get_type_hints(inspect.getattr_static(target, "__init__"))
+        except Exception:  # hints are free text to Python; without them, the class itself judges
+            hints = {}
+    for word, value in values.items():
+        rule = rules.get(word) or rule_of(hints.get(word, Any))
+        if rule is not None:
+            check_value(f"{key}.{word}", value, rule)
+
+
+def find_target(key: str, target: Any) -> Callable[..., Any]:
+    """Import what ``_target_`` names, or refuse it with the nearest name."""
+    parts = target.split(".") if isinstance(target, str) else []
+    there: Any = None
+    for count, part in enumerate(parts):
+        name = ".".join(parts[: count + 1])
+        try:
+            there = importlib.import_module(name)
+            continue
+        except ModuleNotFoundError as error:
+            broken = f"{error}; install what it needs" if error.name != name else ""
+        except Exception as error:  # whatever a module does when it is imported
+            broken = f"{type(error).__name__}: {error}; repair it"
+        if hasattr(there, part):
+            there = getattr(there, part)
+            continue
+        if broken:
+            raise ValueError(f"{key}._target_={target} cannot be imported: {broken}")
+        closest = nearest(part, _names_in(there, modules=count + 1 < len(parts)))
+        remedy = (
+            f"the nearest is {'.'.join([*parts[:count], closest, *parts[count + 1 :]])}"
+            if closest
+            else f"{'.'.join(parts[:count]) or 'Python'} has no {part}"
+        )
+        raise ValueError(f"{key}._target_={target} does not exist; {remedy}")
+    if not callable(there):
+        raise ValueError(
+            f"{key}._target_={as_typed(target)} must be a class with its module, such as "
+            "liverseg.unet.UNet"
+        )
+    return typing.cast(Callable[..., Any], there)
+
+
+def _names_in(there: Any, *, modules: bool) -> list[str]:
+    """Return the modules in a package, or else what can be called there."""
+    if there is None:
+        return list(_TYPED)
+    if modules:
+        return [module.name for module in pkgutil.iter_modules(getattr(there, "__path__", []))]
+    return [one for one in dir(there) if one[0] != "_" and callable(getattr(there, one))]

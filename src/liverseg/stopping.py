@@ -1,0 +1,73 @@
+"""How a run is stopped: by SIGTERM, by what Slurm sends, by several processes together."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+
+@contextmanager
+def stops_like_sigterm(number: signal.Signals) -> Iterator[list[int]]:
+    """Make a signal end the process as SIGTERM does; yield the list of those received."""
+    received: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # only the main thread may handle signals
+        return
+    before = signal.signal(number, pass_on)
+    try:
+        yield received
+    finally:
+        signal.signal(number, before)
+
+
+class StopTogether(Callback):
+    """Stops several processes at the same step when one of them receives SIGTERM.
+
+    Lightning asks the other processes from within the signal's handler, which can wait for ever
+    for a process that is in the middle of a step. Here the handler takes a note, and before each
+    step all processes agree.
+    """
+
+    def __init__(self) -> None:
+        self._is_asked = False
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen as early as Lightning lets a callback."""
+        self._listen(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen, also where there was no sanity check."""
+        self._listen(trainer)
+
+    def on_train_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,  # the hook's own signature
+        batch_idx: int,
+    ) -> None:
+        """Stop where any process was asked to."""
+        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(
+            self._is_asked, all=False
+        ):
+            raise SIGTERMException
+
+    def _listen(self, trainer: Trainer) -> None:
+        """Take the place of Lightning's handler, until it restores all when fitting ends."""
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if trainer.world_size > 1 and in_main_thread:
+            signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._is_asked = True

@@ -1,0 +1,90 @@
+"""Every combination of the values that a command lists: one job each."""
+
+import itertools
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
+
+from liverseg.locks import locked
+from liverseg.sweeps.jobs import SWEEP_LOCK, Job, changes, find_jobs, identity, prepare, task_config
+
+Combination = tuple[list[str], list[str]]  # all overrides, and those that are swept
+Compose = Callable[[Sequence[str]], DictConfig]
+logger = logging.getLogger(__name__)
+
+
+def combinations(overrides: Sequence[Override]) -> list[Combination]:
+    """Return the overrides of each job, and those among them that differ between jobs.
+
+    Args:
+        overrides: As parsed; the last one of a key counts.
+
+    Raises:
+        ValueError: If an override names no finite list of values.
+    """
+    texts: dict[str, list[str]] = {}
+    for override in overrides:
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            texts[key] = [override.input_line or f"{key}={override.get_value_element_as_str()}"]
+        elif override.is_discrete_sweep():
+            texts[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            raise ValueError(
+                f"{override.input_line} has no end of values; list some ({key}=1,2), or let "
+                "search=optuna choose"
+            )
+    swept = {key for key, values in texts.items() if len(values) > 1}
+    return [
+        (list(values), [value for key, value in zip(texts, values, strict=True) if key in swept])
+        for values in itertools.product(*texts.values())
+    ]
+
+
+def prepare_jobs(sweep: Path, wanted: Sequence[Combination], compose: Compose) -> list[Job]:
+    """Return the jobs of a sweep: those that its folder holds already, and new ones for the rest.
+
+    Args:
+        sweep: The folder of the sweep.
+        wanted: The overrides of each job.
+        compose: Makes a job's config from its overrides.
+
+    Raises:
+        ValueError: If a job's config has changed since it was prepared.
+    """
+    with locked(sweep / SWEEP_LOCK, wait=True):
+        known = {identity(job.overrides): job for job in find_jobs(sweep)}
+        jobs = []
+        for overrides, swept in wanted:
+            config = compose(overrides)
+            job = known.get(identity(overrides))
+            if job is None:
+                job = prepare(sweep, config, overrides, swept)
+                known[identity(overrides)] = job
+            elif changed := changes(job, task_config(config, job.folder)):
+                raise ValueError(
+                    f"the configs have changed since {job.folder.name} of sweep {sweep.name} "
+                    f"began: {', '.join(changed[:3])}; restore them, or give another sweep_name"
+                )
+            if job not in jobs:
+                jobs.append(job)
+    return jobs
+
+
+def unfinished(jobs: Sequence[Job]) -> Iterator[Job]:
+    """Yield the jobs that are to be run, each as it stands when its turn comes.
+
+    A job that another process finishes, fails or runs meanwhile is passed over.
+    """
+    before = {job: job.status() for job in jobs}
+    told = [
+        (status, list(before.values()).count(status)) for status in dict.fromkeys(before.values())
+    ]
+    logger.info("%d jobs: %s", len(jobs), ", ".join(f"{count} {status}" for status, count in told))
+    for job in jobs:
+        status = job.status()
+        if status in ("waiting", "interrupted") or status == before[job] == "failed":
+            yield job

@@ -1,0 +1,213 @@
+"""Several jobs at once on one computer, each in an operating-system process of its own."""
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+
+from omegaconf import OmegaConf
+
+from liverseg.files import write_json
+from liverseg.locks import locked
+from liverseg.processes import child_environment, num_cores
+from liverseg.resume import CONFIG_FILE
+from liverseg.sweeps.jobs import JOB_FILE, Job
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+_POLL_SECONDS = 0.05
+_GRACE_SECONDS = 120
+_CLAIM = ".claim"
+OUTPUT_FILE = "output.txt"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Running:
+    job: Job
+    process: subprocess.Popen[bytes]
+    claim: ExitStack  # keeps the same sweep, started a second time, from taking the job too
+
+
+def run_jobs(
+    jobs: Iterator[Job],
+    *,
+    num_slots: int,
+    devices: Sequence[int | str] | str,
+    has_ended: Callable[[Job], None] = lambda job: None,
+) -> None:
+    """Run jobs, several at once, until there are no more.
+
+    A job that fails leaves the others alone. SIGINT, SIGTERM, SIGHUP and SIGUSR1 stop all of them
+    so that each saves where it stands; a second one kills them.
+
+    Args:
+        jobs: The jobs; one is drawn each time a slot is free.
+        num_slots: How many run at once.
+        devices: The GPUs that the slots share out, by number; ``auto`` for all.
+        has_ended: Called with each job that has ended.
+
+    Raises:
+        SystemExit: With 128 + the signal's number, when a signal has stopped the jobs.
+    """
+    found = find_devices(devices)
+    free = list(range(num_slots))
+    running: dict[int, _Running] = {}
+    with _signals() as received:
+        while True:
+            while free and not received and (job := next(jobs, None)) is not None:
+                if (claim := _claim(job)) is not None:
+                    slot = free.pop(0)
+                    mine = share(found, slot, num_slots)
+                    running[slot] = _Running(job, _start(job, num_slots, mine), claim)
+            if received:
+                _stop(running, received)
+            if not running:
+                break
+            for slot, one in list(running.items()):
+                if one.process.poll() is not None:
+                    _clean_up(one)
+                    del running[slot]
+                    free.append(slot)
+                    has_ended(one.job)
+            time.sleep(_POLL_SECONDS)
+    if received:
+        raise SystemExit(128 + received[0])
+
+
+def share(devices: Sequence[str], slot: int, num_slots: int) -> list[str]:
+    """Return the devices of one slot: equal parts, or one each by turns where there are too few.
+
+    Args:
+        devices: All devices.
+        slot: The slot's number.
+        num_slots: How many slots share the devices.
+    """
+    if not devices:
+        return []
+    if num_slots > len(devices):
+        return [devices[slot % len(devices)]]
+    bounds = [len(devices) * place // num_slots for place in (slot, slot + 1)]
+    return list(devices[bounds[0] : bounds[1]])
+
+
+def find_devices(wanted: Sequence[int | str] | str) -> list[str]:
+    """Return the GPUs that jobs may use, as CUDA_VISIBLE_DEVICES names them.
+
+    Args:
+        wanted: Their names or numbers; ``auto`` for all that this process may use.
+    """
+    if wanted != "auto":
+        return [str(device) for device in wanted]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [device.strip() for device in visible.split(",") if device.strip()]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
+    return [str(number) for number, _ in enumerate(listed.stdout.splitlines())]
+
+
+def _claim(job: Job) -> ExitStack | None:
+    """Take a job, or return None where another process has it or has finished it."""
+    claim = ExitStack()
+    is_free = claim.enter_context(locked(job.folder / _CLAIM, wait=False))
+    if is_free and job.status() in ("waiting", "interrupted", "failed"):
+        return claim
+    claim.close()
+    return None
+
+
+def _start(job: Job, num_slots: int, devices: Sequence[str]) -> subprocess.Popen[bytes]:
+    environment = child_environment()
+    if devices:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+    environment.setdefault("OMP_NUM_THREADS", str(_num_threads(job, num_slots)))
+    logger.info("%s starts%s", job.folder.name, f" on GPU {','.join(devices)}" * bool(devices))
+    output = None
+    if num_slots > 1:  # side by side they would write over one another
+        output = (job.folder / OUTPUT_FILE).open("ab")
+    command = [sys.executable, "-m", "liverseg.sweeps.job", str(job.folder), str(os.getpid())]
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,  # its own process group: Ctrl-C reaches it through this process
+    )
+    if output is not None:
+        output.close()
+    return process
+
+
+def _num_threads(job: Job, num_slots: int) -> int:
+    """Divide the cores among the jobs and the processes of each."""
+    devices = OmegaConf.load(job.folder / CONFIG_FILE).trainer.get("devices", 1)
+    is_on_cpu = isinstance(devices, int) and devices > 0
+    return max(1, num_cores() // (num_slots * (devices if is_on_cpu else 1)))
+
+
+def _clean_up(one: _Running) -> None:
+    """End what a job left behind, and record an end that it could not record itself."""
+    _kill(one)
+    status, code = one.job.status(), one.process.returncode
+    if status in ("running", "interrupted", "waiting") and not _stopped_itself(code):
+        by = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        record = {**one.job.record(), "status": "failed", "error": by}
+        write_json(one.job.folder / JOB_FILE, record)
+    one.claim.close()
+
+
+def _stopped_itself(code: int) -> bool:
+    """Tell whether an exit status says that a signal was heard, and the run saved."""
+    return code - 128 in _STOPPING
+
+
+def _stop(running: dict[int, _Running], received: list[int]) -> None:
+    """Stop all jobs as SIGTERM does, and wait until each has saved."""
+    logger.warning(
+        "stopped by %s; %d running jobs save where they stand",
+        *(signal.Signals(received[0]).name, len(running)),
+    )
+    for one in running.values():
+        one.process.terminate()
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while any(one.process.poll() is None for one in running.values()):
+        if len(received) > 1 or time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_SECONDS)
+    for one in running.values():
+        _kill(one)
+        one.process.wait()
+        one.claim.close()
+    running.clear()
+
+
+def _kill(one: _Running) -> None:
+    """Kill what is left of a job's process group."""
+    # Mostly there is nothing left; macOS forbids it where only a zombie is.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(one.process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect the signals that ask to stop, instead of being stopped by them."""
+    received: list[int] = []
+
+    def keep(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    before = {number: signal.signal(number, keep) for number in _STOPPING}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

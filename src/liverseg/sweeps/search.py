@@ -1,0 +1,317 @@
+"""Optuna chooses the settings of the next job: ``python train.py -m search=optuna``.
+
+The study is kept on disk, so several commands, also on several computers, work on one study when
+they are given the same ``sweep_name``, and a command that was stopped is given again. Optuna and
+its storages are used as they are. The Hydra plugin for Optuna cannot serve: it is made for Optuna 2
+(its storage fails with SQLAlchemy 2), counts trials anew at each start, and cannot prune.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
+from lightning import Callback, LightningModule, Trainer
+from omegaconf import open_dict
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from liverseg.files import write_json
+from liverseg.locks import locked
+from liverseg.sweeps.grid import Compose
+from liverseg.sweeps.jobs import (
+    PRUNED_FILE,
+    SWEEP_LOCK,
+    Job,
+    differences,
+    find_jobs,
+    flat,
+    prepare,
+    task_config,
+)
+
+_OUTCOMES = {
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+    "done": TrialState.FAIL,  # with a score that is no number
+}
+logger = logging.getLogger(__name__)
+
+
+class OptunaSearch:
+    """What to look for, and how.
+
+    Args:
+        num_trials: Trials in the study in all, failed and pruned ones among them.
+        storage: Where the study is kept: a URL such as ``postgresql://...``, or a file ending in
+            ``.log`` for file systems without locks; None is ``study.db`` in the sweep's folder.
+        seed: Seed of what is drawn; a trial depends on it, its number, and the trials before.
+        space: What may be chosen, by key, in Hydra's syntax for sweeps.
+        sampler: Makes Optuna's sampler from a seed.
+        pruner: Optuna's pruner.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_trials: int,
+        storage: str | None,
+        seed: int,
+        space: Mapping[str, str],
+        sampler: Callable[..., BaseSampler],
+        pruner: BasePruner,
+    ) -> None:
+        if num_trials < 1:
+            raise ValueError(f"search.num_trials={num_trials} must be at least 1")
+        self.num_trials = num_trials
+        self.storage = storage
+        self.seed = seed
+        self.space = dict(space)
+        self.sampler = sampler
+        self.pruner = pruner
+
+    def distributions(self, overrides: Sequence[Override]) -> dict[str, BaseDistribution]:
+        """Return what is chosen from, by key.
+
+        Args:
+            overrides: The command's. Several values of a key take the place of what ``space`` says
+                of it, a single one takes it out.
+
+        Raises:
+            ValueError: If a value of ``space`` cannot be read, or nothing is left to choose.
+        """
+        texts = [f"{key}={values}" for key, values in self.space.items()]
+        found = {one.key_or_group: one for one in OverridesParser.create().parse_overrides(texts)}
+        found |= {one.key_or_group: one for one in overrides}
+        swept = {key: _distribution(one) for key, one in found.items() if one.is_sweep_override()}
+        if not swept:
+            raise ValueError("search.space holds nothing to choose from; give a key some values")
+        return swept
+
+
+class Study:
+    """A search under way: an iterator of jobs that learns from those that have ended.
+
+    Args:
+        search: What to look for.
+        sweep: The folder of the sweep.
+        overrides: The command's.
+        compose: Makes a job's config from its overrides.
+        monitor: The score to look for.
+        mode: Whether more of it is better.
+        pruner: The config of the pruner, for the jobs' processes.
+    """
+
+    def __init__(
+        self,
+        search: OptunaSearch,
+        *,
+        sweep: Path,
+        overrides: Sequence[Override],
+        compose: Compose,
+        monitor: str,
+        mode: Literal["max", "min"],
+        pruner: Mapping[str, Any],
+    ) -> None:
+        self._search = search
+        self._sweep = sweep
+        self._compose = compose
+        self._monitor = monitor
+        self._pruner = dict(pruner)
+        self._distributions = search.distributions(overrides)
+        self._fixed = [one.input_line or "" for one in overrides if not one.is_sweep_override()]
+        self._refuse_changes()
+        self._url = search.storage or f"sqlite:///{sweep.absolute()}/study.db"
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._study = optuna.create_study(
+            storage=open_storage(self._url),
+            study_name=sweep.name,
+            direction="maximize" if mode == "max" else "minimize",
+            load_if_exists=True,
+        )
+
+    def jobs(self) -> Iterator[Job]:
+        """Yield interrupted jobs, then new ones until the study has its trials."""
+        of_trial = {job.record().get("trial"): job for job in find_jobs(self._sweep)}
+        for trial in self._study.get_trials(states=[TrialState.RUNNING]):
+            job = of_trial.get(trial.number)
+            if job is None:
+                self._forget(trial)
+            elif job.status() in ("interrupted", "waiting"):
+                yield job
+            else:
+                self.has_ended(job)
+        while (new := self._next()) is not None:
+            yield new
+
+    def has_ended(self, job: Job) -> None:
+        """Tell the study what became of a job; one that was interrupted is still to come."""
+        number, status = job.record()["trial"], job.status()
+        value = job.scores().get(self._monitor, math.nan)
+        if status == "done" and math.isfinite(value):
+            self._study.tell(number, value, skip_if_finished=True)
+        elif status in _OUTCOMES:
+            self._study.tell(number, state=_OUTCOMES[status], skip_if_finished=True)
+
+    def trials(self) -> list[FrozenTrial]:
+        """Return all trials so far, in order."""
+        return self._study.trials
+
+    def best(self) -> tuple[Job, float] | None:
+        """Return the job with the best score so far, and the score; None where none has ended."""
+        complete = self._study.get_trials(states=[TrialState.COMPLETE])
+        if not complete:
+            return None
+        number, value = self._study.best_trial.number, self._study.best_value
+        jobs = find_jobs(self._sweep)
+        return next(job for job in jobs if job.record().get("trial") == number), value
+
+    def _refuse_changes(self) -> None:
+        """Keep what all trials have in common, and refuse to go on with something else."""
+        config = flat(task_config(self._compose(self._fixed), self._sweep))
+        file = self._sweep / "search.json"
+        with locked(self._sweep / SWEEP_LOCK, wait=True):
+            if not file.is_file():
+                write_json(file, config)
+            elif changed := differences(json.loads(file.read_text()), config):
+                raise ValueError(
+                    f"the configs have changed since the search {self._sweep.name} began: "
+                    f"{', '.join(changed[:3])}; restore them, or give another sweep_name"
+                )
+
+    def _next(self) -> Job | None:
+        """Draw a trial and prepare its job, one command at a time."""
+        with locked(self._sweep / SWEEP_LOCK, wait=True):
+            number = len(self._study.trials)
+            if number >= self._search.num_trials:
+                return None
+            self._study.sampler = self._search.sampler(seed=self._search.seed * 100_003 + number)
+            trial = self._study.ask(self._distributions)
+            chosen = [f"{key}={value}" for key, value in trial.params.items()]
+            overrides = [*self._fixed, *chosen]
+            try:
+                config = self._compose(overrides)
+            except HydraException as error:
+                self._study.tell(trial.number, state=TrialState.FAIL)
+                raise ValueError(
+                    f"search.space or the command leads to what cannot be composed: {chosen} "
+                    f"({str(error).splitlines()[0]})"
+                ) from error
+            with open_dict(config):
+                config.callbacks.pruning = {
+                    "_target_": "liverseg.sweeps.search.Pruning",
+                    "storage": self._url,
+                    "study": self._study.study_name,
+                    "trial": trial.number,
+                    "monitor": self._monitor,
+                    "folder": "${output_dir}",
+                    "pruner": self._pruner,
+                }
+            return prepare(self._sweep, config, overrides, chosen, {"trial": trial.number})
+
+    def _forget(self, trial: FrozenTrial) -> None:
+        """Fail a trial that was drawn by a command that was killed before its job was prepared."""
+        with locked(self._sweep / SWEEP_LOCK, wait=True):
+            numbers = {job.record().get("trial") for job in find_jobs(self._sweep)}
+            if trial.number not in numbers:
+                self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+
+
+class Pruning(Callback):
+    """Reports a trial's score after each epoch, and stops a trial that the pruner gives up.
+
+    What was reported is a function of the epoch, so that a resumed trial reports the same. A trial
+    that is stopped leaves ``pruned.json`` in its folder instead of final scores.
+
+    Args:
+        storage: Where the study is kept, see :class:`OptunaSearch`.
+        study: The study's name.
+        trial: The trial's number.
+        monitor: The score that is reported.
+        folder: The run's folder.
+        pruner: Optuna's pruner.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: str,
+        study: str,
+        trial: int,
+        monitor: str,
+        folder: str,
+        pruner: BasePruner,
+    ) -> None:
+        self._url = storage
+        self._study_name = study
+        self._trial = trial
+        self._monitor = monitor
+        self._file = Path(folder) / PRUNED_FILE
+        self._pruner = pruner
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the score, and stop where it is hopeless."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        is_hopeless = False
+        if trainer.is_global_zero:
+            value = float(trainer.callback_metrics[self._monitor])
+            is_hopeless = self._report(trainer.current_epoch, value)
+        if trainer.strategy.broadcast(is_hopeless):
+            trainer.should_stop = True
+
+    def _report(self, epoch: int, value: float) -> bool:
+        """Report a score, and tell whether the trial is to be stopped."""
+        storage = open_storage(self._url)
+        study_id = storage.get_study_id_from_name(self._study_name)
+        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, self._trial)
+        if epoch not in storage.get_trial(trial_id).intermediate_values:
+            storage.set_trial_intermediate_value(trial_id, epoch, value)
+        study = optuna.load_study(study_name=self._study_name, storage=storage)
+        is_hopeless = self._pruner.prune(study, storage.get_trial(trial_id))
+        if is_hopeless:
+            write_json(self._file, {"epoch": epoch, self._monitor: value})
+        storage.remove_session()
+        return is_hopeless
+
+
+def open_storage(place: str) -> BaseStorage:
+    """Return a study's storage: a database by its URL, or a file ending in ``.log``."""
+    if place.endswith(".log"):
+        return JournalStorage(JournalFileBackend(place))
+    engine = {"connect_args": {"timeout": 60}} if place.startswith("sqlite") else {}
+    return RDBStorage(place, engine_kwargs=engine)
+
+
+def _distribution(override: Override) -> BaseDistribution:
+    """Return what an override's values are for Optuna."""
+    sweep = override.value()
+    is_log = "log" in getattr(sweep, "tags", ())
+    if isinstance(sweep, IntervalSweep):
+        low, high = sweep.start, sweep.end
+        if isinstance(low, int) and isinstance(high, int):
+            return IntDistribution(low, high, log=is_log)
+        return FloatDistribution(float(low or 0), float(high or 0), log=is_log)
+    if isinstance(sweep, RangeSweep | ChoiceSweep):
+        texts = [str(value) for value in override.sweep_string_iterator()]
+        if isinstance(sweep, RangeSweep) and all(isinstance(one, int) for one in sweep.range()):
+            numbers = [int(text) for text in texts]
+            step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
+            return IntDistribution(numbers[0], numbers[-1], step=step)
+        return CategoricalDistribution(texts)
+    raise ValueError(f"{override.input_line} is nothing a search can choose from; list its values")

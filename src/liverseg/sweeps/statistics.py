@@ -1,0 +1,187 @@
+"""What repeated runs say together: mean, spread and confidence interval of each setting."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+Row = Mapping[str, object]
+FINISHED = "done"  # the status of a job whose scores count
+REPEATS = ("seed", "fold", "data.fold")  # keys that repeat a setting rather than change it
+
+
+@dataclass(frozen=True)
+class Summary:
+    """n values: their mean, sample standard deviation, and 95 % confidence interval of the mean.
+
+    One value has neither deviation nor interval.
+    """
+
+    n: int
+    mean: float
+    std: float | None
+    low: float | None
+    high: float | None
+
+    def __str__(self) -> str:
+        """Return ``MEAN ± DEVIATION (95 % CI LOW to HIGH)``, three decimals each."""
+        if self.std is None:
+            return f"{self.mean:.3f} (one value, no interval)"
+        return f"{self.mean:.3f} ± {self.std:.3f} (95 % CI {self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The jobs of a sweep with one setting.
+
+    Attributes:
+        overrides: What they have in common, without the keys that repeat a setting.
+        num_jobs: How many there are.
+        num_finished: How many of them ended with scores.
+        values: The scores of those that finished, by name.
+    """
+
+    overrides: tuple[str, ...]
+    num_jobs: int
+    num_finished: int
+    values: Mapping[str, tuple[float, ...]]
+
+    @property
+    def scores(self) -> dict[str, Summary]:
+        """The summary of each score by name."""
+        return {name: summarise(values) for name, values in self.values.items()}
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Return mean, sample standard deviation s and the interval mean ± t s / sqrt(n).
+
+    t is the quantile of Student's distribution with n - 1 degrees of freedom: the interval covers
+    the true mean in 95 of 100 samples if the values are independent and normal (Student 1908,
+    Biometrika 6:1-25).
+
+    Raises:
+        ValueError: If there is no value.
+    """
+    n = len(values)
+    if n == 0:
+        raise ValueError("no values to summarise")
+    mean = fmean(values)
+    if n == 1:
+        return Summary(n, mean, None, None, None)
+    std = stdev(values) if all(map(math.isfinite, values)) else math.nan
+    half = students_t(n - 1) * std / math.sqrt(n)
+    return Summary(n, mean, std, mean - half, mean + half)
+
+
+def students_t(degrees_of_freedom: int, confidence: float = 0.95) -> float:
+    """Return the t that Student's distribution exceeds, on both sides, by 1 - confidence in all.
+
+    From the closed form of P(-t <= T <= t) for whole degrees of freedom (Abramowitz & Stegun 1964,
+    26.7.3 and 26.7.4), inverted by bisection.
+
+    Args:
+        degrees_of_freedom: 1 or more.
+        confidence: Probability between 0 and 1.
+    """
+    low, high = 0.0, math.pi / 2  # of the angle atan(t / sqrt(degrees of freedom))
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _probability_within(middle, degrees_of_freedom) < confidence:
+            low = middle
+        else:
+            high = middle
+    return math.sqrt(degrees_of_freedom) * math.tan((low + high) / 2)
+
+
+def _probability_within(angle: float, degrees_of_freedom: int) -> float:
+    """Return P(-t <= T <= t) for t = sqrt(degrees_of_freedom) tan(angle)."""
+    is_odd = degrees_of_freedom % 2
+    term = math.cos(angle) if is_odd else 1.0
+    total = 0.0
+    for power in range(is_odd, degrees_of_freedom - 1, 2):
+        total += term
+        term *= (power + 1) / (power + 2) * math.cos(angle) ** 2
+    if is_odd:
+        return 2 / math.pi * (angle + math.sin(angle) * total)
+    return math.sin(angle) * total
+
+
+def group_rows(rows: Sequence[Row], over: Sequence[str] = REPEATS) -> list[Group]:
+    """Put the jobs of a sweep that repeat one setting together, in the order of their first jobs.
+
+    What an interval over such jobs says depends on what was repeated. Seeds measure the noise of
+    training on these very images, not the spread over patients. Folds share most of their training
+    images, so their scores are not independent and the interval over folds is too narrow; no
+    unbiased estimate of that variance exists (Bengio & Grandvalet 2004, JMLR 5:1089-1105). Seeds
+    and folds together count as if all jobs were independent, which is narrower still.
+
+    Args:
+        rows: One mapping per job: ``overrides``, a list of ``key=value``; ``status``; and scores
+            such as ``val/dice``, numbers under keys with a slash. Only scores of jobs whose status
+            is ``"done"`` count.
+        over: Keys of overrides that do not tell settings apart.
+    """
+    members: dict[frozenset[tuple[str, str]], list[Row]] = {}
+    for row in rows:
+        members.setdefault(frozenset(setting(row, over).items()), []).append(row)
+    groups = []
+    for jobs in members.values():
+        finished = [job for job in jobs if job["status"] == FINISHED]
+        values: dict[str, list[float]] = {}
+        for job in finished:
+            for name, value in job.items():
+                if "/" in name and isinstance(value, int | float):
+                    values.setdefault(name, []).append(float(value))
+        groups.append(
+            Group(
+                overrides=tuple(f"{key}={value}" for key, value in setting(jobs[0], over).items()),
+                num_jobs=len(jobs),
+                num_finished=len(finished),
+                values={name: tuple(those) for name, those in values.items()},
+            )
+        )
+    return groups
+
+
+def setting(row: Row, over: Sequence[str] = REPEATS) -> dict[str, str]:
+    """Return the overrides of a job by key, without the keys that repeat a setting."""
+    overrides = row["overrides"]
+    if not isinstance(overrides, Sequence) or isinstance(overrides, str):
+        raise TypeError(f"overrides={overrides!r} must be a list of key=value")
+    pairs = (str(override).lstrip("+").partition("=") for override in overrides)
+    return {key: value for key, _, value in pairs if key not in over}
+
+
+def label_groups(groups: Sequence[Group]) -> list[str]:
+    """Return what tells each group from the others; what all have in common is left out."""
+    shared = set.intersection(*(set(group.overrides) for group in groups)) if groups else set()
+    if len(groups) == 1:
+        shared = set()
+    return [
+        ", ".join(one for one in group.overrides if one not in shared) or "no overrides"
+        for group in groups
+    ]
+
+
+def format_groups(
+    groups: Sequence[Group], scores: Sequence[str] = ("val/dice", "test/dice")
+) -> str:
+    """Return one line per group: setting, number of finished jobs, and each score's summary.
+
+    Args:
+        groups: What :func:`group_rows` returned.
+        scores: Names of the scores to show; those that no job has are left out.
+    """
+    shown = [name for name in scores if any(name in group.values for group in groups)]
+    lines = []
+    for label, group in zip(label_groups(groups), groups, strict=True):
+        lost = group.num_jobs - group.num_finished
+        cells = [label, f"n {group.num_finished}" + (f" ({lost} not finished)" if lost else "")]
+        for name in shown:
+            cells.append(f"{name} {group.scores[name]}" if name in group.values else "")
+        lines.append(cells)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

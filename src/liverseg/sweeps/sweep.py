@@ -1,0 +1,147 @@
+"""One sweep from its first job to its table."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.override_parser.types import Override
+from hydra.plugins.launcher import Launcher
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from liverseg.sweeps.best import write_experiment
+from liverseg.sweeps.comparison import draw_comparison
+from liverseg.sweeps.grid import Compose, combinations, prepare_jobs, unfinished
+from liverseg.sweeps.jobs import Job, find_jobs
+from liverseg.sweeps.pool import run_jobs
+from liverseg.sweeps.statistics import format_groups, group_rows
+from liverseg.sweeps.table import format_rows, rows_of, write_csv
+
+if TYPE_CHECKING:  # Optuna is there for those who search
+    from liverseg.sweeps.search import Study
+
+logger = logging.getLogger(__name__)
+
+
+def run_sweep(
+    sweep: Path,
+    overrides: Sequence[Override],
+    *,
+    config: DictConfig,
+    compose: Compose,
+    is_group: Callable[[str], bool],
+    launcher: Launcher,
+) -> None:
+    """Run the jobs of a sweep that are not finished, and say what came out of all of them.
+
+    Args:
+        sweep: The folder of the sweep.
+        overrides: The command's, as parsed.
+        config: What the command composes, apart from what it sweeps.
+        compose: Makes a job's config from its overrides.
+        is_group: Tells whether a key is a config group.
+        launcher: Runs jobs.
+
+    Raises:
+        ValueError: If a setting is wrong, or a job has not succeeded.
+    """
+    if config.get("search") is None:
+        jobs = prepare_jobs(sweep, combinations(overrides), compose)
+        try:
+            _launch(launcher, jobs)
+        finally:
+            report(sweep, jobs)
+    else:
+        study = _open_study(sweep, overrides, config, compose)
+        try:
+            _search(launcher, study)
+        finally:
+            jobs = find_jobs(sweep)
+            report(sweep, jobs)
+            _report_best(sweep, study, config, is_group)
+    if failed := [job for job in jobs if job.status() not in ("done", "pruned")]:
+        raise ValueError(
+            f"{len(failed)} of {len(jobs)} jobs have not succeeded, see {sweep}/sweep.csv; the "
+            f"same command with sweep_name={sweep.name} goes on with them"
+        )
+
+
+def report(sweep: Path, jobs: Sequence[Job]) -> None:
+    """Log what became of jobs, and write it to ``sweep.csv`` and ``comparison.png``."""
+    rows = rows_of(jobs)
+    if not rows:
+        return
+    write_csv(sweep / "sweep.csv", rows)
+    logger.info("sweep %s\n\n%s\n", sweep.name, format_rows(rows))
+    groups = group_rows(rows)
+    if any(group.num_jobs > 1 for group in groups):
+        logger.info("repeated runs, mean ± standard deviation\n\n%s\n", format_groups(groups))
+    if draw_comparison(sweep / "comparison.png", rows):
+        logger.info("compared in %s", sweep / "comparison.png")
+
+
+def _launch(launcher: Launcher, jobs: Sequence[Job]) -> None:
+    from hydra_plugins.liverseg_sweeps import ProcessLauncher
+
+    if isinstance(launcher, ProcessLauncher):
+        run_jobs(unfinished(jobs), num_slots=launcher.jobs, devices=launcher.devices)
+        return
+    waiting = list(unfinished(jobs))
+    if waiting:
+        folders = [f"hydra.sweep.subdir='{job.folder.name}'" for job in waiting]
+        named = [[*job.overrides, folder] for job, folder in zip(waiting, folders, strict=True)]
+        launcher.launch(named, initial_job_idx=waiting[0].number)
+
+
+def _open_study(
+    sweep: Path, overrides: Sequence[Override], config: DictConfig, compose: Compose
+) -> "Study":
+    try:
+        import optuna  # noqa: F401  # only to say so where it is missing
+    except ImportError:
+        raise ValueError(
+            "search=optuna needs Optuna, which is not installed; pip install optuna"
+        ) from None
+    from liverseg.sweeps.search import Study
+
+    pruner = OmegaConf.to_container(config.search.pruner, resolve=True)
+    assert isinstance(pruner, dict)
+    return Study(
+        instantiate(config.search, _convert_="all"),
+        sweep=sweep,
+        overrides=[one for one in overrides if one.key_or_group.split(".")[0] != "search"],
+        compose=compose,
+        monitor=config.monitor,
+        mode=config.monitor_mode,
+        pruner={str(key): value for key, value in pruner.items()},
+    )
+
+
+def _search(launcher: Launcher, study: "Study") -> None:
+    from hydra_plugins.liverseg_sweeps import ProcessLauncher
+
+    if not isinstance(launcher, ProcessLauncher):
+        raise ValueError(
+            "a search runs its jobs as processes; leave out hydra/launcher, and on a cluster give "
+            "the same command, with the same sweep_name, to several computers"
+        )
+    run_jobs(
+        study.jobs(),
+        num_slots=launcher.jobs,
+        devices=launcher.devices,
+        has_ended=study.has_ended,
+    )
+
+
+def _report_best(
+    sweep: Path, study: "Study", config: DictConfig, is_group: Callable[[str], bool]
+) -> None:
+    """Write the best job so far as an experiment, and say how to run it."""
+    best = study.best()
+    if best is None:
+        return
+    job, value = best
+    title = f"Job {job.number} of sweep {sweep.name}: {config.monitor} {value:.4f}"
+    write_experiment(sweep, job, title, is_group)
+    logger.info("%s\npython train.py --config-dir %s experiment=best", title, sweep)

@@ -1,0 +1,29 @@
+from pathlib import Path
+
+import hydra
+from omegaconf import OmegaConf
+
+from liverseg.resume import load_config
+from liverseg.sweeps.best import write_experiment
+from liverseg.sweeps.jobs import prepare
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+GROUPS = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
+
+
+def test_the_experiment_composes_what_the_job_was(tmp_path: Path) -> None:
+    overrides = [
+        *("experiment=liver_cpu", "data=pairs", "data.root=/some/folder", "loss=dice"),
+        *("model.dilations=[2,4]", "optimizer.lr=0.0012520653814999472", "model.width=8"),
+        *("++trainer.enable_progress_bar=false", "scheduler.T_max=3", "data.class_names=[a]"),
+    ]
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = hydra.compose("train", overrides, return_hydra_config=True)
+    job = prepare(tmp_path, config, overrides, [])
+    file = write_experiment(tmp_path, job, "Job 0: val/dice 0.5", lambda key: key in GROUPS)
+    assert file.read_text().startswith("# @package _global_\n# Job 0: val/dice 0.5\n")
+    found = [f"hydra.searchpath=[file://{tmp_path}]", "experiment=best"]
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        again = hydra.compose("train", [*found, f"output_dir={job.folder}", "sweep_name=x"])
+    again.sweep_name = load_config(job.folder).sweep_name
+    assert OmegaConf.to_container(again) == OmegaConf.to_container(load_config(job.folder))

@@ -1,0 +1,84 @@
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from liverseg.sweeps.grid import combinations, prepare_jobs, unfinished
+
+Compose = Callable[..., DictConfig]
+
+
+def parsed(*texts: str) -> list:
+    return OverridesParser.create().parse_overrides(list(texts))
+
+
+def test_all_values_are_combined_and_what_differs_is_named() -> None:
+    found = combinations(parsed("data=liver", "seed=1,2", "model.dilations=[2,4]", "fold=range(2)"))
+    fixed = ["data=liver", "model.dilations=[2,4]"]
+    assert [swept for _, swept in found] == [
+        ["seed=1", "fold=0"],
+        ["seed=1", "fold=1"],
+        ["seed=2", "fold=0"],
+        ["seed=2", "fold=1"],
+    ]
+    assert sorted(found[3][0]) == sorted([*fixed, "seed=2", "fold=1"])
+
+
+def test_one_job_without_values_to_combine() -> None:
+    assert combinations(parsed("seed=1", "~scheduler")) == [(["seed=1", "~scheduler"], [])]
+
+
+def test_values_without_end_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"lr=interval\(0,1\) has no end of values; list some"):
+        combinations(parsed("lr=interval(0,1)"))
+
+
+@pytest.fixture
+def make(compose: Compose) -> Callable[[Sequence[str]], DictConfig]:
+    def composed(overrides: Sequence[str]) -> DictConfig:
+        return compose([*overrides], with_hydra=True)
+
+    return composed
+
+
+def test_the_same_command_finds_its_jobs_and_another_value_adds_one(
+    make: Callable[[Sequence[str]], DictConfig], tmp_path: Path
+) -> None:
+    sweep = tmp_path / "sweep"
+    first = prepare_jobs(sweep, combinations(parsed("seed=1,2")), make)
+    assert [job.folder.name for job in first] == ["0_seed=1", "1_seed=2"]
+    again = prepare_jobs(sweep, combinations(parsed("seed=3,2,1")), make)
+    assert [job.folder.name for job in again] == ["2_seed=3", "1_seed=2", "0_seed=1"]
+
+
+def test_a_changed_config_is_noticed_before_anything_runs(
+    make: Callable[[Sequence[str]], DictConfig], tmp_path: Path
+) -> None:
+    sweep = tmp_path / "sweep"
+    prepare_jobs(sweep, combinations(parsed("seed=1,2")), make)
+
+    def edited(overrides: Sequence[str]) -> DictConfig:
+        config = make(overrides)
+        config.model.width = 99
+        return config
+
+    sentence = r"changed since 0_seed=1 of sweep sweep began: model.width \(was 4, is 99\); restore"
+    with pytest.raises(ValueError, match=sentence):
+        prepare_jobs(sweep, combinations(parsed("seed=1,2")), edited)
+
+
+def test_finished_jobs_are_passed_over_and_failed_ones_tried_again(
+    make: Callable[[Sequence[str]], DictConfig], tmp_path: Path
+) -> None:
+    jobs = prepare_jobs(tmp_path, combinations(parsed("seed=range(4)")), make)
+    (jobs[0].folder / "metrics.json").write_text("{}")
+    (jobs[1].folder / "pruned.json").write_text("{}")
+    record = jobs[2].folder / "job.json"
+    record.write_text(record.read_text().replace("waiting", "failed"))
+    rest = unfinished(jobs)
+    assert next(rest) == jobs[2]
+    record = jobs[3].folder / "job.json"  # another command fails it meanwhile
+    record.write_text(record.read_text().replace("waiting", "failed"))
+    assert next(rest, None) is None

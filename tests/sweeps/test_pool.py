@@ -1,0 +1,47 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from liverseg.sweeps import pool
+from liverseg.sweeps.pool import find_devices, share
+
+
+@pytest.mark.parametrize(
+    ("devices", "num_slots", "shares"),
+    [
+        ("0123", 4, ["0", "1", "2", "3"]),
+        ("0123", 2, ["01", "23"]),
+        ("0123", 1, ["0123"]),
+        ("012", 2, ["0", "12"]),
+        ("01", 3, ["0", "1", "0"]),
+        ("", 2, ["", ""]),
+    ],
+)
+def test_slots_share_the_devices(devices: str, num_slots: int, shares: list[str]) -> None:
+    assert ["".join(share(devices, slot, num_slots)) for slot in range(num_slots)] == shares
+
+
+def test_devices_are_those_listed_or_visible_or_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-8ab")
+    assert find_devices([0, 2]) == ["0", "2"]
+    assert find_devices("auto") == ["3", "GPU-8ab"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(pool.shutil, "which", lambda name: None)
+    assert find_devices("auto") == []
+    listed = subprocess.CompletedProcess([], 0, stdout="GPU 0: A (UUID: x)\nGPU 1: A (UUID: y)\n")
+    monkeypatch.setattr(pool.shutil, "which", lambda name: name)
+    monkeypatch.setattr(pool.subprocess, "run", lambda *arguments, **options: listed)
+    assert find_devices("auto") == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert find_devices("auto") == []
+
+
+def test_cores_are_divided_among_jobs_and_their_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "num_cores", lambda: 16)
+    for devices, num_slots, threads in (("1", 1, 16), ("2", 2, 4), ("auto", 4, 4), ("4", 8, 1)):
+        (tmp_path / "config.yaml").write_text(f"trainer: {{devices: {devices}}}\n")
+        job = pool.Job(tmp_path, ())
+        assert pool._num_threads(job, num_slots) == threads

@@ -1,0 +1,193 @@
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from liverseg.experiment import train
+from liverseg.sweeps.jobs import Job
+from liverseg.sweeps.search import OptunaSearch, Study, open_storage
+
+Compose = Callable[..., DictConfig]
+SPACE = {"optimizer.lr": "tag(log, interval(1e-4, 1e-2))", "model.width": "choice(4, 6)"}
+PRUNER = {"_target_": "optuna.pruners.ThresholdPruner", "lower": 0.99, "n_warmup_steps": 1}
+
+
+def parsed(*texts: str) -> list:
+    return OverridesParser.create().parse_overrides(list(texts))
+
+
+def search(**changes: Any) -> OptunaSearch:
+    arguments = {
+        "num_trials": 6,
+        "storage": None,
+        "seed": 0,
+        "space": SPACE,
+        "sampler": optuna.samplers.RandomSampler,
+        "pruner": optuna.pruners.NopPruner(),
+        **changes,
+    }
+    return OptunaSearch(**arguments)
+
+
+@pytest.fixture
+def study(compose: Compose, tmp_path: Path) -> Callable[..., Study]:
+    """Opens the study of a sweep, as a command that is given again does."""
+
+    def opened(name: str = "sweep", overrides: Sequence[str] = (), **changes: Any) -> Study:
+        return Study(
+            search(**changes),
+            sweep=tmp_path / name,
+            overrides=parsed(*overrides),
+            compose=lambda overrides: compose([*overrides], with_hydra=True),
+            monitor="val/dice",
+            mode="max",
+            pruner=PRUNER,
+        )
+
+    return opened
+
+
+def ends(study: Study, job: Job, **outcome: Any) -> None:
+    """Pretend that a job's process has ended."""
+    if "dice" in outcome:
+        (job.folder / "metrics.json").write_text(json.dumps({"val/dice": outcome["dice"]}))
+    else:
+        record = {**job.record(), **outcome}
+        (job.folder / "job.json").write_text(json.dumps(record))
+    study.has_ended(job)
+
+
+def states(study: Study) -> list[str]:
+    return [trial.state.name for trial in study.trials()]
+
+
+def test_the_space_is_read_and_the_command_takes_its_place() -> None:
+    space = {
+        **SPACE,
+        "model.depth": "range(2, 5)",
+        "loss": "choice(dice, bce)",
+        "n": "int(interval(1, 4))",
+    }
+    overrides = parsed("optimizer.lr=1e-3", "seed=1,2", "loss=dice", "x=range(0.5,1,0.25)")
+    assert search(space=space).distributions(overrides) == {
+        "model.width": CategoricalDistribution(["4", "6"]),
+        "model.depth": IntDistribution(2, 4),
+        "n": IntDistribution(1, 4),
+        "seed": CategoricalDistribution(["1", "2"]),
+        "x": CategoricalDistribution(["0.5", "0.75"]),
+    }
+    assert search().distributions([])["optimizer.lr"] == FloatDistribution(1e-4, 1e-2, log=True)
+
+
+def test_a_space_without_choice_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"search\.space holds nothing to choose from"):
+        search(space={}).distributions(parsed("seed=1"))
+
+
+def test_outcomes_are_told_to_the_study(study: Callable[..., Study]) -> None:
+    one = study()
+    jobs = one.jobs()
+    ends(one, next(jobs), dice=0.25)
+    ends(one, next(jobs), dice=0.75)
+    ends(one, next(jobs), status="failed")
+    ends(one, next(jobs), dice=float("nan"))
+    pruned = next(jobs)
+    (pruned.folder / "pruned.json").write_text("{}")
+    one.has_ended(pruned)
+    last = next(jobs)
+    ends(one, last, status="interrupted")
+    assert next(jobs, None) is None
+    assert states(one) == ["COMPLETE", "COMPLETE", "FAIL", "FAIL", "PRUNED", "RUNNING"]
+    best = one.best()
+    assert best is not None
+    assert (best[0].number, best[1]) == (1, 0.75)
+    assert "model.width=4" in last.overrides or "model.width=6" in last.overrides
+
+
+def test_a_search_that_is_started_again_goes_on_as_if_nothing_had_happened(
+    study: Callable[..., Study],
+) -> None:
+    dice = [0.5, 0.1, 0.9, 0.3, 0.7, 0.2]
+    sampler = {"sampler": lambda seed: optuna.samplers.TPESampler(seed=seed, n_startup_trials=2)}
+    undisturbed = study("undisturbed", **sampler)
+    for job in undisturbed.jobs():
+        ends(undisturbed, job, dice=dice[job.number])
+    first = study("stopped", **sampler)
+    jobs = first.jobs()
+    for _ in range(3):
+        job = next(jobs)
+        ends(first, job, dice=dice[job.number])
+    killed = next(jobs)  # its process dies, and so does the command
+    second = study("stopped", **sampler)
+    rest = []
+    for job in second.jobs():
+        rest.append(job.number)
+        ends(second, job, dice=dice[job.number])
+    assert rest == [killed.number, 4, 5]
+    parameters = [[trial.params for trial in one.trials()] for one in (undisturbed, second)]
+    assert parameters[0] == parameters[1]
+    assert len({tuple(one.items()) for one in parameters[0]}) == 6
+
+
+def test_a_trial_that_never_got_a_job_is_failed_and_one_that_had_ended_is_told(
+    study: Callable[..., Study], tmp_path: Path
+) -> None:
+    first = study()
+    job = next(first.jobs())
+    (job.folder / "metrics.json").write_text('{"val/dice": 0.5}')  # killed before it was told
+    storage = open_storage(f"sqlite:///{tmp_path}/sweep/study.db")
+    optuna.load_study(study_name="sweep", storage=storage).ask()
+    second = study(num_trials=2)
+    assert list(second.jobs()) == []
+    assert states(second) == ["COMPLETE", "FAIL"]
+
+
+def test_a_study_may_be_kept_in_a_file_of_one_s_own(
+    study: Callable[..., Study], tmp_path: Path
+) -> None:
+    one = study(storage=f"{tmp_path}/shared.log", num_trials=1)
+    for job in one.jobs():
+        ends(one, job, dice=0.5)
+    assert states(study(storage=f"{tmp_path}/shared.log")) == ["COMPLETE"]
+
+
+def test_a_key_that_does_not_exist_fails_the_trial_and_the_command(
+    study: Callable[..., Study],
+) -> None:
+    one = study(space={"model.widht": "choice(1, 2)"})
+    with pytest.raises(ValueError, match=r"search\.space.*model\.widht"):
+        next(one.jobs())
+    assert states(one) == ["FAIL"]
+
+
+def test_a_hopeless_trial_is_stopped_and_its_reports_are_kept(
+    study: Callable[..., Study], compose: Compose
+) -> None:
+    one = study(overrides=["trainer.max_epochs=4", "optimizer.lr=1e-6"])
+    job = next(one.jobs())
+    from liverseg.resume import load_config
+
+    assert train(load_config(job.folder)) == {}
+    assert job.status() == "pruned"
+    stopped = json.loads((job.folder / "pruned.json").read_text())
+    assert stopped["epoch"] == 1  # after the epoch that n_warmup_steps grants
+    one.has_ended(job)
+    (trial,) = one.trials()
+    assert trial.state == TrialState.PRUNED
+    assert list(trial.intermediate_values) == [0, 1]
+    assert trial.intermediate_values[1] == stopped["val/dice"]
+
+
+def test_a_search_goes_on_with_the_configs_it_began_with(study: Callable[..., Study]) -> None:
+    study(overrides=["model.dropout=0.5"])
+    assert states(study(overrides=["model.dropout=0.5"], num_trials=9)) == []
+    sentence = r"since the search sweep began: model.dropout \(was 0.5, is 0.25\); restore them, or"
+    with pytest.raises(ValueError, match=sentence):
+        study(overrides=["model.dropout=0.25"])

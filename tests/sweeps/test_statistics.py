@@ -1,0 +1,149 @@
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from liverseg.sweeps.statistics import (
+    Group,
+    Row,
+    format_groups,
+    group_rows,
+    label_groups,
+    students_t,
+    summarise,
+)
+
+
+def job(overrides: Sequence[str], status: str = "done", **scores: float) -> Row:
+    named = {name.replace("_", "/"): value for name, value in scores.items()}
+    return {"job": "0", "overrides": list(overrides), "status": status, "duration": 3.0, **named}
+
+
+# Two-sided 5 % points, as tables of the distribution print them.
+TABLE = {
+    **{1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 9: 2.262, 10: 2.228},
+    **{29: 2.045, 30: 2.042, 100: 1.984},
+}
+
+
+@pytest.mark.parametrize(("degrees_of_freedom", "quantile"), TABLE.items())
+def test_quantiles_are_those_of_the_published_table(
+    degrees_of_freedom: int, quantile: float
+) -> None:
+    assert students_t(degrees_of_freedom) == pytest.approx(quantile, abs=5e-4)
+
+
+def test_other_confidences_have_their_own_quantile() -> None:
+    assert students_t(1, 0.5) == pytest.approx(1)  # the quartile of Cauchy's distribution
+    assert students_t(2, 0.5) == pytest.approx(math.sqrt(2 / 3))  # t = sqrt(2 c²/(1 - c²)), c = 1/2
+    assert students_t(9, 0.99) == pytest.approx(3.250, abs=5e-4)
+    assert students_t(10_000) == pytest.approx(1.960, abs=5e-4)  # the normal distribution's
+
+
+def test_three_values_are_summarised_as_by_hand() -> None:
+    summary = summarise([1, 2, 3])
+    half = 4.302653 / math.sqrt(3)
+    assert (summary.n, summary.mean, summary.std) == (3, 2, 1)
+    assert summary.low == pytest.approx(2 - half, abs=1e-6)
+    assert summary.high == pytest.approx(2 + half, abs=1e-6)
+
+
+def test_one_value_has_no_interval() -> None:
+    summary = summarise([0.5])
+    assert (summary.n, summary.mean) == (1, 0.5)
+    assert (summary.std, summary.low, summary.high) == (None, None, None)
+    assert str(summary) == "0.500 (one value, no interval)"
+
+
+def test_equal_values_have_an_interval_of_no_width() -> None:
+    summary = summarise([0.5, 0.5])
+    assert (summary.std, summary.low, summary.high) == (0, 0.5, 0.5)
+
+
+def test_a_value_that_is_no_number_is_not_hidden() -> None:
+    for bad in (math.nan, math.inf):
+        summary = summarise([0.5, bad])
+        assert not math.isfinite(summary.mean)
+        assert summary.low is not None
+        assert math.isnan(summary.low)
+
+
+def test_no_value_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^no values to summarise$"):
+        summarise([])
+
+
+def test_jobs_that_differ_in_seed_and_fold_alone_are_one_group() -> None:
+    rows = [
+        job(["model=unet", "seed=1"], val_dice=0.5, test_dice=0.25),
+        job(["model=unet_small", "seed=1"], val_dice=0.25),
+        job(["seed=2", "model=unet"], val_dice=0.75),
+        job(["+data.fold=1", "fold=3", "model=unet"], val_dice=1.0),
+    ]
+    unet, small = group_rows(rows)
+    assert unet.overrides == ("model=unet",)
+    assert unet.values == {"val/dice": (0.5, 0.75, 1.0), "test/dice": (0.25,)}
+    assert unet.scores["val/dice"].mean == 0.75
+    assert (small.overrides, small.num_jobs, small.values["val/dice"]) == (
+        ("model=unet_small",),
+        1,
+        (0.25,),
+    )
+
+
+def test_a_seed_of_something_else_tells_settings_apart() -> None:
+    rows = [job([f"data.phantom.seed={seed}"], val_dice=0.5) for seed in (1, 2)]
+    assert len(group_rows(rows)) == 2
+
+
+def test_what_repeats_a_setting_can_be_chosen() -> None:
+    rows = [job([f"seed={seed}", f"data.batch_size={seed}"], val_dice=0.5) for seed in (1, 2)]
+    assert len(group_rows(rows)) == 2
+    (group,) = group_rows(rows, over=("seed", "data.batch_size"))
+    assert (group.overrides, group.num_jobs) == ((), 2)
+
+
+def test_jobs_that_did_not_finish_do_not_count_but_are_shown() -> None:
+    rows = [
+        job(["seed=1"], val_dice=0.5),
+        job(["seed=2"], status="failed", val_dice=0.0),
+        job(["seed=3"], status="interrupted"),
+    ]
+    (group,) = group_rows(rows)
+    assert (group.num_jobs, group.num_finished, group.values) == (3, 1, {"val/dice": (0.5,)})
+    assert format_groups([group]) == (
+        "no overrides   n 1 (2 not finished)   val/dice 0.500 (one value, no interval)"
+    )
+
+
+def test_overrides_that_are_text_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"^overrides='seed=1' must be a list of key=value$"):
+        group_rows([{"overrides": "seed=1", "status": "done"}])
+
+
+def test_a_label_leaves_out_what_all_groups_share() -> None:
+    rows = [job(["model.depth=3", f"loss={loss}"]) for loss in ("dice", "bce")]
+    assert label_groups(group_rows(rows)) == ["loss=dice", "loss=bce"]
+    assert label_groups(group_rows(rows[:1])) == ["model.depth=3, loss=dice"]
+    assert label_groups([]) == []
+
+
+def test_groups_are_shown_in_aligned_columns() -> None:
+    rows = [
+        *(job(["model=unet"], val_dice=value) for value in (0.8, 0.81, 0.82)),
+        job(["model=unet_small"], val_dice=0.5, test_dice=0.25),
+        job(["model=unet_paper"], status="failed"),
+    ]
+    assert format_groups(group_rows(rows)).splitlines() == [
+        "model=unet         n 3                    val/dice 0.810 ± 0.010 (95 % CI 0.785 to 0.835)",
+        "model=unet_small   n 1                    "
+        "val/dice 0.500 (one value, no interval)           "
+        "test/dice 0.250 (one value, no interval)",
+        "model=unet_paper   n 0 (1 not finished)",
+    ]
+    assert format_groups([]) == ""
+
+
+def test_a_group_summarises_each_score_over_the_jobs_that_have_it() -> None:
+    group = Group((), 2, 2, {"val/dice": (0.5, 1.0), "test/dice": (0.5,)})
+    assert (group.scores["val/dice"].n, group.scores["test/dice"].n) == (2, 1)

@@ -1,0 +1,51 @@
+import csv
+from pathlib import Path
+
+from liverseg.sweeps.table import format_rows, write_csv
+
+ROWS = [
+    {
+        "job": "0_model.depth=3",
+        "status": "done",
+        "overrides": ["data=liver", "model.depth=3"],
+        "seconds": 75.4,
+        "error": "",
+        "val/dice": 0.5,
+        "test/loss": 1.25,
+    },
+    {
+        "job": "1_model.depth=99",
+        "status": "failed",
+        "overrides": ["data=liver", "model.depth=99"],
+        "seconds": 3725.0,
+        "error": "model.depth=99, is too much",
+    },
+]
+
+
+def test_columns_are_aligned_and_what_all_jobs_share_is_left_out() -> None:
+    assert format_rows(ROWS).splitlines() == [
+        "job  overrides       val/dice  status  time        error",
+        "0    model.depth=3   0.5000    done    1 min 15 s",
+        "1    model.depth=99            failed  1 h 02 min  model.depth=99, is too much",
+    ]
+
+
+def test_one_job_shows_its_overrides() -> None:
+    assert "data=liver model.depth=3" in format_rows(ROWS[:1])
+
+
+def test_the_file_holds_every_column_of_every_job(tmp_path: Path) -> None:
+    write_csv(tmp_path / "sweep.csv", ROWS)
+    with (tmp_path / "sweep.csv").open() as stream:
+        first, second = csv.DictReader(stream)
+    assert first == {
+        "job": "0_model.depth=3",
+        "status": "done",
+        "overrides": "data=liver model.depth=3",
+        "seconds": "75.4",
+        "error": "",
+        "test/loss": "1.25",
+        "val/dice": "0.5",
+    }
+    assert (second["error"], second["val/dice"]) == ("model.depth=99, is too much", "")

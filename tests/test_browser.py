@@ -1,0 +1,125 @@
+"""The dashboard of real runs, asked over HTTP and opened in a real browser."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+import browser
+import pytest
+from browser import Browser
+from omegaconf import DictConfig
+from PIL import Image
+
+from liverseg.experiment import train
+
+pytestmark = pytest.mark.slow
+RUNS = ["sweeps/study/0/tensorboard", "sweeps/study/1/tensorboard"]
+
+
+class TensorBoard:
+    """Serves a folder of runs on a free port."""
+
+    def __init__(self, logs: Path, output: Path) -> None:
+        arguments = ["--logdir", logs, "--port", "0", "--host", "127.0.0.1", "--load_fast", "false"]
+        with output.open("w") as stream:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tensorboard.main", *map(str, arguments)],
+                stdout=stream,
+                stderr=stream,
+            )
+        ends = time.monotonic() + 120
+        while " at http" not in output.read_text():
+            assert self.process.poll() is None, output.read_text()
+            assert time.monotonic() < ends, output.read_text()
+            time.sleep(0.2)
+        self.address = output.read_text().split(" at ")[1].split()[0]
+
+    def ask(self, path: str, body: Any = None, **query: str) -> Any:
+        address = f"{self.address}data/{path}" + (f"?{urlencode(query)}" if query else "")
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(address, data, {"Content-Type": "application/json"})
+        with urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+
+@pytest.fixture
+def board(compose: Callable[..., DictConfig], tmp_path: Path) -> Iterator[TensorBoard]:
+    """Serves two jobs of a sweep."""
+    for job, width in enumerate((4, 6)):
+        folder = tmp_path / "logs" / "sweeps" / "study" / str(job)
+        changes = [f"model.width={width}", f"output_dir={folder}", "trainer.max_epochs=2"]
+        train(compose([*changes, "callbacks.dashboard.graph=true"]))
+    served = TensorBoard(tmp_path / "logs", tmp_path / "tensorboard.txt")
+    ends = time.monotonic() + 60
+    while len(served.ask("runs")) < 2 and time.monotonic() < ends:
+        time.sleep(0.5)
+    yield served
+    served.process.kill()
+    served.process.wait()
+
+
+def test_the_dashboard_answers(board: TensorBoard) -> None:
+    assert sorted(board.ask("runs")) == RUNS  # one for each run folder, and no other
+    tabs = {name for name, tab in board.ask("plugins_listing").items() if tab["enabled"]}
+    assert tabs >= {"custom_scalars", "graphs", "hparams", "images", "pr_curves", "scalars"}
+
+    layout = board.ask("plugin/custom_scalars/layout")
+    titles = [chart["title"] for part in layout["category"] for chart in part["chart"]]
+    assert len(titles) == len(set(titles)) == 9  # shared by both runs, not repeated
+    loss = layout["category"][0]["chart"][0]["multiline"]["tag"][0]
+    lines = board.ask("plugin/custom_scalars/scalars", run=RUNS[0], tag=loss)["tag_to_events"]
+    assert {tag: len(points) for tag, points in lines.items()} == {
+        "train/loss": 2,
+        "val/loss": 2,
+        "test/loss": 1,
+    }
+    assert list(board.ask("plugin/pr_curves/tags")[RUNS[0]]) == ["val/precision_recall"]
+    assert len(board.ask("plugin/images/tags")[RUNS[1]]) == 8
+
+    experiment = board.ask("plugin/hparams/experiment", {"experimentName": ""})
+    compared = {one["name"]: one.get("differs", False) for one in experiment["hparamInfos"]}
+    assert {name for name, differs in compared.items() if differs} == {"model/width"}
+    assert compared.keys() >= {"optimizer/lr", "model/depth", "seed", "scheduler"}
+    wanted = {
+        "experimentName": "",
+        "allowedStatuses": ["STATUS_SUCCESS"],
+        "colParams": [{"hparam": "model/width"}, {"metric": {"tag": "final/test/dice"}}],
+        "startIndex": 0,
+        "sliceSize": 10,
+    }
+    groups = board.ask("plugin/hparams/session_groups", wanted)["sessionGroups"]
+    assert sorted(group["hparams"]["model/width"] for group in groups) == [4, 6]
+    final = {
+        group["name"]: one["value"]
+        for group in groups
+        for one in group["metricValues"]
+        if one["name"]["tag"] == "final/test/dice"
+    }
+    for run in RUNS:
+        folder = Path(board.ask("environment")["data_location"]) / run
+        scores = json.loads((folder.parent / "metrics.json").read_text())
+        assert final[run] == pytest.approx(scores["test/dice"])
+
+
+@pytest.mark.skipif(browser.PROGRAM is None, reason="there is no chromium here")
+def test_a_browser_shows_charts_pictures_and_runs(board: TensorBoard, tmp_path: Path) -> None:
+    with Browser(tmp_path / "profile") as page:
+        for place, texts, num_images in [
+            ("#custom_scalars", ["Loss", "Gradient norm", "Images per second", *RUNS], 0),
+            ("#images", ["val/patient004_slice00", "val/patient005_slice03"], 4),
+            ("#pr_curves", ["val/precision_recall", *RUNS], 0),
+            ("#hparams", ["model/width", "optimizer/lr", "final/test/dice", "RandomAffine"], 0),
+            ("?tagFilter=val_worst#timeseries", ["val_worst/1", "val_worst/4"], 2),
+        ]:
+            page.open(f"{board.address}{place}")
+            page.wait_for(*texts, num_images=num_images)
+            file = tmp_path / f"{place.split('#')[1]}.png"
+            page.save_screenshot(file)
+            with Image.open(file) as picture:
+                assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 100
