@@ -61,10 +61,11 @@ format: $(STAMP) ## Format the code and repair what ruff can repair
 	@$(BIN)/ruff format .
 
 # Pins stay where they can; ARGS=--upgrade moves all of them. The result names no package index.
+# Extras are kept: pip looks at the newest version of NAME[EXTRA] where only NAME is pinned, and stops.
 lock: $(MADE_IN) ## Solve pyproject.toml into requirements.lock (ARGS=--upgrade for the newest)
 	@test -x $(BIN)/uv || $(PIP) install 'uv>=0.9'
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
-	    --generate-hashes --no-emit-index-url --no-emit-find-links \
+	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras \
 	    --custom-compile-command 'make lock' --quiet $(ARGS) --output-file requirements.lock
 
 dashboard: $(STAMP) ## Show the runs in logs/ with TensorBoard
