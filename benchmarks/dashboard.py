@@ -23,7 +23,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 
-from liverseg.experiment import SegmentationTask
+from liverseg.task import SegmentationTask
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

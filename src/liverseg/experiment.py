@@ -12,7 +12,6 @@ from typing import Any
 from hydra.utils import instantiate
 from lightning import Callback, Trainer, seed_everything
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
@@ -22,11 +21,12 @@ from liverseg.checkpoints import AtomicCheckpointIO, load_checkpoint, load_data,
 from liverseg.dashboard import show_result
 from liverseg.datamodule import PairDataModule
 from liverseg.files import write_json
-from liverseg.gallery import PictureBoard
+from liverseg.gallery import PictureBoard, boards_of
 from liverseg.metrics import METRIC_CONVENTION, SCORES, write_cases
 from liverseg.prediction import ImageDataset, PredictionWriter, find_images
 from liverseg.provenance import commit, describe_run, uncommitted_changes, versions
 from liverseg.ranks import found_launcher
+from liverseg.resume import SCORES_FILE
 from liverseg.settings import check_settings
 from liverseg.stopping import StopTogether, stops_like_sigterm
 from liverseg.sweeps.jobs import PRUNED_FILE
@@ -102,7 +102,7 @@ def train(config: DictConfig) -> Scores:
             scores |= _score(trainer, task, data, "test", output_dir)
     if trainer.is_global_zero:
         show_result(trainer, plain, scores, step=best["global_step"])
-        write_json(output_dir / "metrics.json", scores)
+        write_json(output_dir / SCORES_FILE, scores)
         _draw_curves(trainer, config, scores)
     return scores
 
@@ -136,7 +136,7 @@ def evaluate(config: DictConfig) -> Scores:
     )
     trainer = _scoring_trainer(config, checkpoint, pictures)
     scores = _score(trainer, task, data, config.split, output_dir)
-    write_json(output_dir / "metrics.json", scores)
+    write_json(output_dir / SCORES_FILE, scores)
     return scores
 
 
@@ -262,7 +262,7 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 def _draw_curves(trainer: Trainer, config: DictConfig, scores: Scores) -> None:
     """Draw ``pictures/curves.png`` from what TensorBoard was told, since the run began."""
-    boards = [board for board in trainer.loggers if isinstance(board, TensorBoardLogger)]
+    boards = boards_of(trainer)
     if trainer.is_global_zero and boards:
         file = Path(config.output_dir) / "pictures" / "curves.png"
         try:

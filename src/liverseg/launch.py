@@ -5,7 +5,6 @@ the run folder and starts workers that read that one file. So no worker composes
 sweep or leaves anything in the environment of the next job.
 """
 
-import json
 import math
 import os
 import signal
@@ -22,7 +21,7 @@ from liverseg.locks import locked
 from liverseg.mistakes import told_in_one_sentence
 from liverseg.processes import child_environment, num_cores
 from liverseg.ranks import found_launcher, is_first_process, requeue, was_restarted
-from liverseg.resume import CONFIG_FILE, RUN_LOCK, load_config, save_config
+from liverseg.resume import CONFIG_FILE, RUN_LOCK, load_config, read_scores, save_config
 from liverseg.settings import check_settings
 from liverseg.stopping import stops_like_sigterm
 from liverseg.sweeps.jobs import JOB_FILE, recorded
@@ -151,6 +150,4 @@ def _launch(config: DictConfig, count: int) -> Scores:
             signal.signal(number, handler)
         os.environ.clear()
         os.environ.update(environment)
-    metrics = output_dir / "metrics.json"
-    scores: Scores = json.loads(metrics.read_text()) if metrics.is_file() else {}
-    return scores
+    return read_scores(output_dir)

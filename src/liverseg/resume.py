@@ -3,6 +3,7 @@
 Read before Hydra composes anything, because a resumed run has no new folder and no new config.
 """
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from liverseg.files import write_text
 
 CONFIG_FILE = "config.yaml"
+SCORES_FILE = "metrics.json"
 RUN_LOCK = ".lock"  # in a run folder, held by the process that trains there
 _RUNS = Path("logs/train/runs")
 # What may differ without a change to the result.
@@ -43,6 +45,13 @@ def load_config(folder: Path) -> DictConfig:
     config = OmegaConf.load(folder / CONFIG_FILE)
     assert isinstance(config, DictConfig)
     return config
+
+
+def read_scores(folder: Path) -> dict[str, float]:
+    """Return a run's final scores by name; none where it has not ended."""
+    file = folder / SCORES_FILE
+    scores: dict[str, float] = json.loads(file.read_text()) if file.is_file() else {}
+    return scores
 
 
 def resume_or(start: Callable[[], None], run: Callable[[DictConfig], float]) -> None:

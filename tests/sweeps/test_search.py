@@ -29,8 +29,8 @@ def search(**changes: Any) -> OptunaSearch:
         "storage": None,
         "seed": 0,
         "space": SPACE,
-        "sampler": optuna.samplers.RandomSampler,
-        "pruner": optuna.pruners.NopPruner(),
+        "sampler": {"_target_": "optuna.samplers.RandomSampler"},
+        "pruner": PRUNER,
         **changes,
     }
     return OptunaSearch(**arguments)
@@ -48,7 +48,6 @@ def study(compose: Compose, tmp_path: Path) -> Callable[..., Study]:
             compose=lambda overrides: compose([*overrides], with_hydra=True),
             monitor="val/dice",
             mode="max",
-            pruner=PRUNER,
         )
 
     return opened
@@ -115,17 +114,17 @@ def test_a_search_that_is_started_again_goes_on_as_if_nothing_had_happened(
     study: Callable[..., Study],
 ) -> None:
     dice = [0.5, 0.1, 0.9, 0.3, 0.7, 0.2]
-    sampler = {"sampler": lambda seed: optuna.samplers.TPESampler(seed=seed, n_startup_trials=2)}
-    undisturbed = study("undisturbed", **sampler)
+    sampler = {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 2}
+    undisturbed = study("undisturbed", sampler=sampler)
     for job in undisturbed.jobs():
         ends(undisturbed, job, dice=dice[job.number])
-    first = study("stopped", **sampler)
+    first = study("stopped", sampler=sampler)
     jobs = first.jobs()
     for _ in range(3):
         job = next(jobs)
         ends(first, job, dice=dice[job.number])
     killed = next(jobs)  # its process dies, and so does the command
-    second = study("stopped", **sampler)
+    second = study("stopped", sampler=sampler)
     rest = []
     for job in second.jobs():
         rest.append(job.number)

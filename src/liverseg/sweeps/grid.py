@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -80,10 +81,8 @@ def unfinished(jobs: Sequence[Job]) -> Iterator[Job]:
     A job that another process finishes, fails or runs meanwhile is passed over.
     """
     before = {job: job.status() for job in jobs}
-    told = [
-        (status, list(before.values()).count(status)) for status in dict.fromkeys(before.values())
-    ]
-    logger.info("%d jobs: %s", len(jobs), ", ".join(f"{count} {status}" for status, count in told))
+    told = [f"{count} {status}" for status, count in Counter(before.values()).items()]
+    logger.info("%d jobs: %s", len(jobs), ", ".join(told))
     for job in jobs:
         status = job.status()
         if status in ("waiting", "interrupted") or status == before[job] == "failed":

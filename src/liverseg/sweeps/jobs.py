@@ -22,10 +22,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from liverseg.files import write_json
 from liverseg.locks import is_locked
 from liverseg.mistakes import find_sentence
-from liverseg.resume import HARMLESS, RUN_LOCK, load_config, save_config
+from liverseg.resume import (
+    HARMLESS,
+    RUN_LOCK,
+    SCORES_FILE,
+    load_config,
+    read_scores,
+    save_config,
+)
 
 JOB_FILE = "job.json"
-SCORES_FILE = "metrics.json"
 PRUNED_FILE = "pruned.json"
 SWEEP_LOCK = ".lock"  # in a sweep's folder, held while jobs are prepared
 Status = Literal["waiting", "running", "interrupted", "failed", "pruned", "done"]
@@ -68,18 +74,22 @@ class Job:
 
     def scores(self) -> dict[str, float]:
         """Return the final scores by name; none where it is not done."""
-        file = self.folder / SCORES_FILE
-        scores: dict[str, float] = json.loads(file.read_text()) if file.is_file() else {}
-        return scores
+        return read_scores(self.folder)
 
 
 def find_jobs(sweep: Path) -> list[Job]:
     """Return the jobs of a sweep's folder, in order."""
-    found = []
-    for file in sweep.glob(f"*/{JOB_FILE}"):
-        if re.match(r"\d+(_|$)", file.parent.name):
-            found.append(Job(file.parent, tuple(json.loads(file.read_text())["overrides"])))
-    return sorted(found, key=lambda job: job.number)
+    return [
+        Job(folder, tuple(json.loads((folder / JOB_FILE).read_text())["overrides"]))
+        for _, folder in _numbered(sweep)
+    ]
+
+
+def _numbered(sweep: Path) -> list[tuple[int, Path]]:
+    """Return the number and the folder of each job, in order."""
+    folders = [file.parent for file in sweep.glob(f"*/{JOB_FILE}")]
+    named = [(re.match(r"(\d+)(_|$)", folder.name), folder) for folder in folders]
+    return sorted((int(name[1]), folder) for name, folder in named if name)
 
 
 def identity(overrides: Sequence[str]) -> tuple[str, ...]:
@@ -119,7 +129,7 @@ def prepare(
         swept: The overrides among them that make this job differ from others.
         record: What ``job.json`` holds besides.
     """
-    number = max((job.number for job in find_jobs(sweep)), default=-1) + 1
+    number = max((number for number, _ in _numbered(sweep)), default=-1) + 1
     folder = sweep.absolute() / folder_name(number, swept)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)

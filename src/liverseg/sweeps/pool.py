@@ -12,12 +12,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from omegaconf import OmegaConf
-
 from liverseg.files import write_json
 from liverseg.locks import locked
 from liverseg.processes import child_environment, num_cores
-from liverseg.resume import CONFIG_FILE
+from liverseg.resume import load_config
 from liverseg.sweeps.jobs import JOB_FILE, Job
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -149,7 +147,7 @@ def _start(job: Job, num_slots: int, devices: Sequence[str]) -> subprocess.Popen
 
 def _num_threads(job: Job, num_slots: int) -> int:
     """Divide the cores among the jobs and the processes of each."""
-    devices = OmegaConf.load(job.folder / CONFIG_FILE).trainer.get("devices", 1)
+    devices = load_config(job.folder).trainer.get("devices", 1)
     is_on_cpu = isinstance(devices, int) and devices > 0
     return max(1, num_cores() // (num_slots * (devices if is_on_cpu else 1)))
 

@@ -7,9 +7,8 @@ its storages are used as they are. The Hydra plugin for Optuna cannot serve: it 
 """
 
 import json
-import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ import optuna
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
-from lightning import Callback, LightningModule, Trainer
+from hydra.utils import instantiate
 from omegaconf import open_dict
 from optuna.distributions import (
     BaseDistribution,
@@ -25,8 +24,6 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -35,7 +32,6 @@ from liverseg.files import write_json
 from liverseg.locks import locked
 from liverseg.sweeps.grid import Compose
 from liverseg.sweeps.jobs import (
-    PRUNED_FILE,
     SWEEP_LOCK,
     Job,
     differences,
@@ -50,7 +46,6 @@ _OUTCOMES = {
     "failed": TrialState.FAIL,
     "done": TrialState.FAIL,  # with a score that is no number
 }
-logger = logging.getLogger(__name__)
 
 
 class OptunaSearch:
@@ -62,8 +57,8 @@ class OptunaSearch:
             ``.log`` for file systems without locks; None is ``study.db`` in the sweep's folder.
         seed: Seed of what is drawn; a trial depends on it, its number, and the trials before.
         space: What may be chosen, by key, in Hydra's syntax for sweeps.
-        sampler: Makes Optuna's sampler from a seed.
-        pruner: Optuna's pruner.
+        sampler: The config of Optuna's sampler, which is given a seed.
+        pruner: The config of Optuna's pruner, which works in the process of each job.
     """
 
     def __init__(
@@ -73,8 +68,8 @@ class OptunaSearch:
         storage: str | None,
         seed: int,
         space: Mapping[str, str],
-        sampler: Callable[..., BaseSampler],
-        pruner: BasePruner,
+        sampler: Mapping[str, Any],
+        pruner: Mapping[str, Any],
     ) -> None:
         if num_trials < 1:
             raise ValueError(f"search.num_trials={num_trials} must be at least 1")
@@ -82,8 +77,9 @@ class OptunaSearch:
         self.storage = storage
         self.seed = seed
         self.space = dict(space)
-        self.sampler = sampler
-        self.pruner = pruner
+        self.sampler = dict(sampler)
+        self.pruner = dict(pruner)
+        instantiate(self.pruner)  # a mistake in it fails here, not in each job
 
     def distributions(self, overrides: Sequence[Override]) -> dict[str, BaseDistribution]:
         """Return what is chosen from, by key.
@@ -114,7 +110,6 @@ class Study:
         compose: Makes a job's config from its overrides.
         monitor: The score to look for.
         mode: Whether more of it is better.
-        pruner: The config of the pruner, for the jobs' processes.
     """
 
     def __init__(
@@ -126,13 +121,11 @@ class Study:
         compose: Compose,
         monitor: str,
         mode: Literal["max", "min"],
-        pruner: Mapping[str, Any],
     ) -> None:
         self._search = search
         self._sweep = sweep
         self._compose = compose
         self._monitor = monitor
-        self._pruner = dict(pruner)
         self._distributions = search.distributions(overrides)
         self._fixed = [one.input_line or "" for one in overrides if not one.is_sweep_override()]
         self._refuse_changes()
@@ -200,7 +193,8 @@ class Study:
             number = len(self._study.trials)
             if number >= self._search.num_trials:
                 return None
-            self._study.sampler = self._search.sampler(seed=self._search.seed * 100_003 + number)
+            seed = self._search.seed * 100_003 + number
+            self._study.sampler = instantiate(self._search.sampler, seed=seed)
             trial = self._study.ask(self._distributions)
             chosen = [f"{key}={value}" for key, value in trial.params.items()]
             overrides = [*self._fixed, *chosen]
@@ -214,13 +208,13 @@ class Study:
                 ) from error
             with open_dict(config):
                 config.callbacks.pruning = {
-                    "_target_": "liverseg.sweeps.search.Pruning",
+                    "_target_": "liverseg.sweeps.pruning.Pruning",
                     "storage": self._url,
                     "study": self._study.study_name,
                     "trial": trial.number,
                     "monitor": self._monitor,
                     "folder": "${output_dir}",
-                    "pruner": self._pruner,
+                    "pruner": self._search.pruner,
                 }
             return prepare(self._sweep, config, overrides, chosen, {"trial": trial.number})
 
@@ -230,64 +224,6 @@ class Study:
             numbers = {job.record().get("trial") for job in find_jobs(self._sweep)}
             if trial.number not in numbers:
                 self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-
-
-class Pruning(Callback):
-    """Reports a trial's score after each epoch, and stops a trial that the pruner gives up.
-
-    What was reported is a function of the epoch, so that a resumed trial reports the same. A trial
-    that is stopped leaves ``pruned.json`` in its folder instead of final scores.
-
-    Args:
-        storage: Where the study is kept, see :class:`OptunaSearch`.
-        study: The study's name.
-        trial: The trial's number.
-        monitor: The score that is reported.
-        folder: The run's folder.
-        pruner: Optuna's pruner.
-    """
-
-    def __init__(
-        self,
-        *,
-        storage: str,
-        study: str,
-        trial: int,
-        monitor: str,
-        folder: str,
-        pruner: BasePruner,
-    ) -> None:
-        self._url = storage
-        self._study_name = study
-        self._trial = trial
-        self._monitor = monitor
-        self._file = Path(folder) / PRUNED_FILE
-        self._pruner = pruner
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report the score, and stop where it is hopeless."""
-        if trainer.state.fn != "fit" or trainer.sanity_checking:
-            return
-        is_hopeless = False
-        if trainer.is_global_zero:
-            value = float(trainer.callback_metrics[self._monitor])
-            is_hopeless = self._report(trainer.current_epoch, value)
-        if trainer.strategy.broadcast(is_hopeless):
-            trainer.should_stop = True
-
-    def _report(self, epoch: int, value: float) -> bool:
-        """Report a score, and tell whether the trial is to be stopped."""
-        storage = open_storage(self._url)
-        study_id = storage.get_study_id_from_name(self._study_name)
-        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, self._trial)
-        if epoch not in storage.get_trial(trial_id).intermediate_values:
-            storage.set_trial_intermediate_value(trial_id, epoch, value)
-        study = optuna.load_study(study_name=self._study_name, storage=storage)
-        is_hopeless = self._pruner.prune(study, storage.get_trial(trial_id))
-        if is_hopeless:
-            write_json(self._file, {"epoch": epoch, self._monitor: value})
-        storage.remove_session()
-        return is_hopeless
 
 
 def open_storage(place: str) -> BaseStorage:

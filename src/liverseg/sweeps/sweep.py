@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hydra.core.override_parser.types import Override
 from hydra.plugins.launcher import Launcher
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from liverseg.sweeps.best import write_experiment
 from liverseg.sweeps.comparison import draw_comparison
@@ -105,16 +105,13 @@ def _open_study(
         ) from None
     from liverseg.sweeps.search import Study
 
-    pruner = OmegaConf.to_container(config.search.pruner, resolve=True)
-    assert isinstance(pruner, dict)
     return Study(
-        instantiate(config.search, _convert_="all"),
+        instantiate(config.search, _recursive_=False, _convert_="all"),
         sweep=sweep,
         overrides=[one for one in overrides if one.key_or_group.split(".")[0] != "search"],
         compose=compose,
         monitor=config.monitor,
         mode=config.monitor_mode,
-        pruner={str(key): value for key, value in pruner.items()},
     )
 
 

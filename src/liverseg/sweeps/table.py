@@ -2,7 +2,6 @@
 
 import csv
 import io
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from liverseg.sweeps.jobs import Job, shortened
 SHOWN = ("val/dice", "val/iou", "test/dice", "test/iou")
 _LONGEST_CELL = 60
 Row = dict[str, Any]
-logger = logging.getLogger(__name__)
 
 
 def rows_of(jobs: Sequence[Job]) -> list[Row]:

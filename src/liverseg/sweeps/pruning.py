@@ -1,0 +1,72 @@
+"""A hopeless trial of a search ends before its last epoch.
+
+Apart from :mod:`liverseg.sweeps.search`, which needs neither torch nor Lightning.
+"""
+
+from pathlib import Path
+
+import optuna
+from lightning import Callback, LightningModule, Trainer
+from optuna.pruners import BasePruner
+
+from liverseg.files import write_json
+from liverseg.sweeps.jobs import PRUNED_FILE
+from liverseg.sweeps.search import open_storage
+
+
+class Pruning(Callback):
+    """Reports a trial's score after each epoch, and stops a trial that the pruner gives up.
+
+    What was reported is a function of the epoch, so that a resumed trial reports the same. A trial
+    that is stopped leaves ``pruned.json`` in its folder instead of final scores.
+
+    Args:
+        storage: Where the study is kept, see :class:`liverseg.sweeps.search.OptunaSearch`.
+        study: The study's name.
+        trial: The trial's number.
+        monitor: The score that is reported.
+        folder: The run's folder.
+        pruner: Optuna's pruner.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: str,
+        study: str,
+        trial: int,
+        monitor: str,
+        folder: str,
+        pruner: BasePruner,
+    ) -> None:
+        self._url = storage
+        self._study_name = study
+        self._trial = trial
+        self._monitor = monitor
+        self._file = Path(folder) / PRUNED_FILE
+        self._pruner = pruner
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the score, and stop where it is hopeless."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        is_hopeless = False
+        if trainer.is_global_zero:
+            value = float(trainer.callback_metrics[self._monitor])
+            is_hopeless = self._report(trainer.current_epoch, value)
+        if trainer.strategy.broadcast(is_hopeless):
+            trainer.should_stop = True
+
+    def _report(self, epoch: int, value: float) -> bool:
+        """Report a score, and tell whether the trial is to be stopped."""
+        storage = open_storage(self._url)
+        study_id = storage.get_study_id_from_name(self._study_name)
+        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, self._trial)
+        if epoch not in storage.get_trial(trial_id).intermediate_values:
+            storage.set_trial_intermediate_value(trial_id, epoch, value)
+        study = optuna.load_study(study_name=self._study_name, storage=storage)
+        is_hopeless = self._pruner.prune(study, storage.get_trial(trial_id))
+        if is_hopeless:
+            write_json(self._file, {"epoch": epoch, self._monitor: value})
+        storage.remove_session()
+        return is_hopeless
