@@ -26,7 +26,7 @@ from typing import Any
 _HEAVY = (
     *("torch", "torchvision.transforms.v2", "lightning", "torchmetrics", "matplotlib.figure"),
     *("torch.utils.tensorboard", "optuna", "liverseg.launch", "liverseg.sweeps.sweep"),
-    "liverseg.sweeps.search",
+    "liverseg.sweeps.pruning",
 )
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 

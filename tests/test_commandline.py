@@ -192,11 +192,21 @@ def test_one_variable_brings_the_tracebacks_back(monkeypatch: pytest.MonkeyPatch
     refuse_bad_overrides(str(ROOT / "train.py"), "train")
 
 
+@pytest.mark.slow
 def test_a_good_command_line_imports_nothing_heavy() -> None:
     code = (
         "import sys; from pathlib import Path; from liverseg.commandline import check_overrides\n"
         f"check_overrides(Path({str(CONFIGS)!r}), 'train', ['model.depth=3'])\n"
         "assert not {'torch', 'lightning', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.slow
+def test_a_sweep_and_a_search_leave_what_is_heavy_to_their_jobs() -> None:
+    code = (
+        "import sys, liverseg.sweeps.sweep, liverseg.sweeps.search\n"
+        "assert not {'torch', 'lightning', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 

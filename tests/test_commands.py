@@ -4,11 +4,11 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from waiting import wait_for
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -149,9 +149,7 @@ def test_two_processes_stop_together_and_go_on_as_if_they_had_not(
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
-        deadline = time.monotonic() + 200
-        while not (folder / "checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for((folder / "checkpoints/last.ckpt").exists)
         process.terminate()
         text, _ = process.communicate(timeout=100)
     assert process.returncode == 128 + signal.SIGTERM, text

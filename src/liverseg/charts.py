@@ -126,9 +126,10 @@ def draw_curves(
 def _short_events(file: Path) -> "Iterator[Event]":
     """Yield the events of a file that are too short to hold a picture.
 
-    TensorBoard's own reader computes the checksum of every picture in Python, 9 MB per second. A
-    record is its length (uint64), a checksum (uint32), the event, and a checksum (uint32):
-    https://www.tensorflow.org/tutorials/load_data/tfrecord. The last may be cut off by a kill.
+    TensorBoard's own reader computes the checksum of every picture in Python, which takes longer
+    than all the rest. A record is its length (uint64), a checksum (uint32), the event, and a
+    checksum (uint32): https://www.tensorflow.org/tutorials/load_data/tfrecord. The last may be cut
+    off by a kill.
     """
     from tensorboard.compat.proto.event_pb2 import Event
 

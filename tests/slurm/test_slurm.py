@@ -5,10 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -100,10 +100,3 @@ def test_a_job_that_runs_out_of_time_is_requeued_and_ends_as_if_it_had_not(
     overrides = ["trainer.max_epochs=60", "hydra.run.dir=alone"]
     cluster.run(*cluster.train, *cluster.small, *overrides)
     assert cluster.scores(str(run)) == cluster.scores("alone")
-
-
-def wait_for(condition, seconds: float = 400) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)

@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 import pytest
 import torch
+from waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -171,15 +171,10 @@ def test_a_killed_sweep_goes_on_where_it_stood(moment: str, sweeps: Sweeps) -> N
         "in the first": lambda: any(folder.glob("0_*/checkpoints/last.ckpt")),
         "after the third": lambda: len(list(folder.glob("*/metrics.json"))) >= 3,
     }[moment]
-    deadline = time.monotonic() + 300
-    while not wanted() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for(wanted)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
-    deadline = time.monotonic() + 30
-    while sweeps.left() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert sweeps.left() == []
+    wait_for(lambda: not sweeps.left(), seconds=30)
     finished = {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*/metrics.json")}
     assert len(finished) >= (3 if moment == "after the third" else 0)
     assert len(finished) < 6
@@ -205,9 +200,7 @@ def test_a_stopped_sweep_saves_and_goes_on(sweeps: Sweeps) -> None:
     command = ["-m", "seed=1,2", "trainer.max_epochs=40", "sweep_name=stopped"]
     process = sweeps.start(*command)
     folder = sweeps.sweep("stopped")
-    deadline = time.monotonic() + 300
-    while not (folder / "0_seed=1/checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for((folder / "0_seed=1/checkpoints/last.ckpt").exists)
     os.kill(process.pid, signal.SIGINT)
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGINT, text
@@ -234,15 +227,11 @@ def test_a_search_of_two_workers_records_a_failure_and_goes_on_after_a_kill(
     command = ["-m", "search=optuna", "search.num_trials=5", *space, *broken, "sweep_name=search"]
     folder = sweeps.sweep("search")
     workers = [sweeps.start(*command), sweeps.start(*command)]
-    deadline = time.monotonic() + 300
-    while len(list(folder.glob("*/metrics.json"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for(lambda: len(list(folder.glob("*/metrics.json"))) >= 2)
     for worker in workers:
         os.kill(worker.pid, signal.SIGKILL)
         worker.communicate(timeout=60)
-    deadline = time.monotonic() + 30
-    while sweeps.left() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(lambda: not sweeps.left(), seconds=30)
     text = sweeps.run(*command, "hydra.launcher.jobs=2", code=1)
     assert "1 of 5 jobs have not succeeded" in text
     outcomes = table(text)
