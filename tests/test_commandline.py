@@ -10,6 +10,7 @@ from liverseg.commandline import (
     check_overrides,
     nearest,
     nearest_key,
+    put_multirun_first,
     refuse_bad_overrides,
     what_blocks,
 )
@@ -189,6 +190,13 @@ def test_the_sentence_goes_to_stderr_and_the_status_is_two(
 def test_one_variable_brings_the_tracebacks_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setattr(sys, "argv", ["train.py", "model=unett"])
+    refuse_bad_overrides(str(ROOT / "train.py"), "train")
+
+
+def test_multirun_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "model=unet", "-m", "seed=1,2"])
+    put_multirun_first()
+    assert sys.argv == ["train.py", "-m", "model=unet", "seed=1,2"]
     refuse_bad_overrides(str(ROOT / "train.py"), "train")
 
 

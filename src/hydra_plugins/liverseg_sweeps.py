@@ -28,19 +28,25 @@ class ProcessLauncher(Launcher):
 
     def __init__(self, *, jobs: int, devices: Sequence[int | str] | str) -> None:
         super().__init__()
-        if not isinstance(jobs, int) or jobs < 1:
-            raise CompactHydraException(f"hydra.launcher.jobs={jobs} must be a number from 1 up")
-        if isinstance(devices, str) and devices != "auto":
-            raise CompactHydraException(
-                f"hydra.launcher.devices={devices} must be auto, or a list such as [0,1]"
-            )
         self.jobs = jobs
         self.devices = devices
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep what jobs are composed from."""
+        """Keep what jobs are composed from.
+
+        Raises:
+            CompactHydraException: If ``jobs`` or ``devices`` is none of what is said above.
+        """
+        if not isinstance(self.jobs, int) or self.jobs < 1:
+            raise CompactHydraException(
+                f"hydra.launcher.jobs={self.jobs} must be a number from 1 up"
+            )
+        if isinstance(self.devices, str) and self.devices != "auto":
+            raise CompactHydraException(
+                f"hydra.launcher.devices={self.devices} must be auto, or a list such as [0,1]"
+            )
         self._loader = hydra_context.config_loader
         self._config = config
 

@@ -54,6 +54,12 @@ def refuse_bad_overrides(script: str, config_name: str) -> None:
         sys.exit(2)
 
 
+def put_multirun_first() -> None:
+    """Let ``-m`` stand anywhere: Hydra's parser stops at one in the middle of the overrides."""
+    flags = [one for one in sys.argv[1:] if one in ("-m", "--multirun")]
+    sys.argv[1:] = flags + [one for one in sys.argv[1:] if one not in flags]
+
+
 def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> None:
     """Compose what a command line asks for, and explain it where that cannot be done.
 

@@ -25,7 +25,7 @@ from liverseg.gallery import PictureBoard, boards_of
 from liverseg.metrics import METRIC_CONVENTION, SCORES, write_cases
 from liverseg.prediction import ImageDataset, PredictionWriter, find_images
 from liverseg.provenance import commit, describe_run, uncommitted_changes, versions
-from liverseg.ranks import found_launcher
+from liverseg.ranks import found_launcher, is_first_process
 from liverseg.resume import SCORES_FILE
 from liverseg.settings import check_settings
 from liverseg.stopping import StopTogether, stops_like_sigterm
@@ -216,10 +216,11 @@ def _stopped_with_a_word(config: DictConfig) -> Iterator[None]:
             yield
         except SIGTERMException:
             number = (received or [signal.SIGTERM])[0]
-            logger.warning(
-                "stopped by %s; python train.py resume=%s continues",
-                *(signal.Signals(number).name, config.output_dir),
-            )
+            if is_first_process():
+                logger.warning(
+                    "stopped by %s; python train.py resume=%s continues",
+                    *(signal.Signals(number).name, config.output_dir),
+                )
             raise SystemExit(128 + number) from None
 
 

@@ -11,6 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from liverseg.experiment import train
+from liverseg.resume import load_config
 from liverseg.sweeps.jobs import Job
 from liverseg.sweeps.search import OptunaSearch, Study, open_storage
 
@@ -88,6 +89,24 @@ def test_the_space_is_read_and_the_command_takes_its_place() -> None:
 def test_a_space_without_choice_is_refused() -> None:
     with pytest.raises(ValueError, match=r"search\.space holds nothing to choose from"):
         search(space={}).distributions(parsed("seed=1"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"sampler": None}, r"search\.sampler=None names no class; give it a _target_"),
+        ({"pruner": {"lower": 1}}, r"search\.pruner=\{'lower': 1\} names no class"),
+        (
+            {"pruner": {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": -1}},
+            r"search\.pruner cannot be made: Number of startup trials cannot be negative",
+        ),
+    ],
+)
+def test_a_sampler_or_pruner_that_cannot_be_made_is_refused(
+    changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        search(**changes)
 
 
 def test_outcomes_are_told_to_the_study(study: Callable[..., Study]) -> None:
@@ -171,8 +190,6 @@ def test_a_hopeless_trial_is_stopped_and_its_reports_are_kept(
 ) -> None:
     one = study(overrides=["trainer.max_epochs=4", "optimizer.lr=1e-6"])
     job = next(one.jobs())
-    from liverseg.resume import load_config
-
     assert train(load_config(job.folder)) == {}
     assert job.status() == "pruned"
     stopped = json.loads((job.folder / "pruned.json").read_text())
@@ -182,6 +199,15 @@ def test_a_hopeless_trial_is_stopped_and_its_reports_are_kept(
     assert trial.state == TrialState.PRUNED
     assert list(trial.intermediate_values) == [0, 1]
     assert trial.intermediate_values[1] == stopped["val/dice"]
+
+
+def test_a_search_without_a_pruner_lets_every_trial_run_to_its_end(
+    study: Callable[..., Study],
+) -> None:
+    one = study(pruner=None, overrides=["trainer.max_epochs=4", "optimizer.lr=1e-6"])
+    job = next(one.jobs())
+    assert train(load_config(job.folder))
+    assert job.status() == "done"
 
 
 def test_a_search_goes_on_with_the_configs_it_began_with(study: Callable[..., Study]) -> None:

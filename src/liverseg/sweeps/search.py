@@ -15,7 +15,7 @@ from typing import Any, Literal
 import optuna
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import open_dict
 from optuna.distributions import (
@@ -58,7 +58,8 @@ class OptunaSearch:
         seed: Seed of what is drawn; a trial depends on it, its number, and the trials before.
         space: What may be chosen, by key, in Hydra's syntax for sweeps.
         sampler: The config of Optuna's sampler, which is given a seed.
-        pruner: The config of Optuna's pruner, which works in the process of each job.
+        pruner: The config of Optuna's pruner, which works in the process of each job;
+            None gives up no trial.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class OptunaSearch:
         seed: int,
         space: Mapping[str, str],
         sampler: Mapping[str, Any],
-        pruner: Mapping[str, Any],
+        pruner: Mapping[str, Any] | None,
     ) -> None:
         if num_trials < 1:
             raise ValueError(f"search.num_trials={num_trials} must be at least 1")
@@ -77,9 +78,11 @@ class OptunaSearch:
         self.storage = storage
         self.seed = seed
         self.space = dict(space)
-        self.sampler = dict(sampler)
-        self.pruner = dict(pruner)
-        instantiate(self.pruner)  # a mistake in it fails here, not in each job
+        self.sampler = sampler
+        self.pruner = {"_target_": "optuna.pruners.NopPruner"} if pruner is None else pruner
+        # A mistake fails here and not in each job.
+        _refuse_what_cannot_be_made("search.sampler", self.sampler)
+        _refuse_what_cannot_be_made("search.pruner", self.pruner)
 
     def distributions(self, overrides: Sequence[Override]) -> dict[str, BaseDistribution]:
         """Return what is chosen from, by key.
@@ -232,6 +235,16 @@ def open_storage(place: str) -> BaseStorage:
         return JournalStorage(JournalFileBackend(place))
     engine = {"connect_args": {"timeout": 60}} if place.startswith("sqlite") else {}
     return RDBStorage(place, engine_kwargs=engine)
+
+
+def _refuse_what_cannot_be_made(key: str, config: Mapping[str, Any]) -> None:
+    if not isinstance(config, Mapping) or "_target_" not in config:
+        raise ValueError(f"{key}={config} names no class; give it a _target_, and its settings")
+    try:
+        instantiate(config)
+    except InstantiationException as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[-1]
+        raise ValueError(f"{key} cannot be made: {reason}") from error
 
 
 def _distribution(override: Override) -> BaseDistribution:
