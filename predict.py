@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from liverseg.commandline import refuse_bad_overrides
+from liverseg.commandline import prepare_arguments, refuse_bad_overrides
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="predict")
@@ -20,5 +20,6 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    prepare_arguments()
     refuse_bad_overrides(__file__, "predict")
     main()

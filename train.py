@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from liverseg.commandline import put_multirun_first, refuse_bad_overrides
+from liverseg.commandline import prepare_arguments, refuse_bad_overrides
 from liverseg.ranks import share_folder
 from liverseg.resume import resume_or
 
@@ -18,7 +18,7 @@ def run(config: DictConfig) -> float:
 main = hydra.main(version_base="1.3", config_path="configs", config_name="train")(run)
 
 if __name__ == "__main__":
-    put_multirun_first()
+    prepare_arguments()
     share_folder()
     refuse_bad_overrides(__file__, "train")
     resume_or(main, run)

@@ -5,12 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from liverseg.commandline import (
     check_overrides,
     nearest,
     nearest_key,
-    put_multirun_first,
+    prepare_arguments,
     refuse_bad_overrides,
     what_blocks,
 )
@@ -195,9 +196,35 @@ def test_one_variable_brings_the_tracebacks_back(monkeypatch: pytest.MonkeyPatch
 
 def test_multirun_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", "model=unet", "-m", "seed=1,2"])
-    put_multirun_first()
+    prepare_arguments()
     assert sys.argv == ["train.py", "-m", "model=unet", "seed=1,2"]
     refuse_bad_overrides(str(ROOT / "train.py"), "train")
+
+
+@pytest.mark.parametrize(
+    "name", ["0_seed=1", "a,b", "liver (1)", "it's", "[a]", 'say "x"', "{a}", "plain-1.0", "ä b"]
+)
+def test_a_path_may_hold_any_character(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / name / "best.ckpt"
+    file.parent.mkdir()
+    file.touch()
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", f"ckpt_path={file}", "split=val"])
+    prepare_arguments()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("evaluate", sys.argv[1:])
+    assert config.ckpt_path == str(file)
+    assert config.split == "val"
+
+
+def test_what_is_no_path_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a=b").mkdir()
+    typed = ["seed=1,2", "resume=a=b", "'data.root=a=b'", "data.root='a=b'", "~scheduler", "a b"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *typed])
+    prepare_arguments()
+    assert sys.argv[1:] == typed
 
 
 @pytest.mark.slow

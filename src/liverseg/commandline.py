@@ -54,10 +54,14 @@ def refuse_bad_overrides(script: str, config_name: str) -> None:
         sys.exit(2)
 
 
-def put_multirun_first() -> None:
-    """Let ``-m`` stand anywhere: Hydra's parser stops at one in the middle of the overrides."""
+def prepare_arguments() -> None:
+    """Let ``-m`` stand anywhere, and paths hold any character.
+
+    Hydra's parser stops at ``-m`` in the middle of the overrides, and a path such as that of a
+    sweep's job, ``.../0_seed=1``, must be quoted for it.
+    """
     flags = [one for one in sys.argv[1:] if one in ("-m", "--multirun")]
-    sys.argv[1:] = flags + [one for one in sys.argv[1:] if one not in flags]
+    sys.argv[1:] = flags + [_with_path_quoted(one) for one in sys.argv[1:] if one not in flags]
 
 
 def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> None:
@@ -130,6 +134,18 @@ def what_blocks(folder: Path) -> str | None:
     if not os.access(place, os.W_OK | os.X_OK):
         return f"{place} may not be written"
     return None
+
+
+def _with_path_quoted(argument: str) -> str:
+    """Return an argument with quotes around the path of something that exists, where needed."""
+    key, _, path = argument.partition("=")
+    is_plain = re.fullmatch(r"[\w/.:+%@?|\\-]*", path)
+    if is_plain or key == "resume" or not re.fullmatch(r"\+{0,2}[\w./@:]+", key):
+        return argument  # resume is not read by Hydra
+    if not Path(path).exists():
+        return argument
+    escaped = path.replace("'", r"\'")
+    return f"{key}='{escaped}'"
 
 
 def _likeness(one: str, other: str) -> float:

@@ -5,6 +5,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
+from liverseg.resume import load_config
 from liverseg.sweeps.grid import combinations, prepare_jobs, unfinished
 
 Compose = Callable[..., DictConfig]
@@ -51,6 +52,34 @@ def test_the_same_command_finds_its_jobs_and_another_value_adds_one(
     assert [job.folder.name for job in first] == ["0_seed=1", "1_seed=2"]
     again = prepare_jobs(sweep, combinations(parsed("seed=3,2,1")), make)
     assert [job.folder.name for job in again] == ["2_seed=3", "1_seed=2", "0_seed=1"]
+
+
+def test_a_value_that_is_written_otherwise_is_the_same_job(
+    make: Callable[[Sequence[str]], DictConfig], tmp_path: Path
+) -> None:
+    one = ["optimizer.lr=1e-3", "model.dilations=[2,4]", "~data.augment.flip"]
+    (first,) = prepare_jobs(tmp_path, combinations(parsed(*one, "seed=1")), make)
+    more = ["optimizer.lr=1e-3,1e-2", "model.dilations=[2, 4]", "~data.augment.flip"]
+    again = prepare_jobs(tmp_path, combinations(parsed(*more, "seed=1")), make)
+    assert (len(again), again[0]) == (2, first)
+
+
+@pytest.mark.parametrize("key", ["data.root", "data.num_workers"])
+def test_each_value_of_a_harmless_key_is_a_job(
+    key: str, make: Callable[[Sequence[str]], DictConfig], tmp_path: Path
+) -> None:
+    command = combinations(parsed(f"{key}=1,2"))
+    assert len(prepare_jobs(tmp_path, command, make)) == 2
+    assert len(prepare_jobs(tmp_path, command, make)) == 2
+
+
+def test_a_job_that_waits_takes_a_harmless_setting_of_the_command(
+    make: Callable[[Sequence[str]], DictConfig], tmp_path: Path
+) -> None:
+    (job,) = prepare_jobs(tmp_path, combinations(parsed("seed=1")), make)
+    (again,) = prepare_jobs(tmp_path, combinations(parsed("seed=1", "data.num_workers=2")), make)
+    assert again == job
+    assert load_config(job.folder).data.num_workers == 2
 
 
 def test_a_changed_config_is_noticed_before_anything_runs(

@@ -15,6 +15,7 @@ from liverseg.sweeps.jobs import (
     identity,
     prepare,
     recorded,
+    renew,
     task_config,
 )
 
@@ -47,9 +48,37 @@ def test_a_long_name_is_cut() -> None:
 
 
 def test_jobs_are_the_same_whatever_the_order_and_the_harmless_overrides() -> None:
-    one = identity(["model=unet", "seed=1", "sweep_name=a", "data.num_workers=2"])
-    assert one == identity(["seed=1", "++trainer.enable_progress_bar=false", "model=unet"])
-    assert one != identity(["seed=2", "model=unet"])
+    one = identity(["model=unet", "seed=1", "sweep_name=a", "data.num_workers=2"], [])
+    assert one == identity(["seed=1", "++trainer.enable_progress_bar=false", "model=unet"], [])
+    assert one != identity(["seed=2", "model=unet"], [])
+
+
+@pytest.mark.parametrize("key", ["data.root", "data.num_workers"])
+def test_jobs_over_what_is_harmless_otherwise_are_told_apart(key: str) -> None:
+    one, other = ([f"{key}={value}"] for value in (1, 2))
+    assert identity(one, one) != identity(other, other)
+
+
+def test_the_same_job_on_another_folder_is_another_job() -> None:
+    assert identity(["data.root=a"], []) != identity(["data.root=b"], [])
+
+
+def test_a_job_that_is_still_to_run_takes_harmless_settings(
+    config: DictConfig, tmp_path: Path
+) -> None:
+    waiting, done = (prepare(tmp_path, config, [f"seed={seed}"], []) for seed in (1, 2))
+    (done.folder / "metrics.json").write_text("{}")
+    config.data.num_workers = 3
+    with open_dict(config):
+        config.trainer.log_every_n_steps = 7
+        config.model.width = 16  # refused where it is noticed, see changes
+    for job in (waiting, done):
+        renew(job, config)
+    renewed, kept = load_config(waiting.folder), load_config(done.folder)
+    assert (renewed.data.num_workers, kept.data.num_workers) == (3, 0)
+    assert renewed.trainer.log_every_n_steps == 7
+    assert renewed.model.width == 8
+    assert renewed.output_dir == str(waiting.folder)
 
 
 def test_a_prepared_job_is_found_again_and_starts_from_its_own_config(

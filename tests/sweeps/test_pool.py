@@ -7,6 +7,12 @@ from liverseg.sweeps import pool
 from liverseg.sweeps.pool import find_devices, share
 
 
+GPUS = """GPU 0: A (UUID: GPU-x)
+  MIG 1g.5gb Device 0: (UUID: MIG-z)
+GPU 1: A (UUID: GPU-y)
+"""
+
+
 @pytest.mark.parametrize(
     ("devices", "num_slots", "shares"),
     [
@@ -29,7 +35,7 @@ def test_devices_are_those_listed_or_visible_or_found(monkeypatch: pytest.Monkey
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(pool.shutil, "which", lambda name: None)
     assert find_devices("auto") == []
-    listed = subprocess.CompletedProcess([], 0, stdout="GPU 0: A (UUID: x)\nGPU 1: A (UUID: y)\n")
+    listed = subprocess.CompletedProcess([], 0, stdout=GPUS)
     monkeypatch.setattr(pool.shutil, "which", lambda name: name)
     monkeypatch.setattr(pool.subprocess, "run", lambda *arguments, **options: listed)
     assert find_devices("auto") == ["0", "1"]

@@ -1,7 +1,9 @@
 import csv
+import json
 from pathlib import Path
 
-from liverseg.sweeps.table import format_rows, write_csv
+from liverseg.sweeps.jobs import Job
+from liverseg.sweeps.table import format_rows, outcome, write_csv
 
 ROWS = [
     {
@@ -33,6 +35,17 @@ def test_columns_are_aligned_and_what_all_jobs_share_is_left_out() -> None:
 
 def test_one_job_shows_its_overrides() -> None:
     assert "data=liver model.depth=3" in format_rows(ROWS[:1])
+
+
+def test_the_end_of_a_job_is_told_in_a_line(tmp_path: Path) -> None:
+    folder = tmp_path / "0_seed=1"
+    folder.mkdir()
+    record = {"status": "failed", "seconds": 75.4, "error": "broken"}
+    (folder / "job.json").write_text(json.dumps(record))
+    job = Job(folder, ("seed=1",))
+    assert outcome(job) == "0_seed=1 is failed: broken (1 min 15 s)"
+    (folder / "metrics.json").write_text('{"val/dice": 0.5, "test/dice": 0.25, "val/loss": 1}')
+    assert outcome(job) == "0_seed=1 is done: val/dice 0.5000, test/dice 0.2500 (1 min 15 s)"
 
 
 def test_the_file_holds_every_column_of_every_job(tmp_path: Path) -> None:

@@ -6,11 +6,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig
 
 from liverseg.locks import locked
-from liverseg.sweeps.jobs import SWEEP_LOCK, Job, changes, find_jobs, identity, prepare, task_config
+from liverseg.sweeps.jobs import (
+    SWEEP_LOCK,
+    Job,
+    changes,
+    find_jobs,
+    identity,
+    prepare,
+    renew,
+    task_config,
+)
 
 Combination = tuple[list[str], list[str]]  # all overrides, and those that are swept
 Compose = Callable[[Sequence[str]], DictConfig]
@@ -29,8 +38,10 @@ def combinations(overrides: Sequence[Override]) -> list[Combination]:
     texts: dict[str, list[str]] = {}
     for override in overrides:
         key = override.get_key_element()
-        if not override.is_sweep_override():
-            texts[key] = [override.input_line or f"{key}={override.get_value_element_as_str()}"]
+        if override.type == OverrideType.DEL:
+            texts[key] = [override.input_line or key]
+        elif not override.is_sweep_override():  # written as in a list: 1e-3 is 0.001
+            texts[key] = [f"{key}={override.get_value_element_as_str()}"]
         elif override.is_discrete_sweep():
             texts[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
@@ -57,19 +68,21 @@ def prepare_jobs(sweep: Path, wanted: Sequence[Combination], compose: Compose) -
         ValueError: If a job's config has changed since it was prepared.
     """
     with locked(sweep / SWEEP_LOCK, wait=True):
-        known = {identity(job.overrides): job for job in find_jobs(sweep)}
+        known = {identity(job.overrides, job.swept): job for job in find_jobs(sweep)}
         jobs = []
         for overrides, swept in wanted:
-            config = compose(overrides)
-            job = known.get(identity(overrides))
+            config, name = compose(overrides), identity(overrides, swept)
+            job = known.get(name)
             if job is None:
                 job = prepare(sweep, config, overrides, swept)
-                known[identity(overrides)] = job
+                known[name] = job
             elif changed := changes(job, task_config(config, job.folder)):
                 raise ValueError(
                     f"the configs have changed since {job.folder.name} of sweep {sweep.name} "
                     f"began: {', '.join(changed[:3])}; restore them, or give another sweep_name"
                 )
+            else:
+                renew(job, config)
             if job not in jobs:
                 jobs.append(job)
     return jobs

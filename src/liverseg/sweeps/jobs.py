@@ -36,6 +36,7 @@ PRUNED_FILE = "pruned.json"
 SWEEP_LOCK = ".lock"  # in a sweep's folder, held while jobs are prepared
 Status = Literal["waiting", "running", "interrupted", "failed", "pruned", "done"]
 _LONGEST_NAME = 100
+_HARMLESS = [key for key in HARMLESS if key != "data.root"]  # another folder is another job
 _OF_THE_MOMENT = ("output_dir", "sweep_name", "resume", "resume_overrides", "search")
 
 
@@ -45,11 +46,13 @@ class Job:
 
     Attributes:
         folder: Its run folder; the name is ``NUMBER_KEY=VALUE_...`` of what is swept.
-        overrides: Everything that was overridden, as typed.
+        overrides: Everything that was overridden.
+        swept: The overrides among them of which the command listed several.
     """
 
     folder: Path
     overrides: tuple[str, ...]
+    swept: tuple[str, ...] = ()
 
     @property
     def number(self) -> int:
@@ -79,10 +82,11 @@ class Job:
 
 def find_jobs(sweep: Path) -> list[Job]:
     """Return the jobs of a sweep's folder, in order."""
-    return [
-        Job(folder, tuple(json.loads((folder / JOB_FILE).read_text())["overrides"]))
-        for _, folder in _numbered(sweep)
-    ]
+    jobs = []
+    for _, folder in _numbered(sweep):
+        record = json.loads((folder / JOB_FILE).read_text())
+        jobs.append(Job(folder, tuple(record["overrides"]), tuple(record["swept"])))
+    return jobs
 
 
 def _numbered(sweep: Path) -> list[tuple[int, Path]]:
@@ -92,14 +96,20 @@ def _numbered(sweep: Path) -> list[tuple[int, Path]]:
     return sorted((int(name[1]), folder) for name, folder in named if name)
 
 
-def identity(overrides: Sequence[str]) -> tuple[str, ...]:
-    """Return what makes two jobs the same: their overrides in any order, but for harmless ones."""
+def identity(overrides: Sequence[str], swept: Sequence[str]) -> tuple[str, ...]:
+    """Return what makes two jobs the same: their telling overrides in any order."""
+    return tuple(sorted(telling(overrides, swept)))
+
+
+def telling(overrides: Sequence[str], swept: Sequence[str]) -> list[str]:
+    """Return the overrides that tell jobs apart: those that are swept or can change a result."""
     kept = []
     for override in overrides:
         key = override.lstrip("+").partition("=")[0]
-        if key not in ("sweep_name", *HARMLESS) and not key.startswith("hydra."):
+        is_silent = key in ("sweep_name", *_HARMLESS) or key.startswith("hydra.")
+        if override in swept or not is_silent:
             kept.append(override)
-    return tuple(sorted(kept))
+    return kept
 
 
 def folder_name(number: int, swept: Sequence[str]) -> str:
@@ -125,7 +135,7 @@ def prepare(
     Args:
         sweep: The folder of the sweep.
         config: The job's config, with Hydra's own part.
-        overrides: Everything that was overridden, as typed.
+        overrides: Everything that was overridden.
         swept: The overrides among them that make this job differ from others.
         record: What ``job.json`` holds besides.
     """
@@ -147,12 +157,24 @@ def prepare(
     ):
         (unfinished / ".hydra" / f"{name}.yaml").write_text(OmegaConf.to_yaml(content))
     save_config(task, unfinished)
-    write_json(
-        unfinished / JOB_FILE,
-        {"overrides": list(overrides), "status": "waiting", "seconds": 0.0, **(record or {})},
-    )
+    told = {"overrides": list(overrides), "swept": list(swept), **(record or {})}
+    write_json(unfinished / JOB_FILE, {**told, "status": "waiting", "seconds": 0.0})
     os.replace(unfinished, folder)
-    return Job(folder, tuple(overrides))
+    return Job(folder, tuple(overrides), tuple(swept))
+
+
+def renew(job: Job, config: DictConfig) -> None:
+    """Let a job that is still to run take harmless settings from a config composed anew."""
+    if job.status() not in ("waiting", "interrupted", "failed"):
+        return
+    saved = load_config(job.folder)
+    before = saved.copy()
+    for key in _HARMLESS:
+        value = OmegaConf.select(config, key)
+        if value is not None and OmegaConf.select(saved, key) != value:
+            OmegaConf.update(saved, key, value, force_add=True)
+    if saved != before:
+        save_config(saved, job.folder)
 
 
 def task_config(config: DictConfig, folder: Path) -> DictConfig:
@@ -217,7 +239,7 @@ def flat(config: DictConfig) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=False)
     assert isinstance(plain, dict)
     kept = {key: value for key, value in plain.items() if key not in _OF_THE_MOMENT}
-    return {key: value for key, value in _values(kept) if key not in HARMLESS}
+    return {key: value for key, value in _values(kept) if key not in _HARMLESS}
 
 
 def _values(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -109,7 +109,8 @@ def find_devices(wanted: Sequence[int | str] | str) -> list[str]:
     if shutil.which("nvidia-smi") is None:
         return []
     listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
-    return [str(number) for number, _ in enumerate(listed.stdout.splitlines())]
+    gpus = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]  # not its parts
+    return [str(number) for number, _ in enumerate(gpus)]
 
 
 def _claim(job: Job) -> ExitStack | None:

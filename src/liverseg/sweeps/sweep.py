@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from liverseg.sweeps.grid import Compose, combinations, prepare_jobs, unfinished
 from liverseg.sweeps.jobs import Job, find_jobs
 from liverseg.sweeps.pool import run_jobs
 from liverseg.sweeps.statistics import format_groups, group_rows
-from liverseg.sweeps.table import format_rows, rows_of, write_csv
+from liverseg.sweeps.table import format_rows, outcome, rows_of, write_csv
 
 if TYPE_CHECKING:  # Optuna is there for those who search
     from liverseg.sweeps.search import Study
@@ -49,16 +50,16 @@ def run_sweep(
     if config.get("search") is None:
         jobs = prepare_jobs(sweep, combinations(overrides), compose)
         try:
-            _launch(launcher, jobs)
+            _launch(launcher, sweep, jobs)
         finally:
-            report(sweep, jobs)
+            report(sweep)
     else:
         study = _open_study(sweep, overrides, config, compose)
         try:
-            _search(launcher, study)
+            _search(launcher, sweep, study)
         finally:
             jobs = find_jobs(sweep)
-            report(sweep, jobs)
+            report(sweep)
             _report_best(sweep, study, config, is_group)
     if failed := [job for job in jobs if job.status() not in ("done", "pruned")]:
         raise ValueError(
@@ -67,9 +68,9 @@ def run_sweep(
         )
 
 
-def report(sweep: Path, jobs: Sequence[Job]) -> None:
-    """Log what became of jobs, and write it to ``sweep.csv`` and ``comparison.png``."""
-    rows = rows_of(jobs)
+def report(sweep: Path) -> None:
+    """Log what became of all jobs, and write it to ``sweep.csv`` and ``comparison.png``."""
+    rows = rows_of(find_jobs(sweep))
     if not rows:
         return
     write_csv(sweep / "sweep.csv", rows)
@@ -81,11 +82,22 @@ def report(sweep: Path, jobs: Sequence[Job]) -> None:
         logger.info("compared in %s", sweep / "comparison.png")
 
 
-def _launch(launcher: Launcher, jobs: Sequence[Job]) -> None:
+def _tell(sweep: Path, job: Job) -> None:
+    """Log how a job has ended, and keep ``sweep.csv`` up to date."""
+    logger.info(outcome(job))
+    write_csv(sweep / "sweep.csv", rows_of(find_jobs(sweep)))
+
+
+def _launch(launcher: Launcher, sweep: Path, jobs: Sequence[Job]) -> None:
     from hydra_plugins.liverseg_sweeps import ProcessLauncher
 
     if isinstance(launcher, ProcessLauncher):
-        run_jobs(unfinished(jobs), num_slots=launcher.jobs, devices=launcher.devices)
+        run_jobs(
+            unfinished(jobs),
+            num_slots=launcher.jobs,
+            devices=launcher.devices,
+            has_ended=partial(_tell, sweep),
+        )
         return
     waiting = list(unfinished(jobs))
     if waiting:
@@ -115,7 +127,7 @@ def _open_study(
     )
 
 
-def _search(launcher: Launcher, study: "Study") -> None:
+def _search(launcher: Launcher, sweep: Path, study: "Study") -> None:
     from hydra_plugins.liverseg_sweeps import ProcessLauncher
 
     if not isinstance(launcher, ProcessLauncher):
@@ -123,12 +135,12 @@ def _search(launcher: Launcher, study: "Study") -> None:
             "a search runs its jobs as processes; leave out hydra/launcher, and on a cluster give "
             "the same command, with the same sweep_name, to several computers"
         )
-    run_jobs(
-        study.jobs(),
-        num_slots=launcher.jobs,
-        devices=launcher.devices,
-        has_ended=study.has_ended,
-    )
+
+    def has_ended(job: Job) -> None:
+        study.has_ended(job)
+        _tell(sweep, job)
+
+    run_jobs(study.jobs(), num_slots=launcher.jobs, devices=launcher.devices, has_ended=has_ended)
 
 
 def _report_best(

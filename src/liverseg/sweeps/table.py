@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from liverseg.files import write_text
-from liverseg.sweeps.jobs import Job, shortened
+from liverseg.sweeps.jobs import Job, shortened, telling
 
 SHOWN = ("val/dice", "val/iou", "test/dice", "test/iou")
 _LONGEST_CELL = 60
@@ -15,7 +15,10 @@ Row = dict[str, Any]
 
 
 def rows_of(jobs: Sequence[Job]) -> list[Row]:
-    """Return one row per job: job, status, overrides (a list), seconds, error, and its scores."""
+    """Return one row per job: job, status, overrides (a list), seconds, error, and its scores.
+
+    Overrides that tell no jobs apart are left out.
+    """
     rows = []
     for job in jobs:
         record, status = job.record(), job.status()
@@ -23,13 +26,23 @@ def rows_of(jobs: Sequence[Job]) -> list[Row]:
             {
                 "job": job.folder.name,
                 "status": status,
-                "overrides": list(job.overrides),
+                "overrides": telling(job.overrides, job.swept),
                 "seconds": record["seconds"],
                 "error": record.get("error", "") if status == "failed" else "",
                 **job.scores(),
             }
         )
     return rows
+
+
+def outcome(job: Job) -> str:
+    """Return how a job has ended, in one line: its status, its scores or its error, its time."""
+    (row,) = rows_of([job])
+    scores = ", ".join(f"{name} {row[name]:.4f}" for name in SHOWN if name in row)
+    told = [_cut(text) for text in (scores, row["error"]) if text]
+    return (
+        ": ".join([f"{row['job']} is {row['status']}", *told]) + f" ({_duration(row['seconds'])})"
+    )
 
 
 def write_csv(file: Path, rows: Sequence[Row]) -> None:
