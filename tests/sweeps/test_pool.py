@@ -6,7 +6,6 @@ import pytest
 from liverseg.sweeps import pool
 from liverseg.sweeps.pool import find_devices, share
 
-
 GPUS = """GPU 0: A (UUID: GPU-x)
   MIG 1g.5gb Device 0: (UUID: MIG-z)
 GPU 1: A (UUID: GPU-y)
