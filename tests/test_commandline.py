@@ -85,6 +85,11 @@ BAD = {
     "-m optimizer=sgd,adam optimizer.momentum=0.9": (
         f"optimizer.momentum=0.9 {NO_KEY} (in the run with optimizer=adam)"
     ),
+    **{
+        f"-m seed=1,2 {key}=x": f"{key}=x has no effect on a sweep, where each job has its own "
+        "folder; name the folder of the sweep: sweep_name=NAME, or hydra.sweep.dir=FOLDER"
+        for key in ("output_dir", "hydra.run.dir", "hydra.sweep.subdir")
+    },
     "hydra.run.dir={tmp}/file/run": (
         "hydra.run.dir={tmp}/file/run cannot be written, {tmp}/file is a file; name another folder"
     ),

@@ -82,8 +82,10 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> Non
     if any(re.fullmatch(r"resume=(?!null$).+", one) for one in options.overrides):
         return  # the rest is held against the config of that run, not against ours
     overrides = [_parse(one) for one in options.overrides]
-    if not options.multirun:
-        for one in overrides:
+    for one in overrides:
+        if options.multirun:
+            _refuse_folder_of_one_run(one)
+        else:
             _refuse_sweep(one)
     with initialize_config_dir(str(folder), version_base="1.3"):
         composed = None
@@ -181,6 +183,15 @@ def _refuse_sweep(override: Override) -> None:
     is_list = "." in key and override.is_choice_sweep() and not value.startswith("choice(")
     advice = f", or write {key}=[{value}] for a list" if is_list else ""
     raise ValueError(f"{line} stands for several runs; add -m to run them{advice}")
+
+
+def _refuse_folder_of_one_run(override: Override) -> None:
+    """Refuse a folder that no job of a sweep would be written into."""
+    if override.key_or_group in ("output_dir", "hydra.run.dir", "hydra.sweep.subdir"):
+        raise ValueError(
+            f"{override.input_line} has no effect on a sweep, where each job has its own folder; "
+            "name the folder of the sweep: sweep_name=NAME, or hydra.sweep.dir=FOLDER"
+        )
 
 
 def _jobs(overrides: list[Override]) -> Iterator[tuple[list[Override], str]]:

@@ -3,9 +3,10 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import optuna
@@ -59,11 +60,12 @@ class Sweeps:
         }
         self.folder = folder
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+    def start(self, *arguments: str, through: Sequence[str] = ()) -> "subprocess.Popen[str]":
+        """Start train.py, by itself or through another module."""
         options = [one for one in arguments if one == "-m"]
         overrides = [*self.fixed, *(one for one in arguments if one != "-m")]
         return subprocess.Popen(
-            [sys.executable, ROOT / "train.py", *options, *overrides],
+            [sys.executable, *through, ROOT / "train.py", *options, *overrides],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -126,6 +128,24 @@ def test_a_sweep_of_two_processes_each_scores_as_its_jobs_do_alone(sweeps: Sweep
         log = (folder / "run.log").read_text()
         assert log.count("parameters, on") == 1  # the first process alone writes it
     assert scores(folders[0]) != scores(folders[1])
+
+
+def test_two_computers_train_one_run_in_one_folder(sweeps: Sweeps) -> None:
+    # Two launchers that meet at an address, as on two computers; each starts one process.
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    torchrun = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint={address}"]
+    two = ["trainer=ddp_sim", "trainer.devices=1", "+trainer.num_nodes=2", "hydra.run.dir=shared"]
+    computers = [sweeps.start(*two, through=torchrun) for _ in range(2)]
+    texts = [one.communicate(timeout=400)[0] for one in computers]
+    assert [one.returncode for one in computers] == [0, 0], texts
+    assert sweeps.left() == []
+    assert sum(text.count("dashboard  tensorboard") for text in texts) == 1
+    assert (sweeps.folder / "shared" / "run.log").read_text().count("parameters, on") == 1
+    sweeps.run("trainer=ddp_sim", "hydra.run.dir=alone")
+    assert scores(sweeps.folder / "shared") == scores(sweeps.folder / "alone")
 
 
 def test_a_job_that_fails_fails_alone(sweeps: Sweeps) -> None:
