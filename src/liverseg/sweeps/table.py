@@ -36,13 +36,12 @@ def rows_of(jobs: Sequence[Job]) -> list[Row]:
 
 
 def outcome(job: Job) -> str:
-    """Return how a job has ended, in one line: its status, its scores or its error, its time."""
+    """Return how a job has ended, in one line: its status, its Dice or its error, its time."""
     (row,) = rows_of([job])
-    scores = ", ".join(f"{name} {row[name]:.4f}" for name in SHOWN if name in row)
-    told = [_cut(text) for text in (scores, row["error"]) if text]
-    return (
-        ": ".join([f"{row['job']} is {row['status']}", *told]) + f" ({_duration(row['seconds'])})"
-    )
+    dice = [f"{name} {row[name]:.4f}" for name in ("val/dice", "test/dice") if name in row]
+    told = [text for text in (", ".join(dice), row["error"]) if text]
+    sentence = ": ".join([f"{row['job']} is {row['status']}", *told])
+    return f"{sentence} ({_duration(row['seconds'])})"
 
 
 def write_csv(file: Path, rows: Sequence[Row]) -> None:
