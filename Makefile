@@ -40,8 +40,8 @@ test-slow: $(STAMP) ## Run the tests that spawn a process
 test-faults: $(STAMP) ## Kill runs at many points, resume them, compare bit for bit
 	@$(PYTEST) -m faults $(ARGS)
 
-slurm-up: ## Install and start a Slurm of one node (Debian, as root)
-	@bash tests/slurm/one_node.sh
+slurm-up: ## Install and start a Slurm of two nodes (Debian, as root)
+	@bash tests/slurm/start.sh
 
 test-slurm: $(STAMP) ## Run the tests that need a Slurm
 	@$(PIP) install --editable '.[slurm]'

@@ -52,9 +52,12 @@ def cluster(tmp_path: Path, pair_root: Path) -> Cluster:
     return Cluster(tmp_path, pair_root)
 
 
-def test_tasks_of_srun_train_one_run_in_one_folder(cluster: Cluster) -> None:
-    tasks = ["srun", "--ntasks=2", "--ntasks-per-node=2"]
-    text = cluster.run(*tasks, *cluster.train, *cluster.small)
+@pytest.mark.parametrize("num_nodes", [1, 2])
+def test_tasks_of_srun_train_one_run_in_one_folder(num_nodes: int, cluster: Cluster) -> None:
+    per_node = 2 // num_nodes
+    tasks = ["srun", f"--nodes={num_nodes}", "--ntasks=2", f"--ntasks-per-node={per_node}"]
+    devices = [f"trainer.devices={per_node}", f"+trainer.num_nodes={num_nodes}"]
+    text = cluster.run(*tasks, *cluster.train, *cluster.small, *devices)
     (run,) = (cluster.folder / "logs/train/runs").iterdir()
     assert run.name.startswith("slurm_")
     assert text.count("dashboard  tensorboard") == 1
