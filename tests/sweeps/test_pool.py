@@ -1,7 +1,10 @@
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
 
 from liverseg.sweeps import pool
 from liverseg.sweeps.pool import find_devices, share
@@ -50,3 +53,34 @@ def test_cores_are_divided_among_jobs_and_their_processes(
         (tmp_path / "config.yaml").write_text(f"trainer: {{devices: {devices}}}\n")
         job = pool.Job(tmp_path, ())
         assert pool._num_threads(job, num_slots) == threads
+
+
+@pytest.mark.slow
+def test_running_jobs_save_where_no_next_job_can_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = pool.Job(tmp_path, ())
+    (tmp_path / "job.json").write_text('{"status": "waiting"}')
+    begun, saved = tmp_path / "begun", tmp_path / "saved"
+    code = f"""
+import pathlib, signal, sys, time
+def save(number, frame):
+    pathlib.Path({str(saved)!r}).touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+pathlib.Path({str(begun)!r}).touch()
+time.sleep(100)
+"""
+
+    def start(*arguments: object) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+
+    def jobs() -> Iterator[pool.Job]:
+        yield job
+        wait_for(begun.exists)
+        raise ValueError("no next job")
+
+    monkeypatch.setattr(pool, "_start", start)
+    with pytest.raises(ValueError, match="no next job"):
+        pool.run_jobs(jobs(), num_slots=2, devices=[])
+    assert saved.exists()

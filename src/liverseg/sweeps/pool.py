@@ -58,23 +58,24 @@ def run_jobs(
     free = list(range(num_slots))
     running: dict[int, _Running] = {}
     with _signals() as received:
-        while True:
-            while free and not received and (job := next(jobs, None)) is not None:
-                if (claim := _claim(job)) is not None:
-                    slot = free.pop(0)
-                    mine = share(found, slot, num_slots)
-                    running[slot] = _Running(job, _start(job, num_slots, mine), claim)
-            if received:
-                _stop(running, received)
-            if not running:
-                break
-            for slot, one in list(running.items()):
-                if one.process.poll() is not None:
-                    _clean_up(one)
-                    del running[slot]
-                    free.append(slot)
-                    has_ended(one.job)
-            time.sleep(_POLL_SECONDS)
+        try:
+            while not received:
+                while free and not received and (job := next(jobs, None)) is not None:
+                    if (claim := _claim(job)) is not None:
+                        slot = free.pop(0)
+                        mine = share(found, slot, num_slots)
+                        running[slot] = _Running(job, _start(job, num_slots, mine), claim)
+                if not running:
+                    break
+                for slot, one in list(running.items()):
+                    if one.process.poll() is not None:
+                        _clean_up(one)
+                        del running[slot]
+                        free.append(slot)
+                        has_ended(one.job)
+                time.sleep(_POLL_SECONDS)
+        finally:  # a signal, or no next job could be made
+            _stop(running, received)
     if received:
         raise SystemExit(128 + received[0])
 
@@ -171,10 +172,9 @@ def _stopped_itself(code: int) -> bool:
 
 def _stop(running: dict[int, _Running], received: list[int]) -> None:
     """Stop all jobs as SIGTERM does, and wait until each has saved."""
-    logger.warning(
-        "stopped by %s; %d running jobs save where they stand",
-        *(signal.Signals(received[0]).name, len(running)),
-    )
+    if received or running:
+        why = f"stopped by {signal.Signals(received[0]).name}; " if received else ""
+        logger.warning("%s%d running jobs save where they stand", why, len(running))
     for one in running.values():
         one.process.terminate()
     deadline = time.monotonic() + _GRACE_SECONDS
