@@ -152,5 +152,4 @@ def _report_best(
         return
     job, value = best
     title = f"Job {job.number} of sweep {sweep.name}: {config.monitor} {value:.4f}"
-    write_experiment(sweep, job, title, is_group)
-    logger.info("%s\npython train.py --config-dir %s experiment=best", title, sweep)
+    logger.info("%s\n%s", title, write_experiment(sweep, job, title, is_group))
