@@ -1,15 +1,21 @@
 """Score a checkpoint: ``python evaluate.py ckpt_path=FILE [split=val|test] [data.root=DIR]``."""
 
-import hydra
+import sys
+
+try:
+    import hydra
+except ModuleNotFoundError:
+    sys.exit("this Python has no Hydra; type: source .venv/bin/activate (after make setup)")
 from omegaconf import DictConfig
 
-from liverseg.commandline import prepare_arguments, refuse_bad_overrides
+from liverseg.commandline import prepare_command, refuse_bad_overrides
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
 def main(config: DictConfig) -> None:
     """Score, and say where everything is."""
-    from liverseg.experiment import evaluate, short_path, summary
+    from liverseg.experiment import evaluate, summary
+    from liverseg.files import short_path
     from liverseg.mistakes import told_in_one_sentence
 
     with told_in_one_sentence():
@@ -18,6 +24,6 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    prepare_arguments()
+    prepare_command()
     refuse_bad_overrides(__file__, "evaluate")
     main()

@@ -1,15 +1,21 @@
 """Predict masks: ``python predict.py ckpt_path=FILE source=IMAGE|FOLDER [output_dir=DIR]``."""
 
-import hydra
+import sys
+
+try:
+    import hydra
+except ModuleNotFoundError:
+    sys.exit("this Python has no Hydra; type: source .venv/bin/activate (after make setup)")
 from omegaconf import DictConfig
 
-from liverseg.commandline import prepare_arguments, refuse_bad_overrides
+from liverseg.commandline import prepare_command, refuse_bad_overrides
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="predict")
 def main(config: DictConfig) -> None:
     """Predict, and say where everything is."""
-    from liverseg.experiment import predict, short_path
+    from liverseg.experiment import predict
+    from liverseg.files import short_path
     from liverseg.mistakes import told_in_one_sentence
 
     with told_in_one_sentence():
@@ -20,6 +26,6 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    prepare_arguments()
+    prepare_command()
     refuse_bad_overrides(__file__, "predict")
     main()

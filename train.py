@@ -1,9 +1,14 @@
 """Train a network: ``python train.py [group=choice] [key=value] [-m]``."""
 
-import hydra
+import sys
+
+try:
+    import hydra
+except ModuleNotFoundError:
+    sys.exit("this Python has no Hydra; type: source .venv/bin/activate (after make setup)")
 from omegaconf import DictConfig
 
-from liverseg.commandline import prepare_arguments, refuse_bad_overrides
+from liverseg.commandline import prepare_command, refuse_bad_overrides
 from liverseg.ranks import share_folder
 from liverseg.resume import resume_or
 
@@ -18,7 +23,7 @@ def run(config: DictConfig) -> float:
 main = hydra.main(version_base="1.3", config_path="configs", config_name="train")(run)
 
 if __name__ == "__main__":
-    prepare_arguments()
+    prepare_command()
     share_folder()
     refuse_bad_overrides(__file__, "train")
     resume_or(main, run)

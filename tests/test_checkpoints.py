@@ -153,9 +153,24 @@ def test_a_damaged_file_is_refused_and_the_newest_whole_one_named(
 
 
 def test_a_damaged_file_without_another_beside_it_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "only.ckpt").write_bytes(b"no archive")
+    only = written(tmp_path / "only.ckpt")
+    only.write_bytes(only.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"only\.ckpt is damaged; no other lies beside it$"):
-        load_checkpoint(tmp_path / "only.ckpt")
+        load_checkpoint(only)
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    text, run = tmp_path / "notes.txt", tmp_path / "run"
+    text.write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"notes\.txt is no checkpoint; no other lies beside it$"):
+        load_checkpoint(text)
+    best = run / "checkpoints" / "best.ckpt"
+    best.parent.mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"is a folder; .* such as RUN/checkpoints/best\.ckpt$"):
+        load_checkpoint(run)
+    written(best)
+    with pytest.raises(ValueError, match=f"name a checkpoint such as {re.escape(str(best))}$"):
+        load_checkpoint(run)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk without space")

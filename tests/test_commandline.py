@@ -11,7 +11,7 @@ from liverseg.commandline import (
     check_overrides,
     nearest,
     nearest_key,
-    prepare_arguments,
+    prepare_command,
     refuse_bad_overrides,
     what_blocks,
 )
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 FILE = Path(__file__)
 UNETS = "all choices are unet, unet_bilinear, unet_dilated, unet_paper, unet_small"
-NO_KEY = "names no known key; --cfg job shows all of them, and a + in front adds one"
+NO_KEY = "names no known key; --cfg job shows all of them"
 
 # A command line, and the sentence that answers it; {tmp} is a folder with a file in it.
 BAD = {
@@ -66,6 +66,19 @@ BAD = {
         "holds spaces"
     ),
     "=3": "=3 names no key; write KEY=VALUE",
+    "help": "help has no = in it; write --help",
+    "-m seed=1 , 2": ", has no = in it; write a list without spaces, such as seed=1,2",
+    "{tmp}/file": (
+        "{tmp}/file has no = in it; write KEY={tmp}/file, with a key such as ckpt_path, source, "
+        "data.root or resume"
+    ),
+    "epochs=3": "epochs=3 names no known key; the nearest is trainer.max_epochs",
+    "optimizer.learning_rate=1": (
+        "optimizer.learning_rate=1 names no known key; the nearest is optimizer.lr"
+    ),
+    "bs=4": "bs=4 names no known key; the nearest is data.batch_size",
+    "+epochs=3": "+epochs=3 adds a key that nothing reads; the nearest is trainer.max_epochs",
+    "++qwertz=3": "++qwertz=3 adds a key that nothing reads; leave it out",
     "model.dilations=[1,2": (
         "model.dilations=[1,2 cannot be read; close its brackets and quotes, or make its value a "
         "text: 'model.dilations=\"[1,2\"'"
@@ -142,6 +155,7 @@ def test_evaluate_and_predict_have_their_own_keys(name: str, line: str, sentence
         "-m model=unet,unet_small model.depth=3,4 seed=range(3) trainer.max_epochs=choice(1,2)",
         "-m model=glob(*) optimizer.lr=interval(1e-4,1e-2)",
         "resume=last trainer.whatever=3",
+        "+patient=3 'data.root=/x/${patient}' ++seed=3",
     ],
 )
 def test_a_good_command_line_passes(line: str) -> None:
@@ -201,7 +215,7 @@ def test_one_variable_brings_the_tracebacks_back(monkeypatch: pytest.MonkeyPatch
 
 def test_multirun_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", "model=unet", "-m", "seed=1,2"])
-    prepare_arguments()
+    prepare_command()
     assert sys.argv == ["train.py", "-m", "model=unet", "seed=1,2"]
     refuse_bad_overrides(str(ROOT / "train.py"), "train")
 
@@ -216,7 +230,7 @@ def test_a_path_may_hold_any_character(
     file.parent.mkdir()
     file.touch()
     monkeypatch.setattr(sys, "argv", ["evaluate.py", f"ckpt_path={file}", "split=val"])
-    prepare_arguments()
+    prepare_command()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose("evaluate", sys.argv[1:])
     assert config.ckpt_path == str(file)
@@ -228,7 +242,7 @@ def test_what_is_no_path_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "a=b").mkdir()
     typed = ["seed=1,2", "resume=a=b", "'data.root=a=b'", "data.root='a=b'", "~scheduler", "a b"]
     monkeypatch.setattr(sys, "argv", ["train.py", *typed])
-    prepare_arguments()
+    prepare_command()
     assert sys.argv[1:] == typed
 
 

@@ -121,7 +121,49 @@ def test_a_mistake_is_told_in_one_sentence(
 ) -> None:
     text = run(*command, code=code, folder=tmp_path)
     assert sentence in text
+    assert len(text.strip().splitlines()) == 1
+
+
+def test_a_command_outside_its_environment_says_what_to_type(tmp_path: Path) -> None:
+    for script in ("train.py", "evaluate.py", "predict.py"):
+        done = subprocess.run(
+            [sys.executable, "-S", "-E", ROOT / script],  # no packages
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 1
+        assert done.stderr == (
+            "this Python has no Hydra; type: source .venv/bin/activate (after make setup)\n"
+        )
+
+
+@pytest.mark.parametrize("moment", ["while it imports", "while it trains"])
+def test_ctrl_c_ends_a_run_with_a_word_and_it_goes_on(
+    moment: str, pair_root: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    command = ["data=liver", f"data.root={pair_root}", *SMALL, "trainer.max_epochs=200"]
+    with subprocess.Popen(
+        [sys.executable, ROOT / "train.py", *command, f"hydra.run.dir={folder}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        early = folder / ".hydra" / "config.yaml"  # Hydra writes it before anything is imported
+        wait_for((early if "imports" in moment else folder / "checkpoints/last.ckpt").exists)
+        process.send_signal(signal.SIGINT)
+        text, _ = process.communicate(timeout=100)
     assert "Traceback" not in text
+    if "imports" in moment:
+        assert process.returncode == -signal.SIGINT
+    else:
+        assert process.returncode == 128 + signal.SIGINT, text
+        assert f"stopped by SIGINT; python train.py resume={folder} continues" in text
+        assert "continuing from" in run(
+            "train.py", f"resume={folder}", "resume_overrides=[trainer.max_epochs=1]"
+        )
 
 
 def test_help_and_config_do_not_import_torch(tmp_path: Path) -> None:

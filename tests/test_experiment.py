@@ -213,6 +213,59 @@ def test_a_fold_is_resumed_with_its_own_pairs_alone(compose: Compose, tmp_path: 
         train(config)
 
 
+def test_a_checkpoint_is_scored_at_another_threshold(compose: Compose, tmp_path: Path) -> None:
+    train(compose([]))
+    file = f"ckpt_path={tmp_path / 'run' / 'checkpoints' / 'best.ckpt'}"
+    found = {}
+    for threshold in ("null", "0.5", "0.001", "0.999"):
+        out = tmp_path / threshold
+        overrides = [file, f"threshold={threshold}", f"output_dir={out}"]
+        evaluate(compose(overrides, name="evaluate"))
+        found[threshold] = sum(
+            int(row["predicted_pixels"]) for row in rows_of(out / "cases_test.csv")
+        )
+    assert found["null"] == found["0.5"]
+    assert found["0.001"] == 3 * 32 * 32
+    assert found["0.999"] < found["0.5"]
+
+
+def test_a_threshold_is_refused_where_there_is_none(compose: Compose, tmp_path: Path) -> None:
+    train(compose(["data=pairs", "data.num_classes=3", "data.mask_values=[0,255,7]"]))
+    file = f"ckpt_path={tmp_path / 'run' / 'checkpoints' / 'best.ckpt'}"
+    with pytest.raises(ValueError, match=r"^threshold=0\.4 is for a network with one logit; .* 3,"):
+        evaluate(compose([file, "threshold=0.4"], name="evaluate"))
+    with pytest.raises(ValueError, match=r"^threshold=1\.5 must be a number above 0 and below 1$"):
+        evaluate(compose([file, "threshold=1.5"], name="evaluate"))
+
+
+def test_a_split_that_does_not_exist_is_named_with_another(
+    compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(pair_root / "test")
+    train(compose([]))
+    file = f"ckpt_path={tmp_path / 'run' / 'checkpoints' / 'best.ckpt'}"
+    with pytest.raises(FileNotFoundError, match=r"/test does not exist; choose .* split=val, or"):
+        evaluate(compose([file], name="evaluate"))
+
+
+def test_a_class_that_is_found_nowhere_is_told(
+    compose: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "liverseg")
+    train(compose(["optimizer.lr=1e-9", "threshold=0.999"]))
+    sentence = "the best checkpoint finds no pixel of liver in val"
+    assert f"{sentence}; images without a class score 1" in caplog.text
+    assert "the best epoch by val/dice is 1" in caplog.text
+    assert "epoch 1 of 1: train loss " in caplog.text
+
+
+def test_a_class_that_is_found_somewhere_is_passed_over(
+    compose: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(compose(["optimizer.lr=1e-9", "threshold=0.001"]))
+    assert "finds no pixel" not in caplog.text
+
+
 def test_an_unknown_split_is_refused(compose: Compose) -> None:
     config = compose(["ckpt_path=a.ckpt", "split=train"], name="evaluate")
     with pytest.raises(ValueError, match=r"^split=train must be val or test$"):

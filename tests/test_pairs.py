@@ -224,7 +224,7 @@ def test_sixteen_bit_grey_becomes_a_fraction_of_65535(tmp_path, channels):
 def test_numbers_beyond_sixteen_bits_are_clamped(tmp_path):
     file = save(tmp_path / "a.tif", [[-5, 65535, 70000]], "I")
     assert read_image(file, 1).tolist() == [[[0, 1, 1]]]
-    with pytest.raises(ValueError, match="holds the values 0, 65535; declared"):
+    with pytest.raises(ValueError, match=r"holds undeclared values \(65535\); declared"):
         MaskReader(num_classes=1).read(file)
 
 
@@ -300,30 +300,30 @@ REMEDY = (
         (
             {"num_classes": 1},
             [255, 0, 1],
-            "holds the values 0, 1, 255; declared are 0, 1, 255 (1 and 255 not in one file)",
+            "holds 0, 1, 255; declared are 0, 1, 255 (1 and 255 not in one file)",
         ),
-        ({"num_classes": 1}, [0, 2, 1], "holds the values 0, 1, 2; declared are 0, 1, 255"),
+        ({"num_classes": 1}, [0, 2, 1], "holds undeclared values (2); declared are 0, 1, 255"),
         (
             {"num_classes": 1},
-            [0, 9, 99, 128, 200, 254, 255],
-            "holds the values 0, 9, 99, 128, 200, 254, ... (7 values); declared are 0, 1, 255",
+            [0, 2, 3, 4, 5, 6, 7, 8, 255],
+            "holds undeclared values (2, 3, 4, 5, 6, 7, ... (7 values)); declared are 0, 1, 255",
         ),
         (
             {"num_classes": 3, "ignore_index": 7},
             [3, 7],
-            "holds the values 3, 7; declared are 0, 1, 2, 7",
+            "holds undeclared values (3); declared are 0, 1, 2, 7",
         ),
         (
             {"num_classes": 8, "ignore_index": 255},
             [254],
-            "holds the values 254; declared are 0, 1, 2, 3, 4, 5, ... (9 values)",
+            "holds undeclared values (254); declared are 0, 1, 2, 3, 4, 5, ... (9 values)",
         ),
         (
             {"num_classes": 1, "mask_values": [9, [2, 1]]},
             [255, 1],
-            "holds the values 1, 255; declared are 1, 2, 9",
+            "holds undeclared values (255); declared are 1, 2, 9",
         ),
-        ({"num_classes": 2}, [0, 1, 256], "holds the values 0, 1, 256; declared are 0, 1, 255"),
+        ({"num_classes": 2}, [0, 1, 256], "holds undeclared values (256); declared are 0, 1, 255"),
     ],
 )
 def test_an_undeclared_value_is_named_with_its_file_and_remedy(
@@ -566,7 +566,8 @@ def test_cases_are_numbered_unless_a_name_carries_none(pair_root, pattern, cases
 
 def test_a_faulty_mask_is_named_when_it_is_read(pair_root):
     file = save(pair_root / "val" / "patient005_slice02_mask.png", [[7] * 32] * 32)
-    with pytest.raises(ValueError, match=re.escape(f"{file} holds the values 7; declared are 0")):
+    sentence = f"{file} holds undeclared values (7); declared are 0"
+    with pytest.raises(ValueError, match=re.escape(sentence)):
         dataset_of(pair_root / "val", cache_megabytes=1)
     with pytest.raises(ValueError, match=re.escape(str(file))):
         dataset_of(pair_root / "val")[2]

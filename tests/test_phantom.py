@@ -146,7 +146,8 @@ def test_a_folder_of_somebody_else_is_refused_and_left_as_it_is(tmp_path, conten
         (folder / "phantom.json").write_text(content)
     before = bytes_in(folder)
     sentence = (
-        f"{folder} exists but holds no readable phantom.json, so it is not overwritten; {REMEDY}"
+        f"data.root={folder} holds no readable phantom.json, so no phantom is drawn into it; for "
+        "pairs of your own add data=liver or data=pairs, for the phantom another folder"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         write(folder)

@@ -29,6 +29,12 @@ def test_a_source_that_does_not_exist_is_named(tmp_path: Path) -> None:
         find_images(tmp_path / "none")
 
 
+def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("no image")
+    with pytest.raises(ValueError, match=r"^source=.*notes\.md is no image that can be read; name"):
+        find_images(tmp_path / "notes.md")
+
+
 def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^source=.* holds no \.png image; name an image or"):
         find_images(tmp_path)

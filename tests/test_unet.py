@@ -386,6 +386,11 @@ def test_a_single_value_is_fine_where_nothing_is_estimated_from_it(net: UNet) ->
         ({"depth": 0}, "model.depth=0 must be at least 1"),
         ({"width": -3}, "model.width=-3 must be at least 1"),
         (
+            {"width": 3, "depth": 11},
+            "model.width=3 doubled model.depth=11 times makes 6144 channels, more than 4096; lower "
+            "one of them",
+        ),
+        (
             {"upsampling": "cubic"},
             "model.upsampling=cubic must be one of transposed, nearest, bilinear",
         ),

@@ -3,6 +3,8 @@
 Hydra imports this module at every command, so what is heavy is imported when a sweep begins.
 """
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -97,8 +99,7 @@ class ResumableSweeper(Sweeper):
         """Run the jobs that are not finished, and say what came out of all of them.
 
         Raises:
-            CompactHydraException: If a job failed, or a setting of the sweep is wrong.
-            SystemExit: If the sweep was stopped by a signal.
+            SystemExit: If a job failed, a setting of the sweep is wrong, or a signal stopped it.
         """
         from liverseg.mistakes import told_in_one_sentence
         from liverseg.sweeps.sweep import run_sweep
@@ -106,12 +107,17 @@ class ResumableSweeper(Sweeper):
         config, loader = self._config, self._loader
         configure_log(config.hydra.hydra_logging, config.hydra.verbose)
         HydraConfig.instance().set_config(config)
-        with told_in_one_sentence():
-            run_sweep(
-                Path(config.hydra.sweep.dir),
-                OverridesParser.create(config_loader=loader).parse_overrides(arguments),
-                config=config,
-                compose=lambda overrides: loader.load_sweep_config(config, list(overrides)),
-                is_group=lambda key: bool(loader.get_group_options(key)),
-                launcher=self._launcher,
-            )
+        try:
+            with told_in_one_sentence():
+                run_sweep(
+                    Path(config.hydra.sweep.dir),
+                    OverridesParser.create(config_loader=loader).parse_overrides(arguments),
+                    config=config,
+                    compose=lambda overrides: loader.load_sweep_config(config, list(overrides)),
+                    is_group=lambda key: bool(loader.get_group_options(key)),
+                    launcher=self._launcher,
+                )
+        except CompactHydraException as error:
+            if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                raise
+            sys.exit(str(error))

@@ -108,17 +108,23 @@ def load_checkpoint(file: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged, holds code, or was written by another project.
+        ValueError: If the file is a folder, damaged, holds code, or is of another project.
     """
     path = Path(file)
+    if path.is_dir():
+        found = path / "checkpoints" / "best.ckpt"
+        example = found if found.is_file() else "RUN/checkpoints/best.ckpt"
+        raise ValueError(f"{path} is a folder; name a checkpoint such as {example}")
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist; name a checkpoint such as RUN/checkpoints/best.ckpt"
         )
     if not is_whole(path):
         good = newest_good(path.parent, apart_from=path)
+        with path.open("rb") as stream:
+            what = "is damaged" if stream.read(2) in (b"PK", b"") else "is no checkpoint"
         raise ValueError(
-            f"{path} is damaged; " + (f"{good} is whole" if good else "no other lies beside it")
+            f"{path} {what}; " + (f"{good} is whole" if good else "no other lies beside it")
         )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -54,12 +55,21 @@ def refuse_bad_overrides(script: str, config_name: str) -> None:
         sys.exit(2)
 
 
-def prepare_arguments() -> None:
-    """Let ``-m`` stand anywhere, and paths hold any character.
+def prepare_command() -> None:
+    """Let ``-m`` stand anywhere, paths hold any character, and Ctrl-C end without a traceback.
 
     Hydra's parser stops at ``-m`` in the middle of the overrides, and a path such as that of a
     sweep's job, ``.../0_seed=1``, must be quoted for it.
     """
+    show = sys.excepthook
+
+    def show_all_but_interrupts(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            show(kind, error, trace)
+
+    sys.excepthook = show_all_but_interrupts
     flags = [one for one in sys.argv[1:] if one in ("-m", "--multirun")]
     sys.argv[1:] = flags + [_with_path_quoted(one) for one in sys.argv[1:] if one not in flags]
 
@@ -96,6 +106,8 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> Non
                 if changed in str(error):
                     raise
                 raise ValueError(f"{error} (in the run with {changed})") from None
+        if composed is not None:
+            _refuse_unread(overrides, composed, options.config_name or config_name)
     if composed is not None:
         _refuse_blocked_folder(composed, options.multirun, overrides)
 
@@ -121,7 +133,21 @@ def nearest_key(key: str, known: Iterable[str]) -> str | None:
         one: (_likeness(key, one) + _likeness(last, one.rpartition(".")[2])) / 2 for one in keys
     }
     best = max(scores, key=lambda one: scores[one], default=None)
-    return best if best is not None and scores[best] >= 0.7 else None
+    if best is not None and scores[best] >= 0.7:
+        return best
+    section = key.rpartition(".")[0]
+    inside = [one for one in keys if one.startswith(section) and _is_short_for(last, one)]
+    return inside[0] if inside else None
+
+
+def _is_short_for(word: str, key: str) -> bool:
+    """Tell whether a word is a part of a key's last name, or its initials, or the other way round.
+
+    So ``epochs`` stands for ``max_epochs``, and ``learning_rate`` for ``lr``.
+    """
+    parts, others = word.split("_"), key.rpartition(".")[2].split("_")
+    initials = ["".join(name[:1] for name in names) for names in (parts, others)]
+    return word in (*others, initials[1]) or "_".join(others) == initials[0]
 
 
 def what_blocks(folder: Path) -> str | None:
@@ -159,10 +185,7 @@ def _parse(argument: str) -> Override:
     if not key.strip("+~"):
         raise ValueError(f"{argument} names no key; write KEY=VALUE")
     if not equals and not argument.startswith("~"):
-        raise ValueError(
-            f"{argument} has no = in it; write {argument}=VALUE, and quote the whole where a value "
-            "holds spaces"
-        )
+        raise ValueError(f"{argument} has no = in it; {_what_was_meant(argument)}")
     try:
         return OverridesParser.create().parse_overrides([argument])[0]
     except OverrideParseException:
@@ -172,6 +195,17 @@ def _parse(argument: str) -> Override:
         f"{argument} cannot be read; close its brackets and quotes, or make its value a text: "
         f"'{key}=\"{text}\"'"
     )
+
+
+def _what_was_meant(argument: str) -> str:
+    """Return the remedy for an argument that is no KEY=VALUE."""
+    if argument in ("help", "version", "multirun", "cfg", "info"):
+        return f"write --{argument}"
+    if "," in argument:
+        return "write a list without spaces, such as seed=1,2"
+    if Path(argument).exists():
+        return f"write KEY={argument}, with a key such as ckpt_path, source, data.root or resume"
+    return f"write {argument}=VALUE, and quote the whole where a value holds spaces"
 
 
 def _refuse_sweep(override: Override) -> None:
@@ -299,11 +333,29 @@ def _refuse_key(override: Override, config: DictConfig, groups: set[str]) -> Non
     added = {f"{section}.{name}" for name in parameters}
     closest = nearest_key(key, known | added | groups)
     if closest is None:
-        raise ValueError(
-            f"{line} names no known key; --cfg job shows all of them, and a + in front adds one"
-        )
+        raise ValueError(f"{line} names no known key; --cfg job shows all of them")
     sign = "+" if closest not in known | groups and override.type == OverrideType.CHANGE else ""
     raise ValueError(f"{line} names no known key; the nearest is {sign}{closest}")
+
+
+def _refuse_unread(overrides: list[Override], config: DictConfig, config_name: str) -> None:
+    """Refuse a key added beside the sections that nothing refers to: it would have no effect."""
+    loader = GlobalHydra.instance().config_loader()
+    for one in overrides:
+        key = one.key_or_group
+        is_added = one.type in (OverrideType.ADD, OverrideType.FORCE_ADD) and one.package is None
+        if not is_added or "." in key or "@" in key or loader.get_group_options(key):
+            continue
+        known = OmegaConf.to_container(compose(config_name), resolve=False)
+        assert isinstance(known, dict)
+        text = str(OmegaConf.to_container(config, resolve=False))
+        if key in known or re.search(rf"\$\{{{re.escape(key)}[}}.\[]", text):
+            continue
+        closest = nearest_key(key, all_keys(known))
+        raise ValueError(
+            f"{one.input_line} adds a key that nothing reads; "
+            + (f"the nearest is {closest}" if closest else "leave it out")
+        )
 
 
 def _exists(node: Any, key: str) -> bool:

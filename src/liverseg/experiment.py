@@ -3,9 +3,10 @@
 import json
 import logging
 import signal
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from liverseg.charts import draw_curves, read_curves
 from liverseg.checkpoints import AtomicCheckpointIO, load_checkpoint, load_data, load_task
 from liverseg.dashboard import show_result
 from liverseg.datamodule import PairDataModule
-from liverseg.files import write_json
+from liverseg.files import short_path, write_json
 from liverseg.gallery import PictureBoard, boards_of
 from liverseg.metrics import METRIC_CONVENTION, SCORES, write_cases
 from liverseg.prediction import ImageDataset, PredictionWriter, find_images
@@ -78,6 +80,7 @@ def train(config: DictConfig) -> Scores:
         callbacks=[*parts["callbacks"].values(), StopTogether()],
         logger=parts["logger"],
         plugins=[AtomicCheckpointIO(), *_cluster()],
+        **_progress(plain["trainer"]),
     )
     num_parameters = sum(parameter.numel() for parameter in task.net.parameters())
     logger.info(
@@ -97,13 +100,17 @@ def train(config: DictConfig) -> Scores:
             return {}
         best = load_checkpoint(trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
         task.load_state_dict(best["state_dict"])
+        if trainer.is_global_zero:
+            logger.info("the best epoch by %s is %d", config.monitor, best["epoch"] + 1)
         scores = _score(trainer, task, data, "val", output_dir)
+        if trainer.is_global_zero:
+            _warn_of_classes_never_found(task, config)
         if data.has_split("test"):
             scores |= _score(trainer, task, data, "test", output_dir)
     if trainer.is_global_zero:
         show_result(trainer, plain, scores, step=best["global_step"])
-        write_json(output_dir / SCORES_FILE, scores)
         _draw_curves(trainer, config, scores)
+        write_json(output_dir / SCORES_FILE, scores)  # last: a run that has it has ended
     return scores
 
 
@@ -125,9 +132,14 @@ def evaluate(config: DictConfig) -> Scores:
     if config.split not in ("val", "test"):
         raise ValueError(f"split={config.split} must be val or test")
     checkpoint = load_checkpoint(settings["ckpt_path"])
-    task = load_task(checkpoint, config.allow)
+    task = _task_of(checkpoint, config)
     changes = {key: value for key, value in settings["data"].items() if value is not None}
     data = load_data(checkpoint, changes, config.allow)
+    if not data.has_split(config.split):
+        raise FileNotFoundError(
+            f"{data.root}/{config.split} does not exist; choose another split, such as split=val, "
+            "or another data.root"
+        )
     output_dir = Path(config.output_dir)
     pictures = PictureBoard(
         folder=output_dir / "pictures",
@@ -154,7 +166,7 @@ def predict(config: DictConfig) -> int:
     settings = _plain(config)
     images = find_images(Path(settings["source"]))
     checkpoint = load_checkpoint(settings["ckpt_path"])
-    task = load_task(checkpoint, config.allow)
+    task = _task_of(checkpoint, config)
     data = load_data(checkpoint, {}, config.allow)
     dataset = ImageDataset(
         images, channels=data.channels, image_size=data.image_size, normalize=data.normalize
@@ -182,12 +194,6 @@ def summary(scores: Mapping[str, float]) -> str:
     return "\n".join(lines)
 
 
-def short_path(folder: str) -> str:
-    """Return a folder as one would type it: relative where it lies below the current one."""
-    path = Path(folder).absolute()
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
 def _fit(
     trainer: Trainer, task: SegmentationTask, data: PairDataModule, config: DictConfig
 ) -> None:
@@ -205,23 +211,33 @@ def _fit(
     if checkpoint is not None:
         load_checkpoint(checkpoint)  # refuses a damaged file in a sentence
         logger.info("continuing from %s", checkpoint)
-    trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
+    above_the_bar = logging_redirect_tqdm() if trainer.progress_bar_callback else nullcontext()
+    with above_the_bar:
+        trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
 
 
 @contextmanager
 def _stopped_with_a_word(config: DictConfig) -> Iterator[None]:
-    """Let SIGTERM and SIGUSR1 end a run, once it has saved, with the exit status of the signal."""
+    """Let Ctrl-C, SIGTERM and SIGUSR1 end a run, once saved, with the exit status of the signal."""
+    number = 0
     with stops_like_sigterm(signal.SIGUSR1) as received:
         try:
             yield
         except SIGTERMException:
             number = (received or [signal.SIGTERM])[0]
-            if is_first_process():
-                logger.warning(
-                    "stopped by %s; python train.py resume=%s continues",
-                    *(signal.Signals(number).name, config.output_dir),
-                )
-            raise SystemExit(128 + number) from None
+        except KeyboardInterrupt:
+            number = signal.SIGINT
+        except SystemExit as ended:  # what Lightning makes of Ctrl-C
+            if not isinstance(ended.__context__, KeyboardInterrupt):
+                raise
+            number = signal.SIGINT
+    if number:
+        if is_first_process():
+            logger.warning(
+                "stopped by %s; python train.py resume=%s continues",
+                *(signal.Signals(number).name, short_path(config.output_dir)),
+            )
+        raise SystemExit(128 + number)
 
 
 def _score(
@@ -242,14 +258,51 @@ def _score(
     return {f"{split}/{name}": value for name, value in task.results[split].items()}
 
 
+def _task_of(checkpoint: Mapping[str, Any], config: DictConfig) -> SegmentationTask:
+    """Rebuild the task of a checkpoint, with the threshold that is asked for."""
+    task = load_task(checkpoint, config.allow)
+    if config.threshold is not None:
+        if (num_classes := checkpoint["liverseg"]["config"]["data"]["num_classes"]) > 1:
+            raise ValueError(
+                f"threshold={config.threshold} is for a network with one logit; this one has "
+                f"{num_classes}, of which the largest counts; leave it out"
+            )
+        task.threshold = config.threshold
+    return task
+
+
+def _warn_of_classes_never_found(task: SegmentationTask, config: DictConfig) -> None:
+    """Say which classes the best checkpoint finds nowhere in val though they are there."""
+    tally = task.tally("val").scores
+    true_positive, false_positive, false_negative = tally.table()[2].sum(dim=0).unbind(dim=1)
+    is_lost = (true_positive + false_positive == 0) & (false_negative > 0)
+    if lost := [name for name, one in zip(tally.class_names, is_lost, strict=True) if one]:
+        why = (
+            "; images without a class score 1 where nothing is found, so val/dice can favour that: "
+            "monitor=val/dice_pooled does not"
+        )
+        logger.warning(
+            "the best checkpoint finds no pixel of %s in val%s",
+            *(", ".join(lost), "" if "pooled" in config.monitor else why),
+        )
+
+
 def _scoring_trainer(
     config: DictConfig, checkpoint: Mapping[str, Any], callback: Callback
 ) -> Trainer:
     """Return a trainer that computes as the run of the checkpoint did, where not told otherwise."""
     precision = checkpoint["liverseg"]["config"]["trainer"].get("precision", "32-true")
     settings = {"precision": precision, **_plain(config.trainer)}
+    settings |= _progress(settings)
     trainer: Trainer = instantiate(settings, _convert_="all")(callbacks=[callback])
     return trainer
+
+
+def _progress(settings: Mapping[str, Any]) -> dict[str, bool]:
+    """Return whether bars are drawn, where the settings of a trainer do not say: for eyes alone."""
+    if "enable_progress_bar" in settings:
+        return {"enable_progress_bar": bool(settings["enable_progress_bar"])}
+    return {"enable_progress_bar": sys.stdout.isatty() or "ipykernel" in sys.modules}
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

@@ -18,3 +18,9 @@ def write_text(file: Path, text: str) -> None:
     unfinished = file.with_name(f"{file.name}.unfinished")
     unfinished.write_text(text)
     os.replace(unfinished, file)
+
+
+def short_path(path: str | Path) -> str:
+    """Return a path as one would type it: relative where it lies below the current folder."""
+    whole = Path(path).absolute()
+    return str(whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole)

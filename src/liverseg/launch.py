@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from liverseg.experiment import Scores, short_path, summary, train
+from liverseg.experiment import Scores, summary, train
+from liverseg.files import short_path
 from liverseg.locks import locked
 from liverseg.mistakes import told_in_one_sentence
 from liverseg.processes import child_environment, num_cores

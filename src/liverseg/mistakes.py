@@ -1,22 +1,27 @@
 """A user's mistake is told in one sentence, without a traceback."""
 
+import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
+from hydra.types import RunMode
 
 _PACKAGE = Path(__file__).parent
 
 
 @contextmanager
 def told_in_one_sentence() -> Iterator[None]:
-    """Turn an error that this package raised on purpose into one that Hydra prints as a sentence.
+    """Turn an error that this package raised on purpose into its sentence.
 
-    Everything else passes as it is. ``HYDRA_FULL_ERROR=1`` in the environment shows the traceback
-    of either.
+    A command that is a single run ends with the sentence and status 1. A job among others fails
+    with an error that Hydra prints as a sentence. Everything else passes as it is.
+    ``HYDRA_FULL_ERROR=1`` in the environment shows the traceback of either.
     """
     try:
         yield
@@ -24,7 +29,16 @@ def told_in_one_sentence() -> Iterator[None]:
         sentence = find_sentence(error)
         if sentence is None:
             raise
+        if _is_single_run():
+            sys.exit(sentence)
         raise CompactHydraException(sentence) from error
+
+
+def _is_single_run() -> bool:
+    """Tell whether Hydra runs one job, and tracebacks are not asked for."""
+    if os.environ.get("HYDRA_FULL_ERROR") == "1" or not HydraConfig.initialized():
+        return False
+    return HydraConfig.get().mode == RunMode.RUN
 
 
 def find_sentence(error: BaseException) -> str | None:

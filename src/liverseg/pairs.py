@@ -234,8 +234,9 @@ class MaskReader:
         undeclared = values[mask == _UNDECLARED].unique().tolist()
         if undeclared or (self._both_whites and 1 in found and 255 in found):
             ignore = [] if self._ignore_index is None else [self._ignore_index]
+            what = f"undeclared values ({_some(undeclared)})" if undeclared else _some(found)
             raise ValueError(
-                f"{path} holds the values {_some(found)}; declared are "
+                f"{path} holds {what}; declared are "
                 f"{_some(sorted(self._declared + ignore))}"
                 f"{' (1 and 255 not in one file)' if self._both_whites and not undeclared else ''}"
                 "; set data.num_classes, data.mask_values or data.ignore_index, or "

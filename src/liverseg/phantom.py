@@ -674,8 +674,8 @@ def _check_drawn(folder: Path, asked: dict[str, int | list[int]]) -> None:
         found = None
     if not isinstance(found, dict):
         raise ValueError(
-            f"{folder} exists but holds no readable phantom.json, so it is not overwritten; "
-            f"delete the folder or set data.root to another one"
+            f"data.root={folder} holds no readable phantom.json, so no phantom is drawn into it; "
+            "for pairs of your own add data=liver or data=pairs, for the phantom another folder"
         )
     for name, value in asked.items():
         if found.get(name) != value:

@@ -21,9 +21,15 @@ def find_images(source: Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: If ``source`` does not exist.
-        ValueError: If a folder holds no image.
+        ValueError: If a file is no image, or a folder holds none.
     """
     if source.is_file():
+        try:
+            stored_size(source)
+        except ValueError as error:
+            raise ValueError(
+                f"source={source} is no image that can be read; name an image or a folder"
+            ) from error
         return [source]
     if not source.is_dir():
         raise FileNotFoundError(f"source={source} does not exist; name an image or a folder")

@@ -1,5 +1,6 @@
 """The task: one step shared by all splits, around a network, a loss and the scores."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
@@ -14,6 +15,7 @@ from torchmetrics import MeanMetric, Metric
 from liverseg.metrics import SegmentationScores, predict_classes
 from liverseg.sizes import training_logits, whole_image_logits
 
+logger = logging.getLogger(__name__)
 Batch = Mapping[str, Tensor]
 Split = Literal["train", "val", "test"]
 
@@ -149,9 +151,15 @@ class SegmentationTask(LightningModule):
         """Make a step's randomness a function of (seed, step, rank): resuming is then exact."""
         torch.manual_seed((self._seed * 1_000_003 + self.global_step) * 1024 + self.global_rank)
 
+    def on_train_epoch_start(self) -> None:
+        """Forget what an earlier epoch left, which this one may not check on val."""
+        self.results.clear()
+
     def on_train_epoch_end(self) -> None:
-        """Log loss and scores."""
+        """Log loss and scores, and tell them in a line."""
         self._log_split("train")
+        if self.trainer.is_global_zero:
+            self._tell_epoch()
 
     def on_validation_epoch_start(self) -> None:
         """Forget what an earlier pass counted."""
@@ -224,6 +232,20 @@ class SegmentationTask(LightningModule):
             f"the {split} loss is {float(loss)} at step {self.global_step}, on "
             f"{', '.join(names)}; look at these files, or lower optimizer.lr; "
             + (f"the last good checkpoint is {good[-1]}" if good else "no epoch had ended yet")
+        )
+
+    def _tell_epoch(self) -> None:
+        """Tell loss and Dice of the epoch; val comes before the end of an epoch."""
+        most = self.trainer.max_epochs
+        told = [
+            f"{split} {name} {values[name]:.4f}"
+            for split, values in sorted(self.results.items())
+            for name in ("loss", "dice")
+        ]
+        logger.info(
+            "epoch %d%s: %s",
+            *(self.trainer.current_epoch + 1, f" of {most}" if most and most > 0 else ""),
+            ", ".join(told),
         )
 
     def _log_split(self, split: Split) -> None:

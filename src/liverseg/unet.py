@@ -16,6 +16,7 @@ from torch.nn import functional
 Upsampling = Literal["transposed", "nearest", "bilinear"]
 Padding = Literal["same", "valid"]
 Norm = Literal["batch", "group", "instance", "none"]
+_MOST_CHANNELS = 4096  # of a level; 8192 would mean 2e9 parameters
 
 
 class UNet(nn.Module):
@@ -76,6 +77,11 @@ class UNet(nn.Module):
                 raise ValueError(f"model.{name}={choice} must be one of {', '.join(choices)}")
         if not 0 <= dropout < 1:
             raise ValueError(f"model.dropout={dropout} must lie in [0, 1)")
+        if width * 2**depth > _MOST_CHANNELS:
+            raise ValueError(
+                f"model.width={width} doubled model.depth={depth} times makes {width * 2**depth} "
+                f"channels, more than {_MOST_CHANNELS}; lower one of them"
+            )
 
         self.depth = depth
         self.padding = padding

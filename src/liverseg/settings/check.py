@@ -40,7 +40,8 @@ def check_settings(config: DictConfig) -> None:
         )
     plain = _resolved(config)
     for key, rule in TOP_RULES.items():
-        if key in plain:
+        keeps_that_of_the_run = key == "threshold" and not is_training and plain.get(key) is None
+        if key in plain and not keeps_that_of_the_run:
             check_value(key, plain[key], rule)
     if is_training:
         for section in _SECTIONS:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from liverseg.files import write_json
+from liverseg.files import short_path, write_json
 from liverseg.locks import locked
 from liverseg.processes import child_environment, num_cores
 from liverseg.resume import load_config
@@ -129,10 +129,11 @@ def _start(job: Job, num_slots: int, devices: Sequence[str]) -> subprocess.Popen
     if devices:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
     environment.setdefault("OMP_NUM_THREADS", str(_num_threads(job, num_slots)))
-    logger.info("%s starts%s", job.folder.name, f" on GPU {','.join(devices)}" * bool(devices))
-    output = None
+    where, output = f" on GPU {','.join(devices)}" * bool(devices), None
     if num_slots > 1:  # side by side they would write over one another
         output = (job.folder / OUTPUT_FILE).open("ab")
+        where += f", see {short_path(job.folder / OUTPUT_FILE)}"
+    logger.info("%s starts%s", job.folder.name, where)
     command = [sys.executable, "-m", "liverseg.sweeps.job", str(job.folder), str(os.getpid())]
     process = subprocess.Popen(
         command,

@@ -1,7 +1,8 @@
 """One sweep from its first job to its table."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +48,34 @@ def run_sweep(
     Raises:
         ValueError: If a setting is wrong, or a job has not succeeded.
     """
+    with _stopped_with_a_word(sweep):
+        jobs = _run(sweep, overrides, config, compose, is_group, launcher)
+    if failed := [job for job in jobs if job.status() not in ("done", "pruned")]:
+        raise ValueError(
+            f"{len(failed)} of {len(jobs)} jobs have not succeeded, see {sweep}/sweep.csv; the "
+            f"same command with sweep_name={sweep.name} goes on with them"
+        )
+
+
+@contextmanager
+def _stopped_with_a_word(sweep: Path) -> Iterator[None]:
+    """Say how a sweep that a signal stops goes on."""
+    try:
+        yield
+    except SystemExit:
+        logger.warning("the same command with sweep_name=%s goes on", sweep.name)
+        raise
+
+
+def _run(
+    sweep: Path,
+    overrides: Sequence[Override],
+    config: DictConfig,
+    compose: Compose,
+    is_group: Callable[[str], bool],
+    launcher: Launcher,
+) -> Sequence[Job]:
+    """Run the jobs that are not finished, and return all that the command asks for."""
     if config.get("search") is None:
         jobs = prepare_jobs(sweep, combinations(overrides), compose)
         try:
@@ -61,11 +90,7 @@ def run_sweep(
             jobs = find_jobs(sweep)
             report(sweep)
             _report_best(sweep, study, config, is_group)
-    if failed := [job for job in jobs if job.status() not in ("done", "pruned")]:
-        raise ValueError(
-            f"{len(failed)} of {len(jobs)} jobs have not succeeded, see {sweep}/sweep.csv; the "
-            f"same command with sweep_name={sweep.name} goes on with them"
-        )
+    return jobs
 
 
 def report(sweep: Path) -> None:
