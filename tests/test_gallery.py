@@ -27,8 +27,16 @@ class Drawn:
         monkeypatch.setattr(gallery, "draw_best_and_worst", self.two)
 
     def one(
-        self, image: Tensor, prediction: Tensor, truth: Tensor, *, caption: str, num_columns: int
+        self,
+        image: Tensor,
+        prediction: Tensor,
+        truth: Tensor,
+        *,
+        caption: str,
+        class_names: list[str],
+        num_columns: int,
     ) -> Tensor:
+        assert class_names == ["liver"]
         assert image.shape[-2:] == prediction.shape == truth.shape == (32, 32)
         assert 0 <= image.min() < image.max() <= 1
         self.captions.append(caption)

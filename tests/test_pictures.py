@@ -90,6 +90,36 @@ def test_the_legend_names_a_wrong_class_only_where_there_are_several() -> None:
     assert legend(draw_case(image, classes(p00=2), classes())) == set(OUTCOME_COLOURS)
 
 
+def test_classes_are_named_in_their_colours_where_there_are_several() -> None:
+    image, names = torch.zeros(1, 4, 4), ["liver", "spleen", "aorta"]
+    plain = draw_case(image, classes(p00=1), classes(p11=3))
+    named = draw_case(image, classes(p00=1), classes(p11=3), class_names=names)
+    top = plain.shape[1] - LINE
+    assert torch.equal(named[:, :top], plain[:, :top])
+    assert torch.equal(named[:, -LINE:], plain[:, -LINE:])  # the outcomes come last
+    line = set(map(tuple, named[:, top : top + LINE].flatten(1).T.tolist()))
+    shown = [class_colour(index) in line for index in (1, 2, 3)]
+    assert shown == [True, False, True]  # no spleen is predicted or true
+    assert torch.equal(
+        draw_case(image, classes(), classes(), class_names=names[:1])[:, top:],
+        draw_case(image, classes(), classes())[:, top:],
+    )
+
+
+def test_many_classes_take_several_lines_within_the_picture() -> None:
+    every = torch.arange(16, dtype=torch.uint8).reshape(4, 4)
+    image, names = torch.zeros(1, 4, 4), [f"structure number {index}" for index in range(1, 16)]
+    plain = draw_case(image, every, every)
+    named = draw_case(image, every, every, class_names=names)
+    added = named.shape[1] - plain.shape[1]
+    assert added > LINE
+    assert added % LINE == 0
+    lines = named[:, plain.shape[1] - LINE : -LINE]
+    found = set(map(tuple, lines.flatten(1).T.tolist()))
+    assert all(class_colour(index) in found for index in range(1, 16))
+    assert (lines[:, :, -GAP:] == 255).all()
+
+
 def test_a_caption_takes_a_line_above_the_titles() -> None:
     image, prediction = torch.zeros(1, 4, 4), classes()
     plain = draw_case(image, prediction, prediction)

@@ -78,5 +78,9 @@ def writer_for(image: Path, folder: Path, num_classes: int) -> PredictionWriter:
     dataset = ImageDataset([image], channels=1, image_size=None, normalize=lambda image: image)
     reader = MaskReader(num_classes=num_classes)
     return PredictionWriter(
-        folder=folder, dataset=dataset, mask_reader=reader, num_classes=num_classes
+        folder=folder,
+        dataset=dataset,
+        mask_reader=reader,
+        num_classes=num_classes,
+        class_names=["liver"],
     )

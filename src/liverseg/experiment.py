@@ -176,6 +176,7 @@ def predict(config: DictConfig) -> int:
         dataset=dataset,
         mask_reader=data.mask_reader,
         num_classes=data.num_classes,
+        class_names=data.class_names,
     )
     trainer = _scoring_trainer(config, checkpoint, writer)
     trainer.predict(task, DataLoader(dataset, batch_size=1), return_predictions=False)

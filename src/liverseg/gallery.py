@@ -1,5 +1,6 @@
 """Which images are drawn, and when: the same ones at every check, the worst, and the best."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -157,11 +158,15 @@ class PictureBoard(Callback):
             ]
             for tag, one in tags:
                 # TensorBoard shows pictures small: a square keeps the text legible.
-                self._show(tag, _picture(_case(data, dataset, one), num_columns=2), trainer)
+                self._show(
+                    tag,
+                    _picture(_case(data, dataset, one), data.class_names, num_columns=2),
+                    trainer,
+                )
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         for one in chosen:
-            picture = _picture(_case(data, dataset, one), num_columns=4)
+            picture = _picture(_case(data, dataset, one), data.class_names, num_columns=4)
             self._write(f"{split}_{dataset.pairs[one.index].name}", picture)
         if worst:
             best.sort(key=_Kept.goodness)
@@ -241,7 +246,12 @@ def _case(data: PairDataModule, dataset: PairDataset, kept: _Kept) -> Case:
     )
 
 
-def _picture(case: Case, *, num_columns: int) -> Tensor:
+def _picture(case: Case, class_names: Sequence[str], *, num_columns: int) -> Tensor:
     return draw_case(
-        case.image, case.prediction, case.truth, caption=case.caption, num_columns=num_columns
+        case.image,
+        case.prediction,
+        case.truth,
+        caption=case.caption,
+        class_names=class_names,
+        num_columns=num_columns,
     )

@@ -1,7 +1,7 @@
 """Pictures of what a network does: image, truth, prediction and errors side by side."""
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ Colour = tuple[int, int, int]
 _PANEL_SIZE = 256  # smaller images are enlarged by a whole factor to at least this side
 _LINE = 22  # height of a line of text
 _TEXT_SIZE = 15
+_SQUARE = 12  # side of a colour in a legend
 _GAP = 4
 _WIDE_GAP = 24  # between best and worst
 _OPACITY = 0.45
@@ -52,6 +53,7 @@ def draw_case(
     truth: Tensor | None = None,
     *,
     caption: str = "",
+    class_names: Sequence[str] = (),
     num_columns: int = 4,
 ) -> Tensor:
     """Draw image, truth, prediction and errors side by side.
@@ -65,6 +67,8 @@ def draw_case(
         prediction: Class indices of shape (H, W).
         truth: Class indices of shape (H, W), ignored pixels as IGNORED (drawn grey).
         caption: A line above the picture, such as the image's name and Dice.
+        class_names: Names of the foreground classes; where there are several, those that are
+            predicted or true are named below, with their colours.
         num_columns: How many stand side by side; 2 makes a square of four.
 
     Returns:
@@ -82,7 +86,13 @@ def draw_case(
         panels["errors"] = _draw_errors(grey, prediction, truth)
         legend = _legend(prediction, truth)
     shown = {title: _enlarged(panel) for title, panel in panels.items()}
-    picture: Tensor = pil_to_tensor(_arranged(shown, caption, legend, num_columns))
+    classes = {
+        name: class_colour(index)
+        for index, name in enumerate(class_names, start=1)
+        if len(class_names) > 1
+        and ((prediction == index).any() or (truth is not None and (truth == index).any()))
+    }
+    picture: Tensor = pil_to_tensor(_arranged(shown, caption, classes, legend, num_columns))
     return picture
 
 
@@ -210,18 +220,23 @@ def _tile(case: Case) -> Image.Image:
 
 
 def _arranged(
-    panels: dict[str, Image.Image], caption: str, legend: Sequence[str], num_columns: int
+    panels: dict[str, Image.Image],
+    caption: str,
+    classes: Mapping[str, Colour],
+    legend: Sequence[str],
+    num_columns: int,
 ) -> Image.Image:
     width, height = next(iter(panels.values())).size
     num_rows = -(-len(panels) // num_columns)
     num_columns = min(num_columns, len(panels))
+    whole_width = num_columns * (width + _GAP) - _GAP
+    lines = _lines_of(classes, whole_width)
     top = _LINE if caption else 0
     below = top + num_rows * (_LINE + height)
-    canvas = Image.new(
-        "RGB",
-        (num_columns * (width + _GAP) - _GAP, below + (_LINE if legend else 0)),
-        _PAPER,
-    )
+    num_lines = len(lines) + bool(legend)
+    canvas = Image.new("RGB", (whole_width, below + num_lines * _LINE), _PAPER)
+    for row, line in enumerate(lines):
+        _write_classes(canvas, below + row * _LINE, {name: classes[name] for name in line})
     if caption:
         _write(canvas, (_GAP, 2), caption, "la")
     for place, (title, panel) in enumerate(panels.items()):
@@ -248,10 +263,35 @@ def _write(canvas: Image.Image, place: tuple[int, int], text: str, anchor: str) 
     pen.text(place, shown, fill=_INK, font=_font(), anchor=anchor)
 
 
+def _lines_of(names: Iterable[str], width: int) -> list[list[str]]:
+    """Divide names into lines that fit into a width."""
+    lines: list[list[str]] = []
+    left = 0.0
+    for name in names:
+        length = _SQUARE + 5 + _font().getlength(name) + 12
+        if not lines or left + length > width:
+            lines.append([])
+            left = _GAP
+        lines[-1].append(name)
+        left += length
+    return lines
+
+
+def _write_classes(canvas: Image.Image, top: int, classes: Mapping[str, Colour]) -> None:
+    """Name the colours of classes in a line, from the left."""
+    pen, left = ImageDraw.Draw(canvas), _GAP
+    for name, colour in classes.items():
+        box = (left, top + 4, left + _SQUARE, top + 4 + _SQUARE)
+        pen.rectangle(box, fill=colour, outline=_INK)
+        left += _SQUARE + 5
+        pen.text((left, top + 2), name, fill=_INK, font=_font())
+        left += round(_font().getlength(name)) + 12
+
+
 def _write_legend(canvas: Image.Image, legend: Sequence[str]) -> None:
     """Name the colours of outcomes in the last line, at the right."""
     pen = ImageDraw.Draw(canvas)
-    side = _TEXT_SIZE - 3
+    side = _SQUARE
     top, right = canvas.height - _LINE + 4, canvas.width - 2
     for outcome in reversed(legend):
         right -= round(pen.textlength(outcome, _font()))

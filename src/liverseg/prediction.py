@@ -1,6 +1,6 @@
 """Masks and pictures for images that a network has not seen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional
 from torchvision.transforms.v2.functional import to_pil_image
 
+from liverseg.metrics import count_pixels, dice
 from liverseg.pairs import MaskReader, list_images, read_image, resize_image, stored_size
 from liverseg.pictures import draw_case
 
@@ -81,15 +82,23 @@ class PredictionWriter(Callback):
         dataset: The images.
         mask_reader: Decodes the masks that lie beside images, for the picture.
         num_classes: With 1 or 2 a prediction is written as 0/255, else as class indices.
+        class_names: Names of the foreground classes, for the picture.
     """
 
     def __init__(
-        self, *, folder: Path, dataset: ImageDataset, mask_reader: MaskReader, num_classes: int
+        self,
+        *,
+        folder: Path,
+        dataset: ImageDataset,
+        mask_reader: MaskReader,
+        num_classes: int,
+        class_names: Sequence[str],
     ) -> None:
         self._folder = folder
         self._dataset = dataset
         self._mask_reader = mask_reader
         self._num_classes = num_classes
+        self._class_names = class_names
 
     def on_predict_batch_end(
         self,
@@ -112,5 +121,11 @@ class PredictionWriter(Callback):
         if truth is not None and truth.shape != prediction.shape:
             raise ValueError(f"{truth_file} differs in size from its image; correct or remove it")
         image = functional.to_dtype(read_image(path, 3), torch.float32, scale=True)
-        picture = draw_case(image, prediction, truth)
+        caption = path.stem
+        if truth is not None:
+            counts = count_pixels(prediction[None], truth[None], self._num_classes)
+            caption += f"   Dice {float(dice(counts).mean()):.3f}"
+        picture = draw_case(
+            image, prediction, truth, caption=caption, class_names=self._class_names
+        )
         to_pil_image(picture).save(self._folder / f"{path.stem}_picture.png")

@@ -235,12 +235,14 @@ class SegmentationTask(LightningModule):
         )
 
     def _tell_epoch(self) -> None:
-        """Tell loss and Dice of the epoch; val comes before the end of an epoch."""
+        """Tell loss, Dice and the monitored score; val comes before the end of an epoch."""
         most = self.trainer.max_epochs
+        names = dict.fromkeys(["loss", "dice", self._monitor.partition("/")[2]])
         told = [
             f"{split} {name} {values[name]:.4f}"
             for split, values in sorted(self.results.items())
-            for name in ("loss", "dice")
+            for name in names
+            if name in values
         ]
         logger.info(
             "epoch %d%s: %s",
