@@ -51,6 +51,8 @@ NOT_RUN = {
     "sbatch train.slurm": "needs Slurm; the script itself is checked",
     "ssh -L 6006:localhost:6006 localhost": "needs a second computer",
     "python benchmarks/phantom_window.py": "a measurement on the whole phantom, a minute long",
+    "python benchmarks/dashboard.py": "a measurement, five minutes long",
+    "python benchmarks/sweep.py": "likewise",
     "python train.py -m hydra/launcher=submitit_slurm hydra.launcher.gpus_per_node=1 "
     "hydra.launcher.timeout_min=600 seed=1,2,3 sweep_name=named": "needs Slurm and a package",
     "python train.py -m trainer=ddp trainer.devices=2 seed=1,2 hydra.launcher.jobs=2": "half a "
