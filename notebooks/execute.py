@@ -2,14 +2,17 @@
 
     python notebooks/execute.py [FILE ...]
 
-Without files, all of this folder. They are executed in the current folder and written back where
-they were, if no cell fails. What would differ from run to run though nothing has changed (times,
-versions, where a figure lies in memory) is dropped, and figures are stored with 256 colours.
+Without files, all of this folder, as many at once as there are cores. They are executed in the
+current folder and written back where they were, if no cell fails. What would differ from run to run
+though nothing has changed (times, versions, where a figure lies in memory) is dropped, and figures
+are stored with 256 colours.
 """
 
 import base64
 import io
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -58,6 +61,7 @@ def smaller(png: str) -> str:
 
 
 if __name__ == "__main__":
-    for file in map(Path, sys.argv[1:] or sorted(Path(__file__).parent.glob("*.ipynb"))):
-        print(file.name, flush=True)
-        execute(file)
+    files = list(map(Path, sys.argv[1:] or sorted(Path(__file__).parent.glob("*.ipynb"))))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # each notebook has a process of its own
+        for file, _ in zip(files, pool.map(execute, files), strict=True):
+            print(file.name, flush=True)

@@ -6,7 +6,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from liverseg.charts import draw_curves, read_curves
 from liverseg.checkpoints import AtomicCheckpointIO, load_checkpoint, load_data, load_task
@@ -212,9 +211,16 @@ def _fit(
     if checkpoint is not None:
         load_checkpoint(checkpoint)  # refuses a damaged file in a sentence
         logger.info("continuing from %s", checkpoint)
-    above_the_bar = logging_redirect_tqdm() if trainer.progress_bar_callback else nullcontext()
-    with above_the_bar:
+    with _lines_above_the_bar() if trainer.progress_bar_callback else nullcontext():
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
+
+
+def _lines_above_the_bar() -> AbstractContextManager[None]:
+    """Have what is logged stand above a progress bar, not within it."""
+    from tqdm.contrib.logging import logging_redirect_tqdm  # warns where a notebook has no widgets
+
+    redirected: AbstractContextManager[None] = logging_redirect_tqdm()
+    return redirected
 
 
 @contextmanager
