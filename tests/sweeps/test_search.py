@@ -154,6 +154,15 @@ def test_a_search_that_is_started_again_goes_on_as_if_nothing_had_happened(
     assert len({tuple(one.items()) for one in parameters[0]}) == 6
 
 
+def test_an_interrupted_trial_takes_a_harmless_setting_of_the_command(
+    study: Callable[..., Study],
+) -> None:
+    first = next(study().jobs())
+    again = next(study(overrides=["data.num_workers=2"]).jobs())
+    assert again == first
+    assert load_config(again.folder).data.num_workers == 2
+
+
 def test_a_trial_that_never_got_a_job_is_failed_and_one_that_had_ended_is_told(
     study: Callable[..., Study], tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ from liverseg.sweeps.jobs import (
     find_jobs,
     flat,
     prepare,
+    renew,
     task_config,
 )
 
@@ -149,6 +150,7 @@ class Study:
             if job is None:
                 self._forget(trial)
             elif job.status() in ("interrupted", "waiting"):
+                renew(job, self._compose(self._fixed))
                 yield job
             else:
                 self.has_ended(job)

@@ -49,7 +49,20 @@ def run_sweep(
         ValueError: If a setting is wrong, or a job has not succeeded.
     """
     with _stopped_with_a_word(sweep):
-        jobs = _run(sweep, overrides, config, compose, is_group, launcher)
+        if config.get("search") is None:
+            jobs = prepare_jobs(sweep, combinations(overrides), compose)
+            try:
+                _launch(launcher, sweep, jobs)
+            finally:
+                report(sweep)
+        else:
+            study = _open_study(sweep, overrides, config, compose)
+            try:
+                _search(launcher, sweep, study)
+            finally:
+                jobs = find_jobs(sweep)
+                report(sweep)
+                _report_best(sweep, study, config, is_group)
     if failed := [job for job in jobs if job.status() not in ("done", "pruned")]:
         raise ValueError(
             f"{len(failed)} of {len(jobs)} jobs have not succeeded, see {sweep}/sweep.csv; the "
@@ -65,32 +78,6 @@ def _stopped_with_a_word(sweep: Path) -> Iterator[None]:
     except SystemExit:
         logger.warning("the same command with sweep_name=%s goes on", sweep.name)
         raise
-
-
-def _run(
-    sweep: Path,
-    overrides: Sequence[Override],
-    config: DictConfig,
-    compose: Compose,
-    is_group: Callable[[str], bool],
-    launcher: Launcher,
-) -> Sequence[Job]:
-    """Run the jobs that are not finished, and return all that the command asks for."""
-    if config.get("search") is None:
-        jobs = prepare_jobs(sweep, combinations(overrides), compose)
-        try:
-            _launch(launcher, sweep, jobs)
-        finally:
-            report(sweep)
-    else:
-        study = _open_study(sweep, overrides, config, compose)
-        try:
-            _search(launcher, sweep, study)
-        finally:
-            jobs = find_jobs(sweep)
-            report(sweep)
-            _report_best(sweep, study, config, is_group)
-    return jobs
 
 
 def report(sweep: Path) -> None:
