@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,15 @@ def test_a_command_outside_its_environment_says_what_to_type(tmp_path: Path) -> 
         )
 
 
+@pytest.fixture
+def is_interruptible() -> Iterator[None]:
+    """Have processes that are started hear Ctrl-C, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("is_interruptible")
 @pytest.mark.parametrize("moment", ["while it imports", "while it trains"])
 def test_ctrl_c_ends_a_run_with_a_word_and_it_goes_on(
     moment: str, pair_root: Path, tmp_path: Path
