@@ -3,8 +3,6 @@
 Hydra imports this module at every command, so what is heavy is imported when a sweep begins.
 """
 
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -107,17 +105,12 @@ class ResumableSweeper(Sweeper):
         config, loader = self._config, self._loader
         configure_log(config.hydra.hydra_logging, config.hydra.verbose)
         HydraConfig.instance().set_config(config)
-        try:
-            with told_in_one_sentence():
-                run_sweep(
-                    Path(config.hydra.sweep.dir),
-                    OverridesParser.create(config_loader=loader).parse_overrides(arguments),
-                    config=config,
-                    compose=lambda overrides: loader.load_sweep_config(config, list(overrides)),
-                    is_group=lambda key: bool(loader.get_group_options(key)),
-                    launcher=self._launcher,
-                )
-        except CompactHydraException as error:
-            if os.environ.get("HYDRA_FULL_ERROR") == "1":
-                raise
-            sys.exit(str(error))
+        with told_in_one_sentence(ends_command=True):
+            run_sweep(
+                Path(config.hydra.sweep.dir),
+                OverridesParser.create(config_loader=loader).parse_overrides(arguments),
+                config=config,
+                compose=lambda overrides: loader.load_sweep_config(config, list(overrides)),
+                is_group=lambda key: bool(loader.get_group_options(key)),
+                launcher=self._launcher,
+            )

@@ -16,12 +16,15 @@ _PACKAGE = Path(__file__).parent
 
 
 @contextmanager
-def told_in_one_sentence() -> Iterator[None]:
+def told_in_one_sentence(*, ends_command: bool = False) -> Iterator[None]:
     """Turn an error that this package raised on purpose into its sentence.
 
     A command that is a single run ends with the sentence and status 1. A job among others fails
     with an error that Hydra prints as a sentence. Everything else passes as it is.
     ``HYDRA_FULL_ERROR=1`` in the environment shows the traceback of either.
+
+    Args:
+        ends_command: Whether what is wrapped is all of a command, also where it is no single run.
     """
     try:
         yield
@@ -29,16 +32,14 @@ def told_in_one_sentence() -> Iterator[None]:
         sentence = find_sentence(error)
         if sentence is None:
             raise
-        if _is_single_run():
+        if os.environ.get("HYDRA_FULL_ERROR") != "1" and (ends_command or _is_single_run()):
             sys.exit(sentence)
         raise CompactHydraException(sentence) from error
 
 
 def _is_single_run() -> bool:
-    """Tell whether Hydra runs one job, and tracebacks are not asked for."""
-    if os.environ.get("HYDRA_FULL_ERROR") == "1" or not HydraConfig.initialized():
-        return False
-    return HydraConfig.get().mode == RunMode.RUN
+    """Tell whether Hydra runs one job."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN
 
 
 def find_sentence(error: BaseException) -> str | None:
