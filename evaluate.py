@@ -8,15 +8,15 @@ except ModuleNotFoundError:
     sys.exit("this Python has no Hydra; type: source .venv/bin/activate (after make setup)")
 from omegaconf import DictConfig
 
-from liverseg.commandline import prepare_command, refuse_bad_overrides
+from liverseg.settings import prepare_command, refuse_bad_overrides
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
 def main(config: DictConfig) -> None:
     """Score, and say where everything is."""
     from liverseg.experiment import evaluate, summary
-    from liverseg.files import short_path
-    from liverseg.mistakes import told_in_one_sentence
+    from liverseg.runs import short_path
+    from liverseg.settings import told_in_one_sentence
 
     with told_in_one_sentence():
         scores = evaluate(config)

@@ -8,9 +8,8 @@ except ModuleNotFoundError:
     sys.exit("this Python has no Hydra; type: source .venv/bin/activate (after make setup)")
 from omegaconf import DictConfig
 
-from liverseg.commandline import prepare_command, refuse_bad_overrides
-from liverseg.ranks import share_folder
-from liverseg.resume import resume_or
+from liverseg.runs import resume_or, share_folder
+from liverseg.settings import prepare_command, refuse_bad_overrides
 
 
 def run(config: DictConfig) -> float:

@@ -26,7 +26,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 
-from liverseg.task import SegmentationTask
+from liverseg.training import SegmentationTask
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -23,9 +23,9 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.optim.lr_scheduler import ConstantLR
 
-from liverseg import pairs
 from liverseg.checkpoints import AtomicCheckpointIO, LastCheckpoint
-from liverseg.task import SegmentationTask
+from liverseg.data import pairs
+from liverseg.training import SegmentationTask
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

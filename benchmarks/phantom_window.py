@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from liverseg.phantom import SPLITS, write_phantom
+from liverseg.data import SPLITS, write_phantom
 
 LIMIT = 0.6
 NUM_GREYS = 256

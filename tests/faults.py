@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from liverseg import checkpoints
 from liverseg.experiment import train
-from liverseg.resume import resumed_config
-from liverseg.task import SegmentationTask
+from liverseg.runs.resume import resumed_config
+from liverseg.training.task import SegmentationTask
 
 Point = tuple[str, int]
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from liverseg.checkpoints import AtomicCheckpointIO, build, load_checkpoint, load_data, load_task
 from liverseg.experiment import train
-from liverseg.losses import SoftDiceLoss, SumLoss
+from liverseg.training.losses import SoftDiceLoss, SumLoss
 
 MARKER = "marker_of_a_call"
 MODELS = ("unet", "unet_dilated", "unet_bilinear", "unet_small", "unet_paper")
@@ -35,7 +35,7 @@ NOT_HERE = "the checkpoint names {target}, which this installation does not have
         ("subprocess.run", NOT_ALLOWED),
         ("pathlib.Path.touch", NOT_ALLOWED),
         ("hydra.utils.instantiate", NOT_ALLOWED),
-        ("liverseg.phantom.write_phantom", NOT_ALLOWED),
+        ("liverseg.data.phantom.write_phantom", NOT_ALLOWED),
         ("liverseg.experiment.train", NOT_ALLOWED),
         ("liverseg.experiment.instantiate", NOT_ALLOWED),
         ("liverseg.checkpoints.AtomicCheckpointIO", NOT_ALLOWED),
@@ -52,10 +52,14 @@ def test_a_name_off_the_allowlist_is_refused_before_anything_is_called(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     evil = {"_target_": target, "_args_": [f"touch {MARKER}"], "_partial_": is_nested}
-    harmless = {"_target_": "liverseg.losses.SoftDiceLoss"}
+    harmless = {"_target_": "liverseg.training.SoftDiceLoss"}
     node: Any = evil
     if is_nested:
-        node = {"_target_": "liverseg.losses.SumLoss", "losses": [harmless, evil], "weights": [1]}
+        node = {
+            "_target_": "liverseg.training.SumLoss",
+            "losses": [harmless, evil],
+            "weights": [1],
+        }
     expected = sentence.format(target=target, module=target.rpartition(".")[0])
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         build(node)
@@ -84,14 +88,14 @@ def test_a_file_that_names_a_command_runs_nothing(
 
 
 def test_a_name_that_is_allowed_but_missing_is_named() -> None:
-    sentence = "the checkpoint names liverseg.unet.VNet, which this installation does not have"
+    sentence = "the checkpoint names liverseg.network.VNet, which this installation does not have"
     with pytest.raises(ValueError, match=f"^{sentence}$"):
-        build({"_target_": "liverseg.unet.VNet"})
+        build({"_target_": "liverseg.network.VNet"})
 
 
 def test_parts_are_built_before_the_whole() -> None:
-    dice = {"_target_": "liverseg.losses.SoftDiceLoss", "smooth": 2.0, "class_weights": []}
-    loss = build({"_target_": "liverseg.losses.SumLoss", "losses": [dice], "weights": [3.0]})
+    dice = {"_target_": "liverseg.training.SoftDiceLoss", "smooth": 2.0, "class_weights": []}
+    loss = build({"_target_": "liverseg.training.SumLoss", "losses": [dice], "weights": [3.0]})
     assert isinstance(loss, SumLoss)
     assert isinstance(loss.losses[0], SoftDiceLoss)
     assert (loss.losses[0].smooth, loss.weights) == (2.0, [3.0])

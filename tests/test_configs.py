@@ -7,8 +7,8 @@ import pytest
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from liverseg.datamodule import PairDataModule
-from liverseg.unet import UNet
+from liverseg.data.datamodule import PairDataModule
+from liverseg.network.unet import UNet
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -95,7 +95,7 @@ def test_the_tutorial_is_the_lessons_recipe(compose: Compose) -> None:
     config = plain(compose(["experiment=tutorial", "model.depth=4", "model.width=64"]))
     assert (config["data"]["channels"], config["data"]["batch_size"]) == (3, 4)
     assert config["data"]["mean"] == config["data"]["std"] == [0.5, 0.5, 0.5]
-    assert config["loss"]["_target_"] == "liverseg.losses.BinaryCrossEntropy"
+    assert config["loss"]["_target_"] == "liverseg.training.BinaryCrossEntropy"
     assert config["loss"]["class_weights"] == [1.0, 1.0]
     assert config["optimizer"] == {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3}
     assert config["scheduler"]["_target_"].endswith("ConstantLR")

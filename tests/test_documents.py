@@ -19,8 +19,8 @@ from types import ModuleType
 import pytest
 import torch
 
-from liverseg.metrics import SegmentationScores
-from liverseg.pairs import MaskReader, find_pairs, read_image
+from liverseg.data.pairs import MaskReader, find_pairs, read_image
+from liverseg.scores.metrics import SegmentationScores
 
 ROOT = Path(__file__).parents[1]
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -16,10 +16,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from liverseg import experiment
-from liverseg.charts import Curve, draw_curves
+from liverseg.data.pairs import find_pairs, stored_size
 from liverseg.experiment import evaluate, predict, summary, train, write_json
-from liverseg.pairs import find_pairs, stored_size
-from liverseg.task import NotFiniteError, SegmentationTask
+from liverseg.pictures.charts import Curve, draw_curves
+from liverseg.training.task import NotFiniteError, SegmentationTask
 
 Compose = Callable[..., DictConfig]
 

@@ -54,8 +54,7 @@ class ProcessLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run the jobs of a sweeper that is not ours, and return what became of each."""
-        from liverseg.resume import load_config
-        from liverseg.sweeps.jobs import prepare
+        from liverseg.runs import load_config, prepare
         from liverseg.sweeps.pool import run_jobs
 
         sweep = Path(self._config.hydra.sweep.dir)
@@ -99,7 +98,7 @@ class ResumableSweeper(Sweeper):
         Raises:
             SystemExit: If a job failed, a setting of the sweep is wrong, or a signal stopped it.
         """
-        from liverseg.mistakes import told_in_one_sentence
+        from liverseg.settings import told_in_one_sentence
         from liverseg.sweeps.sweep import run_sweep
 
         config, loader = self._config, self._loader

@@ -21,9 +21,8 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from liverseg.datamodule import PairDataModule
-from liverseg.phantom import Phantom
-from liverseg.task import NotFiniteError, SegmentationTask
+from liverseg.data import PairDataModule, Phantom
+from liverseg.training import NotFiniteError, SegmentationTask
 
 ALLOWED = ("liverseg", "torch.nn", "torchvision.models")
 _BUILDABLE = (nn.Module, PairDataModule, Phantom)

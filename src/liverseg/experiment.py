@@ -17,21 +17,26 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
-from liverseg.charts import draw_curves, read_curves
 from liverseg.checkpoints import AtomicCheckpointIO, load_checkpoint, load_data, load_task
-from liverseg.dashboard import show_result
-from liverseg.datamodule import PairDataModule
-from liverseg.files import short_path, write_json
-from liverseg.gallery import PictureBoard, boards_of
-from liverseg.metrics import METRIC_CONVENTION, SCORES, write_cases
+from liverseg.checks import check_settings
+from liverseg.data import PairDataModule
+from liverseg.pictures import PictureBoard, boards_of, draw_curves, read_curves, show_result
 from liverseg.prediction import ImageDataset, PredictionWriter, find_images
-from liverseg.provenance import commit, describe_run, uncommitted_changes, versions
-from liverseg.ranks import found_launcher, is_first_process
-from liverseg.resume import SCORES_FILE
-from liverseg.settings import check_settings
-from liverseg.stopping import StopTogether, stops_like_sigterm
-from liverseg.sweeps.jobs import PRUNED_FILE
-from liverseg.task import SegmentationTask, Split
+from liverseg.runs import (
+    PRUNED_FILE,
+    SCORES_FILE,
+    commit,
+    describe_run,
+    found_launcher,
+    is_first_process,
+    short_path,
+    uncommitted_changes,
+    versions,
+    write_json,
+)
+from liverseg.runs.stopping import StopTogether, stops_like_sigterm
+from liverseg.scores import METRIC_CONVENTION, SCORES, write_cases
+from liverseg.training import SegmentationTask, Split
 
 Scores = dict[str, float]
 logger = logging.getLogger(__name__)

@@ -16,16 +16,27 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from liverseg.checks import check_settings
 from liverseg.experiment import Scores, summary, train
-from liverseg.files import short_path
-from liverseg.locks import locked
-from liverseg.mistakes import told_in_one_sentence
-from liverseg.processes import child_environment, num_cores
-from liverseg.ranks import found_launcher, is_first_process, requeue, was_restarted
-from liverseg.resume import CONFIG_FILE, RUN_LOCK, load_config, read_scores, save_config
-from liverseg.settings import check_settings
-from liverseg.stopping import stops_like_sigterm
-from liverseg.sweeps.jobs import JOB_FILE, recorded
+from liverseg.runs import (
+    CONFIG_FILE,
+    JOB_FILE,
+    RUN_LOCK,
+    child_environment,
+    found_launcher,
+    is_first_process,
+    load_config,
+    locked,
+    num_cores,
+    read_scores,
+    recorded,
+    requeue,
+    save_config,
+    short_path,
+    was_restarted,
+)
+from liverseg.runs.stopping import stops_like_sigterm
+from liverseg.settings import told_in_one_sentence
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from liverseg.processes import die_with
-from liverseg.resume import load_config, log_like_the_run
+from liverseg.runs import die_with, load_config, log_like_the_run
 
 
 @record  # lets the launcher tell which process failed first, and how

@@ -3,9 +3,9 @@ from pathlib import Path
 import hydra
 from omegaconf import OmegaConf
 
-from liverseg.resume import load_config
+from liverseg.runs.jobs import prepare
+from liverseg.runs.resume import load_config
 from liverseg.sweeps.best import write_experiment
-from liverseg.sweeps.jobs import prepare
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 GROUPS = {path.name for path in CONFIGS.iterdir() if path.is_dir()}

@@ -5,7 +5,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from liverseg.resume import load_config
+from liverseg.runs.resume import load_config
 from liverseg.sweeps.grid import combinations, prepare_jobs, unfinished
 
 Compose = Callable[..., DictConfig]

@@ -11,8 +11,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from liverseg.experiment import train
-from liverseg.resume import load_config
-from liverseg.sweeps.jobs import Job
+from liverseg.runs.jobs import Job
+from liverseg.runs.resume import load_config
 from liverseg.sweeps.search import OptunaSearch, Study, open_storage
 
 Compose = Callable[..., DictConfig]

@@ -2,7 +2,7 @@ import csv
 import json
 from pathlib import Path
 
-from liverseg.sweeps.jobs import Job
+from liverseg.runs.jobs import Job
 from liverseg.sweeps.table import format_rows, outcome, write_csv
 
 ROWS = [

@@ -1,13 +1,30 @@
-"""Which settings are refused before any data is read, each in one sentence.
+"""Words and values, refused in a sentence.
 
-Three things are held against the config, in this order: every value against its kind and range
-(``rules``), every section against the class below it (``classes``), and the sections against one
-another (``monitors``, ``agreement``, ``building``) and against this computer (``devices``,
-``folders``); ``check`` holds the order. What a class of this package refuses by itself when it is
-built, such as ``model.depth=0``, stands there and not here.
+Reading order: ``commandline`` (the words after a command), ``mistakes`` (how one is told),
+``rules`` (what a value must be), ``classes`` (a section against the class it names), ``building``
+(parts built for trial), ``devices`` (what this computer has). From ``rules`` on they need torch and
+Lightning, which take seconds, so these are imported by their own names.
 """
 
-from liverseg.settings.check import check_settings
-from liverseg.settings.monitors import score_names
+from liverseg.settings.commandline import (
+    all_keys,
+    check_overrides,
+    nearest,
+    nearest_key,
+    prepare_command,
+    refuse_bad_overrides,
+    what_blocks,
+)
+from liverseg.settings.mistakes import find_sentence, told_in_one_sentence
 
-__all__ = ["check_settings", "score_names"]
+__all__ = [
+    "all_keys",
+    "check_overrides",
+    "find_sentence",
+    "nearest",
+    "nearest_key",
+    "prepare_command",
+    "refuse_bad_overrides",
+    "told_in_one_sentence",
+    "what_blocks",
+]

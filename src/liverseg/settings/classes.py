@@ -7,7 +7,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from liverseg.commandline import nearest
+from liverseg.settings.commandline import nearest
 from liverseg.settings.rules import RULES, as_typed, check_value, is_object, rule_of
 
 Plain = dict[str, Any]  # a config as plain dictionaries, lists and values
@@ -133,7 +133,7 @@ def find_target(key: str, target: Any) -> Callable[..., Any]:
     if not callable(there):
         raise ValueError(
             f"{key}._target_={as_typed(target)} must be a class with its module, such as "
-            "liverseg.unet.UNet"
+            "liverseg.network.UNet"
         )
     return typing.cast(Callable[..., Any], there)
 

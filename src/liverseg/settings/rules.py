@@ -16,10 +16,10 @@ from lightning.pytorch.strategies import StrategyRegistry
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from liverseg.commandline import nearest
-from liverseg.datamodule import PairDataModule
-from liverseg.gallery import PictureBoard
-from liverseg.losses import SumLoss
+from liverseg.data import PairDataModule
+from liverseg.pictures import PictureBoard
+from liverseg.settings.commandline import nearest
+from liverseg.training import SumLoss
 
 
 class Rule(NamedTuple):

@@ -7,9 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
 from omegaconf import OmegaConf
 
-from liverseg.files import write_text
-from liverseg.resume import load_config
-from liverseg.sweeps.jobs import Job, telling
+from liverseg.runs import Job, load_config, telling, write_text
 
 EXPERIMENT = "experiment/best.yaml"
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig
 
-from liverseg.locks import locked
-from liverseg.sweeps.jobs import (
+from liverseg.runs import (
     SWEEP_LOCK,
     Job,
     changes,
     find_jobs,
     identity,
+    locked,
     prepare,
     renew,
     task_config,

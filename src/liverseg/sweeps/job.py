@@ -9,8 +9,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from liverseg.processes import die_with
-from liverseg.resume import load_config, log_like_the_run
+from liverseg.runs import die_with, load_config, log_like_the_run
 
 
 def main() -> int:

@@ -12,11 +12,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
-from liverseg.files import short_path, write_json
-from liverseg.locks import locked
-from liverseg.processes import child_environment, num_cores
-from liverseg.resume import load_config
-from liverseg.sweeps.jobs import JOB_FILE, Job
+from liverseg.runs import (
+    JOB_FILE,
+    Job,
+    child_environment,
+    load_config,
+    locked,
+    num_cores,
+    short_path,
+    write_json,
+)
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _POLL_SECONDS = 0.05

@@ -9,8 +9,7 @@ import optuna
 from lightning import Callback, LightningModule, Trainer
 from optuna.pruners import BasePruner
 
-from liverseg.files import write_json
-from liverseg.sweeps.jobs import PRUNED_FILE
+from liverseg.runs import PRUNED_FILE, write_json
 from liverseg.sweeps.search import open_storage
 
 

@@ -28,19 +28,19 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from liverseg.files import write_json
-from liverseg.locks import locked
-from liverseg.sweeps.grid import Compose
-from liverseg.sweeps.jobs import (
+from liverseg.runs import (
     SWEEP_LOCK,
     Job,
     differences,
     find_jobs,
     flat,
+    locked,
     prepare,
     renew,
     task_config,
+    write_json,
 )
+from liverseg.sweeps.grid import Compose
 
 _OUTCOMES = {
     "pruned": TrialState.PRUNED,

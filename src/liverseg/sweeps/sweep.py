@@ -12,10 +12,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from liverseg.runs import Job, find_jobs
 from liverseg.sweeps.best import write_experiment
 from liverseg.sweeps.comparison import draw_comparison
 from liverseg.sweeps.grid import Compose, combinations, prepare_jobs, unfinished
-from liverseg.sweeps.jobs import Job, find_jobs
 from liverseg.sweeps.pool import run_jobs
 from liverseg.sweeps.statistics import format_groups, group_rows
 from liverseg.sweeps.table import format_rows, outcome, rows_of, write_csv

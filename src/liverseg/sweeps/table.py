@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from liverseg.files import write_text
-from liverseg.sweeps.jobs import Job, shortened, telling
+from liverseg.runs import Job, shortened, telling, write_text
 
 SHOWN = ("val/dice", "val/iou", "test/dice", "test/iou")
 _LONGEST_CELL = 60

@@ -1,0 +1,12 @@
+"""Which parts of a config fit together, held against each other before any data is read.
+
+Reading order: ``check`` (the order of everything), ``agreement`` (values that are fine alone),
+``monitors`` (what may be watched), ``folders``. What a single value must be stands in
+:mod:`liverseg.settings`, and what a class refuses by itself, such as ``model.depth=0``, in the
+class.
+"""
+
+from liverseg.checks.check import check_settings
+from liverseg.checks.monitors import score_names
+
+__all__ = ["check_settings", "score_names"]

@@ -1,0 +1,67 @@
+"""Values that are fine alone and do not fit together."""
+
+from liverseg.settings.classes import Plain, class_nodes, find_target
+from liverseg.settings.rules import as_typed, is_whole
+from liverseg.training import BinaryCrossEntropy, CrossEntropy, SoftDiceLoss
+
+
+def check_end(plain: Plain) -> None:
+    """Refuse a training that ends without a checkpoint or a score."""
+    trainer = plain["trainer"]
+    if trainer.get("fast_dev_run"):
+        raise ValueError(
+            f"trainer.fast_dev_run={as_typed(trainer['fast_dev_run'])} writes no checkpoint that "
+            "could be scored; leave it out and choose trainer=debug"
+        )
+    if trainer.get("enable_checkpointing") is False:
+        raise ValueError(
+            "trainer.enable_checkpointing=false leaves nothing to score; set it to true"
+        )
+    every, epochs = trainer.get("check_val_every_n_epoch", 1), trainer.get("max_epochs")
+    if is_whole(epochs) and 0 < epochs < every:
+        raise ValueError(
+            f"trainer.check_val_every_n_epoch={every} is more than trainer.max_epochs={epochs}, so "
+            f"nothing would be scored; set it to {epochs} or fewer"
+        )
+
+
+def check_agreement(plain: Plain) -> None:
+    """Refuse channels and classes that differ between data and model, and a fold without effect."""
+    fold, its_fold = plain.get("fold"), plain["data"].get("fold")
+    if fold is not None and fold != its_fold:
+        raise ValueError(
+            f"fold={as_typed(fold)} does not reach the data, which has "
+            f"data.fold={as_typed(its_fold)}; leave fold out, or set data.fold=${{fold}}"
+        )
+    for word, same in (("in_channels", "channels"), ("num_classes", "num_classes")):
+        model, data = plain["model"].get(word), plain["data"].get(same)
+        if model is not None and data is not None and model != data:
+            raise ValueError(
+                f"model.{word}={as_typed(model)} must equal data.{same}={as_typed(data)}; leave "
+                f"model.{word} out, which follows data.{same} by itself"
+            )
+
+
+def check_losses(plain: Plain) -> None:
+    """Refuse a loss that does not fit the number of classes."""
+    num_classes = plain["data"].get("num_classes")
+    if not is_whole(num_classes):
+        return
+    for key, node in class_nodes(plain["loss"], "loss"):
+        target = find_target(key, node["_target_"])
+        if target is BinaryCrossEntropy and num_classes > 1:
+            raise ValueError(
+                f"{key}._target_={node['_target_']} takes one logit, but data.num_classes="
+                f"{num_classes} gives {num_classes}; set loss=dice_ce or loss=cross_entropy"
+            )
+        count, whose = 0, ""
+        if target is CrossEntropy:
+            count, whose = max(num_classes, 2), "class, background first"
+        elif target is SoftDiceLoss:
+            count, whose = max(num_classes - 1, 1), "foreground class"
+        weights = node.get("class_weights") or []
+        if count and len(weights) not in (0, count):
+            raise ValueError(
+                f"{key}.class_weights={as_typed(weights)} must hold {count} "
+                f"number{'s' if count > 1 else ''}, one per {whose}, or [] for equal weights"
+            )

@@ -1,0 +1,89 @@
+"""The order in which a config is held against everything."""
+
+import re
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from liverseg.checks.agreement import check_agreement, check_end, check_losses
+from liverseg.checks.folders import check_output, check_root
+from liverseg.checks.monitors import check_cases, check_monitors
+from liverseg.data import PairDataModule
+from liverseg.settings import all_keys, nearest_key
+from liverseg.settings.building import try_building
+from liverseg.settings.classes import (
+    Plain,
+    check_node,
+    check_values,
+    class_nodes,
+    refuse_no_class,
+)
+from liverseg.settings.devices import check_device
+from liverseg.settings.rules import TOP_RULES, check_value
+
+_SECTIONS = ("data", "model", "loss", "optimizer", "scheduler", "trainer")
+_VALUES = ("seed", "monitor", "monitor_mode", "threshold", "compile", "output_dir")
+_NEEDED = (*_SECTIONS, "callbacks", "logger", *_VALUES)
+
+
+def check_settings(config: DictConfig) -> None:
+    """Refuse a config that cannot become a run, before anything is read or trained.
+
+    A rule holds where its key exists: another class may bring other keys. Values that are not set
+    (``???``) are passed over.
+
+    Args:
+        config: What ``configs/train.yaml``, or another one of the commands, composes.
+
+    Raises:
+        ValueError: With one sentence that names the key, its value and the remedy.
+    """
+    present = list(config)
+    is_training = "monitor" in present or "model" in present
+    if is_training and (absent := [key for key in _NEEDED if key not in present]):
+        raise ValueError(
+            f"{absent[0]} is missing from the config; leave out ~{absent[0]}, or set it"
+        )
+    plain = _resolved(config)
+    for key, rule in TOP_RULES.items():
+        keeps_that_of_the_run = key == "threshold" and not is_training and plain.get(key) is None
+        if key in plain and not keeps_that_of_the_run:
+            check_value(key, plain[key], rule)
+    if is_training:
+        for section in _SECTIONS:
+            refuse_no_class(section, plain[section])
+    first = {"data": 0, "trainer": 1}  # others copy values from them, and are told of later
+    for section in sorted(plain, key=lambda name: first.get(name, 2)):
+        for key, node in class_nodes(plain[section], section):
+            check_node(key, node)
+    if "data" in plain and "_target_" not in plain["data"]:  # evaluate.yaml: null keeps the run's
+        changes = {key: value for key, value in plain["data"].items() if value is not None}
+        check_values("data", changes, PairDataModule)
+    check_device(plain)
+    if is_training:
+        check_monitors(plain)
+        check_end(plain)
+        check_agreement(plain)
+        check_losses(plain)
+        try_building(config, plain)
+        check_root(plain)
+        check_cases(plain)
+    check_output(plain)
+
+
+def _resolved(config: DictConfig) -> Plain:
+    try:
+        plain = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        key, reason = error.full_key or "a setting", str(error).splitlines()[0]
+        found = re.search(r"Interpolation key '(.+)' not found", reason)
+        if found is None:
+            raise ValueError(f"{key} cannot be resolved ({reason}); correct it") from error
+        known = set(all_keys(OmegaConf.to_container(config, resolve=False))) - {key}
+        closest = nearest_key(found.group(1), known)
+        remedy = f"the nearest is {closest}" if closest else "name one that does"
+        raise ValueError(
+            f"{key} refers to {found.group(1)}, which does not exist; {remedy}"
+        ) from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}

@@ -1,0 +1,102 @@
+"""The score that a run watches: is it logged, in which direction is it better?"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from liverseg.data import PairDataModule, case_of, list_images
+from liverseg.scores import SCORES
+from liverseg.settings import nearest
+from liverseg.settings.classes import Plain, find_target, refuse_plain
+from liverseg.settings.rules import is_whole
+
+
+def score_names(data: Mapping[str, Any]) -> list[str]:
+    """Return the names under which a run logs what it measures on val.
+
+    Args:
+        data: The section ``data`` of a config.
+    """
+    scores = [score for score in SCORES if data.get("case_pattern") or not score.endswith("_case")]
+    num_foreground = data["num_classes"] - 1 if is_whole(data.get("num_classes")) else 1
+    names = data.get("class_names") or [f"class_{index + 1}" for index in range(num_foreground)]
+    per_class = [f"{score}/{name}" for score in scores for name in names if num_foreground > 1]
+    return [f"val/{name}" for name in ("loss", *scores, *per_class)]
+
+
+def check_monitors(plain: Plain) -> None:
+    """Refuse a monitor that no one logs, or a mode that does not fit it."""
+    names = score_names(plain["data"])
+    _check_monitor("monitor", plain["monitor"], names)
+    _check_mode("monitor_mode", plain.get("monitor_mode", "max"), plain["monitor"])
+    for name, node in (plain.get("callbacks") or {}).items():
+        refuse_plain(f"callbacks.{name}", node)
+        watched = node.get("monitor")
+        if watched is None:
+            continue
+        _check_monitor(f"callbacks.{name}.monitor", watched, names)
+        target = find_target(f"callbacks.{name}", node["_target_"])
+        if isinstance(target, type) and issubclass(target, ModelCheckpoint | EarlyStopping):
+            _check_mode(f"callbacks.{name}.mode", node.get("mode", "min"), watched)
+    target = find_target("scheduler", plain["scheduler"]["_target_"])
+    if isinstance(target, type) and issubclass(target, ReduceLROnPlateau):
+        _check_mode("scheduler.mode", plain["scheduler"].get("mode", "min"), plain["monitor"])
+
+
+def _check_monitor(key: str, monitor: str, names: Sequence[str]) -> None:
+    if monitor in names:
+        return
+    score, _, _ = monitor.removeprefix("val/").partition("/")
+    if monitor.startswith("val/") and score in SCORES and score.endswith("_case"):
+        raise ValueError(
+            f"{key}={monitor} needs data.case_pattern, which finds the patient in a file name; set "
+            f"it, or {key}=val/{score.removesuffix('_case')}"
+        )
+    split, _, rest = monitor.partition("/")
+    if split in ("train", "test") and f"val/{rest}" in names:
+        raise ValueError(
+            f"{key}={monitor} must be a score of val, which judges a network while it is trained; "
+            f"the nearest is val/{rest}"
+        )
+    closest = f"val/{monitor}" if f"val/{monitor}" in names else nearest(monitor, names)
+    if closest is None:
+        few = [name for name in names if name.count("/") == 1]
+        raise ValueError(f"{key}={monitor} is not logged; choose one of {', '.join(few)}")
+    raise ValueError(f"{key}={monitor} is not logged; the nearest is {closest}")
+
+
+def _check_mode(key: str, mode: str, monitor: str) -> None:
+    best, better = ("min", "smaller") if monitor == "val/loss" else ("max", "larger")
+    if mode != best:
+        raise ValueError(
+            f"{key}={mode} does not fit {monitor}: {better} is better; set {key}={best}"
+        )
+
+
+def check_cases(plain: Plain) -> None:
+    """Refuse to monitor a score per case where a name carries no case.
+
+    With folds, any pair of train/ and val/ may come to be in val.
+    """
+    data, watched = plain["data"], {"monitor": plain["monitor"]}
+    for name, node in plain["callbacks"].items():
+        watched[f"callbacks.{name}.monitor"] = node.get("monitor") or ""
+    of_cases = [key for key, name in watched.items() if re.match(r"val/\w+_case(/|$)", name)]
+    is_known = find_target("data", data["_target_"]) is PairDataModule
+    if not of_cases or not is_known or data.get("root") in (None, "???"):
+        return
+    splits = ("val",) if data.get("fold") is None else ("train", "val")
+    folders = [folder for split in splits if (folder := Path(data["root"], split)).is_dir()]
+    names = [image.stem for folder in folders for image in list_images(folder)]
+    without = [name for name in names if case_of(name, data["case_pattern"]) is None]
+    if without:
+        key, monitor = of_cases[0], watched[of_cases[0]]
+        raise ValueError(
+            f"{key}={monitor} needs a patient in every file name, and {len(without)} of "
+            f"{len(names)} in {' and '.join(map(str, folders))} carry none, such as {without[0]}; "
+            f"set data.case_pattern, or {key}={monitor.replace('_case', '', 1)}"
+        )

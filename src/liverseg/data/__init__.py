@@ -1,0 +1,36 @@
+"""What a sample is and how it is served: from files on disk to batches of images and masks.
+
+Reading order: ``pairs`` (image and mask of one name, as tensors), ``transforms``, ``folds``,
+``datamodule`` (splits and loaders), ``phantom`` (the embedded pairs).
+"""
+
+from liverseg.data.datamodule import PairDataModule, ResumableSampler, SameSizeBatches
+from liverseg.data.folds import divide
+from liverseg.data.pairs import (
+    MaskReader,
+    PairDataset,
+    case_of,
+    list_images,
+    read_image,
+    resize_image,
+    stored_size,
+)
+from liverseg.data.phantom import SPLITS, Phantom, draw_patient, write_phantom
+
+__all__ = [
+    "SPLITS",
+    "MaskReader",
+    "PairDataModule",
+    "PairDataset",
+    "Phantom",
+    "ResumableSampler",
+    "SameSizeBatches",
+    "case_of",
+    "divide",
+    "draw_patient",
+    "list_images",
+    "read_image",
+    "resize_image",
+    "stored_size",
+    "write_phantom",
+]

@@ -1,0 +1,395 @@
+"""Splits and loaders: the pairs of a folder, served so that a run can be repeated and resumed.
+
+Nothing about order or augmentation lives in a generator's state. The order of an epoch is a
+function of (seed, epoch), a sample's augmentation one of (seed, epoch, index), and the epoch is
+counted from the batches that the trainer has seen.
+"""
+
+import hashlib
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from lightning import LightningDataModule, Trainer
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Sampler, default_collate
+from torch.utils.data.distributed import DistributedSampler
+
+from liverseg.data.folds import Division, divide_folders
+from liverseg.data.pairs import MaskReader, Pair, PairDataset, Sample, find_pairs
+from liverseg.data.transforms import Augment, Normalize
+from liverseg.labels import IGNORED, foreground_names
+
+Split = Literal["train", "val", "test"]
+logger = logging.getLogger(__name__)
+
+
+class PairSource(Protocol):
+    """What can draw pairs into a folder that does not exist yet."""
+
+    def write(self, folder: Path) -> None:
+        """Write the splits; return at once where the folder already holds them."""
+        ...
+
+
+class PairDataModule(LightningDataModule):
+    """The pairs in ``root/train``, ``root/val`` and, where it exists, ``root/test``.
+
+    With a ``fold``, the pairs of ``root/train`` and, where it exists, ``root/val`` are put together
+    and divided anew, see :mod:`liverseg.data.folds`: val is one fold, train all others.
+
+    Args:
+        root: Folder with the splits.
+        phantom: Draws the pairs into ``root`` before they are first read; None for a folder of
+            one's own.
+        channels: Channels of the image, 1 or 3; files are converted.
+        image_size: Height and width that images are resized to for the network; None keeps each
+            image's own. Predictions are resized back, and scores are counted at the mask's size.
+        mean: Subtracted from images in [0, 1]; one number, or one per channel.
+        std: What images are divided by thereafter; one number, or one per channel.
+        num_classes: 1 for foreground against background, N for classes 0 (background) ... N - 1.
+        class_names: Names of the foreground classes; None calls them class_1, class_2, ...
+        ignore_index: Mask value of pixels that count nowhere.
+        mask_values: Mask value, or values, of class 0, 1, ...; see :class:`MaskReader`.
+        mask_threshold: Mask values from this one on are foreground; see :class:`MaskReader`.
+        case_pattern: Regular expression whose first group is the case (patient) in a file name;
+            empty for none.
+        augment: Transforms of training samples by name.
+        batch_size: Images in a batch, per device.
+        num_workers: Processes that load; 0 loads in the training process.
+        cache_megabytes: A split whose decoded pairs fit into this stays in memory; 0 decodes anew
+            every epoch.
+        seed: Seed of order and augmentation.
+        fold: The fold that is val, from 0 up; None takes the folders as they are.
+        num_folds: At least 2.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str | Path,
+        phantom: PairSource | None,
+        channels: int,
+        image_size: Sequence[int] | None,
+        mean: float | Sequence[float],
+        std: float | Sequence[float],
+        num_classes: int,
+        class_names: Sequence[str] | None,
+        ignore_index: int | None,
+        mask_values: Sequence[int | Sequence[int]] | None,
+        mask_threshold: int | None,
+        case_pattern: str,
+        augment: Mapping[str, nn.Module],
+        batch_size: int,
+        num_workers: int,
+        cache_megabytes: int,
+        seed: int,
+        fold: int | None = None,  # a default, because older checkpoints do not name it
+        num_folds: int = 5,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"data.batch_size={batch_size} must be at least 1")
+        if num_folds < 2:
+            raise ValueError(f"data.num_folds={num_folds} must be at least 2")
+        if fold is not None and not 0 <= fold < num_folds:
+            raise ValueError(
+                f"fold={fold} must lie in 0 ... {num_folds - 1}, as data.num_folds={num_folds}, or "
+                "be null"
+            )
+        self.root = Path(root)
+        self._phantom = phantom
+        self.channels = channels
+        self.num_classes = num_classes
+        self.class_names = foreground_names(num_classes, class_names)
+        self.image_size = two_sides(image_size)
+        self.normalize = Normalize(mean=mean, std=std, channels=channels)
+        self.mask_reader = MaskReader(
+            num_classes=num_classes,
+            ignore_index=ignore_index,
+            mask_values=mask_values,
+            mask_threshold=mask_threshold,
+        )
+        self._case_pattern = case_pattern
+        self._augment = Augment(augment) if augment else None
+        self._batch_size = batch_size
+        self._num_workers = num_workers
+        self._cache_megabytes = cache_megabytes
+        self._seed = seed
+        self._fold = fold
+        self._num_folds = num_folds
+        self._datasets: dict[Split, PairDataset] = {}
+
+    def prepare_data(self) -> None:
+        """Draw the phantom, where one is declared."""
+        if self._phantom is not None:
+            self._phantom.write(self.root)
+
+    def has_split(self, split: Split) -> bool:
+        """Tell whether the folders that a split is taken from exist."""
+        return all(folder.is_dir() for folder in self._folders(split))
+
+    def _folders(self, split: Split) -> list[Path]:
+        """Return the folders that a split is taken from."""
+        if self._fold is None or split == "test":
+            return [self.root / split]
+        train, val = self.root / "train", self.root / "val"
+        return [train, val] if val.is_dir() else [train]
+
+    @cached_property
+    def _division(self) -> Division:
+        return divide_folders(
+            self._folders("train"), case_pattern=self._case_pattern, num_folds=self._num_folds
+        )
+
+    def _pairs(self, split: Split) -> list[Pair]:
+        if self._fold is None or split == "test":
+            return find_pairs(self.root / split)
+        if split == "val":
+            return self._division.inside(self._fold)
+        return self._division.outside(self._fold)
+
+    def dataset(self, split: Split) -> PairDataset:
+        """Return the pairs of a split, read at the first call.
+
+        Raises:
+            FileNotFoundError: If the folder is missing.
+            ValueError: If the folder or, where the split is kept in memory, a file is faulty, or if
+                there are more folds than cases.
+        """
+        if split not in self._datasets:
+            is_training = split == "train"
+            is_made_of_images = (
+                self._fold is not None and split != "test" and self._division.num_without_case > 0
+            )
+            self._datasets[split] = PairDataset(
+                self._pairs(split),
+                channels=self.channels,
+                mask_reader=self.mask_reader,
+                normalize=self.normalize,
+                image_size=self.image_size,
+                resize_masks=is_training,
+                augment=self._augment if is_training else None,
+                seed=self._seed,
+                case_pattern="" if is_made_of_images else self._case_pattern,  # no halves of cases
+                cache_megabytes=self._cache_megabytes,
+            )
+        return self._datasets[split]
+
+    def fingerprint(self, split: Split) -> str:
+        """Return a hash of the names and file sizes of a split's pairs."""
+        digest = hashlib.sha256()
+        for pair in self.dataset(split).pairs:
+            sizes = (pair.image.stat().st_size, pair.mask.stat().st_size)
+            digest.update(f"{pair.name} {sizes}\n".encode())
+        return digest.hexdigest()
+
+    def state_dict(self) -> dict[str, str]:
+        """Return the fingerprints of the pairs, which every checkpoint carries."""
+        return {split: self.fingerprint(split) for split in ("train", "val")}
+
+    def load_state_dict(self, state_dict: dict[str, str]) -> None:
+        """Refuse to go on with other pairs.
+
+        Raises:
+            ValueError: If the pairs have changed since the checkpoint was written.
+        """
+        for split in ("train", "val"):
+            if state_dict[split] != self.fingerprint(split):
+                folders = " and ".join(map(str, self._folders(split)))
+                raise ValueError(
+                    f"the pairs in {folders} are not those that the run began with; "
+                    "restore them, or start a new run"
+                )
+
+    def setup(self, stage: str) -> None:
+        """Read what a stage of the trainer needs."""
+        splits: dict[str, tuple[Split, ...]] = {
+            "fit": ("train", "val"),
+            "validate": ("val",),
+            "test": ("test",),
+        }
+        for split in splits.get(stage, ()):
+            self.dataset(split)
+        if stage == "fit":
+            self._tell()
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Return shuffled, augmented batches, from where the trainer stands."""
+        dataset = self.dataset("train")
+        sampler = ResumableSampler(
+            dataset, trainer=self._the_trainer(), batch_size=self._batch_size, seed=self._seed
+        )
+        return DataLoader(
+            dataset,
+            batch_size=self._batch_size,
+            sampler=sampler,
+            num_workers=self._num_workers,
+            persistent_workers=self._num_workers > 0,
+            collate_fn=pad_and_stack,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Return the batches of val, in order."""
+        return self._ordered_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Return the batches of test, in order."""
+        return self._ordered_loader("test")
+
+    def _ordered_loader(self, split: Split) -> DataLoader[Sample]:
+        dataset = self.dataset(split)
+        trainer = self._the_trainer()
+        batches = SameSizeBatches(
+            dataset.sizes(),
+            batch_size=self._batch_size,
+            rank=trainer.global_rank,
+            num_ranks=trainer.world_size,
+        )
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=self._num_workers,
+            persistent_workers=self._num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _the_trainer(self) -> Trainer:
+        if self.trainer is None:
+            raise RuntimeError("loaders are for a trainer: pass this data module to Trainer.fit")
+        return self.trainer
+
+    def _tell(self) -> None:
+        """Log what was found, and what makes scores look better than they are."""
+        train, val = self.dataset("train"), self.dataset("val")
+        kept = "in memory" if train.is_cached else "decoded each epoch"
+        where = str(self.root)
+        if self._fold is not None:
+            where += f", fold={self._fold} of {self._num_folds}"
+        logger.info("%s: %d train, %d val pairs, %s", where, len(train), len(val), kept)
+        if self._fold is not None:
+            if count := self._division.num_without_case:
+                logger.warning(
+                    "%s: %d of %d names carry no case (data.case_pattern=%s), so folds are made of "
+                    "images: slices of one patient may be in train and in val, which flatters the "
+                    "network",
+                    *(self.root, count, len(train) + len(val), self._case_pattern),
+                )
+        elif None in val.cases:
+            if len(set(val.cases)) > 1:
+                logger.warning(
+                    "%s: %d of %d names carry no case (data.case_pattern=%s), so there is no "
+                    "per-case score",
+                    *(self.root / "val", val.cases.count(None), len(val), self._case_pattern),
+                )
+        elif shared := sorted(set(map(str, train.cases)) & set(map(str, val.cases))):
+            logger.warning(
+                "%s: %d cases are in train and in val (%s ...): scores will flatter the network",
+                *(self.root, len(shared), shared[0]),
+            )
+
+
+class ResumableSampler(DistributedSampler[Sample]):
+    """Yields (index, epoch) in an order that depends on (seed, epoch) alone.
+
+    It starts where the trainer stands: loaders are built, and workers fetch ahead, before a
+    trainer announces the epoch, so the epoch is counted from the batches already seen.
+
+    Args:
+        dataset: The training pairs.
+        trainer: The trainer, its progress restored.
+        batch_size: Images in a batch of one rank.
+        seed: Seed of the order.
+    """
+
+    def __init__(
+        self, dataset: PairDataset, *, trainer: Trainer, batch_size: int, seed: int
+    ) -> None:
+        super().__init__(
+            dataset,
+            num_replicas=trainer.world_size,
+            rank=trainer.global_rank,
+            shuffle=True,
+            seed=seed * 1_000_003,  # the epoch is added to it; orders of other seeds stay apart
+        )
+        batches = math.ceil(len(self) / batch_size)
+        if isinstance(trainer.limit_train_batches, int):
+            batches = min(batches, trainer.limit_train_batches)
+        else:
+            batches = int(batches * trainer.limit_train_batches)
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total  # typed as its base class
+        seen = progress.processed
+        self.epoch = seen // max(batches, 1)
+        self._skip = seen % max(batches, 1) * batch_size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]  # index and epoch
+        """Yield what :meth:`PairDataset.__getitem__` takes."""
+        indices: list[Any] = list(super().__iter__())  # typed as samples
+        skip, self._skip = self._skip, 0
+        return iter([(index, self.epoch) for index in indices[skip:]])
+
+
+class SameSizeBatches(Sampler[list[int]]):
+    """Batches of indices in order, each of images of one size, without repetition.
+
+    Args:
+        sizes: Height and width by index.
+        batch_size: Images in a batch at most.
+        rank: This process's number; it takes every ``num_ranks``-th image.
+        num_ranks: Number of processes. With more processes than images, the last ones take the
+            first image too, so that all take part; scores count an image once.
+    """
+
+    def __init__(
+        self, sizes: Sequence[tuple[int, int]], *, batch_size: int, rank: int, num_ranks: int
+    ) -> None:
+        indices = list(range(rank, len(sizes), num_ranks)) or [0]
+        indices.sort(key=lambda index: sizes[index])  # stable: by name within a size
+        self._batches = [
+            same_size[start : start + batch_size]
+            for _, group in groupby(indices, key=lambda index: sizes[index])
+            for same_size in [list(group)]
+            for start in range(0, len(same_size), batch_size)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the batches."""
+        return iter(self._batches)
+
+
+def pad_and_stack(samples: Sequence[Sample]) -> dict[str, Tensor]:
+    """Stack samples; smaller ones are padded at the right and bottom with ignored pixels."""
+    height = max(sample["mask"].shape[0] for sample in samples)
+    width = max(sample["mask"].shape[1] for sample in samples)
+    padded = []
+    for sample in samples:
+        rows, columns = sample["mask"].shape
+        border = (0, width - columns, 0, height - rows)
+        image = functional.pad(sample["image"], border)
+        mask = functional.pad(sample["mask"], border, value=IGNORED)
+        padded.append({**sample, "image": image, "mask": mask})
+    batch: dict[str, Tensor] = default_collate(padded)
+    return batch
+
+
+def two_sides(image_size: Sequence[int] | None) -> tuple[int, int] | None:
+    """Check an image size and return it as (height, width).
+
+    Raises:
+        ValueError: If it is not two positive numbers.
+    """
+    if image_size is None:
+        return None
+    if len(image_size) != 2 or min(image_size) < 1:
+        raise ValueError(f"data.image_size={image_size} must be [height, width] in pixels, or null")
+    return image_size[0], image_size[1]

@@ -1,0 +1,20 @@
+"""From an image to logits.
+
+Reading order: ``unet`` (the network), ``sizes`` (how image, logits and mask come to agree in size),
+``anatomy`` (map sizes and receptive field of any network, measured).
+"""
+
+from liverseg.network.anatomy import LayerSizes, field_size, map_sizes, receptive_field
+from liverseg.network.sizes import Shrinking, training_logits, whole_image_logits
+from liverseg.network.unet import UNet
+
+__all__ = [
+    "LayerSizes",
+    "Shrinking",
+    "UNet",
+    "field_size",
+    "map_sizes",
+    "receptive_field",
+    "training_logits",
+    "whole_image_logits",
+]

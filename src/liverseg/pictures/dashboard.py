@@ -1,0 +1,253 @@
+"""What TensorBoard shows besides loss, scores and pictures, and how it is laid out."""
+
+import copy
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+from torch.utils.tensorboard.summary import hparams
+
+from liverseg.network import Shrinking
+from liverseg.pictures.gallery import boards_of
+from liverseg.scores import count_by_probability, precision_recall
+from liverseg.training import SegmentationTask
+
+_Chart = tuple[str, list[str]]  # a kind, and patterns of tags
+
+# The tags are patterns that TensorBoard matches from the start of a name.
+LAYOUT: dict[str, dict[str, _Chart]] = {
+    "Scores": {
+        "Loss": ("Multiline", ["(train|val|test)/loss$"]),
+        "Dice": ("Multiline", ["(train|val|test)/dice$"]),
+        "IoU": ("Multiline", ["(train|val|test)/iou$"]),
+        "Dice, pooled": ("Multiline", ["(train|val|test)/dice_pooled$"]),
+        "Dice, per case": ("Multiline", ["(train|val|test)/dice_case$"]),
+    },
+    "Training": {
+        "Learning rate": ("Multiline", ["train/lr$"]),
+        "Gradient norm": ("Multiline", ["train/gradient_norm$"]),
+    },
+    "Machine": {
+        "Images per second": ("Multiline", ["machine/images_per_second$"]),
+        "Peak memory (MB)": ("Multiline", ["machine/peak_memory_megabytes$"]),
+    },
+}
+_PER_CLASS: dict[str, _Chart] = {"Dice of each class": ("Multiline", ["val/dice/"])}
+
+_COMPARED = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "seed")
+# What leaves a result alone, or says nothing when runs are compared.
+_NOT_COMPARED = {
+    *("_partial_", "default_root_dir", "enable_progress_bar", "enable_model_summary"),
+    *("log_every_n_steps", "use_distributed_sampler", "num_workers", "cache_megabytes"),
+}
+
+
+class Dashboard(Callback):
+    """Logs how training goes: every few steps, at the end of an epoch, and at each check on val.
+
+    ``train/lr`` and ``train/gradient_norm`` (L2 norm over all parameters, before clipping) are
+    logged every ``trainer.log_every_n_steps`` and at the last step of an epoch. So are
+    ``machine/images_per_second``, of all processes, without the time that validation takes, and
+    ``machine/peak_memory_megabytes``, the most that was in use at once: of the GPU, or of the first
+    process. What stands under ``machine/`` differs between runs of the same seed.
+
+    TensorBoard shows loss and scores of all splits on shared charts (CUSTOM SCALARS).
+
+    Args:
+        pr_curve: Whether each check on val draws precision against recall of each foreground class,
+            ``val/precision_recall``. Thresholds are 1/64 apart; ignored pixels count nowhere.
+        graph: Whether the network is drawn (GRAPHS).
+    """
+
+    def __init__(self, *, pr_curve: bool, graph: bool) -> None:
+        self._pr_curve = pr_curve
+        self._graph = graph
+        self._counts: Tensor | None = None
+        self._due: dict[str, float] = {}
+        self._num_images = 0
+        self._seconds = 0.0
+        self._since = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lay out the charts and draw the network, unless a resumed run has them already."""
+        self._since = time.perf_counter()  # a run resumed within an epoch does not start one
+        if trainer.global_step or not trainer.is_global_zero:
+            return
+        task = _task_of(pl_module)
+        for board in boards_of(trainer):
+            layout = LAYOUT
+            if len(task.tally("val").scores.class_names) > 1:
+                layout = {**LAYOUT, "Scores": {**LAYOUT["Scores"], **_PER_CLASS}}
+            board.experiment.add_custom_scalars(layout)
+            if self._graph:
+                _draw_graph(board, task.net, _example(trainer))
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._since = time.perf_counter()
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Look at the gradient before it is clipped."""
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by its connector
+        is_due = every > 0 and (trainer.global_step + 1) % every == 0
+        if not trainer.loggers or not (is_due or trainer.is_last_batch):
+            return
+        parameters = [one for group in optimizer.param_groups for one in group["params"]]
+        gradients = [one.grad for one in parameters if one.grad is not None]
+        self._due = {
+            "train/lr": optimizer.param_groups[0]["lr"],
+            "train/gradient_norm": float(get_total_norm(gradients)),
+        }
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # the hook's own signature
+        batch: dict[str, Tensor],
+        batch_idx: int,
+    ) -> None:
+        """Log what is due."""
+        now = time.perf_counter()
+        self._seconds += now - self._since
+        self._since = now
+        self._num_images += len(batch["mask"]) * trainer.world_size
+        if not self._due:
+            return
+        self._due["machine/images_per_second"] = self._num_images / self._seconds
+        peak = _peak_memory(trainer.strategy.root_device)
+        if peak is not None:
+            self._due["machine/peak_memory_megabytes"] = peak / 2**20
+        for board in trainer.loggers:
+            board.log_metrics(self._due, step=trainer.global_step - 1)
+        self._due, self._num_images, self._seconds = {}, 0, 0.0
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget an earlier pass."""
+        self._counts = None
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # the hook's own signature
+        batch: dict[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count pixels by their probability."""
+        is_check = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if self._pr_curve and is_check and boards_of(trainer):
+            counts = count_by_probability(outputs["logits"], batch["mask"])
+            self._counts = counts if self._counts is None else self._counts + counts
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw precision against recall."""
+        if self._counts is None:
+            return
+        counts = trainer.strategy.reduce(self._counts, reduce_op="sum")
+        assert isinstance(counts, Tensor)
+        self._counts = None
+        names = _task_of(pl_module).tally("val").scores.class_names
+        for board in boards_of(trainer):
+            for name, rows in zip(names, precision_recall(counts).numpy(), strict=True):
+                tag = "val/precision_recall" + (f"/{name}" if len(names) > 1 else "")
+                board.experiment.add_pr_curve_raw(
+                    tag, *rows, global_step=trainer.global_step - 1, num_thresholds=rows.shape[1]
+                )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the time since the last training step out."""
+        self._since = time.perf_counter()
+
+
+def show_result(
+    trainer: Trainer, config: Mapping[str, Any], scores: Mapping[str, float], *, step: int
+) -> None:
+    """Show a run's config and final scores (HPARAMS), and its scores on test beside the curves.
+
+    Args:
+        trainer: The trainer whose loggers are written to.
+        config: The config of the run as plain dictionaries, lists and values.
+        scores: Final scores by name; shown as ``final/NAME``.
+        step: The number of steps that the scored weights were trained for.
+    """
+    for board in boards_of(trainer):
+        compared = {key: config[key] for key in _COMPARED if key in config}
+        shown = {
+            key: value if isinstance(value, bool | int | float) else str(value)
+            for key, value in _hyperparameters(compared)
+        }
+        final = {f"final/{name}": value for name, value in scores.items()}
+        on_test = {name: value for name, value in scores.items() if name.startswith("test/")}
+        board.log_metrics({**final, **on_test}, step=step - 1)
+        # Its first part would fix the columns to those of one run. Without it TensorBoard takes
+        # those of all runs, the ones that differ between them first.
+        for summary in hparams(shown, {})[1:]:
+            board.experiment.file_writer.add_summary(summary)
+        board.save()
+
+
+def _hyperparameters(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield values by ``section/key``, and the class of a section by the section's name."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            if key == "_target_":
+                yield name, str(value).rpartition(".")[2]
+            elif key not in _NOT_COMPARED and (name, key) != ("data", "seed"):  # seed, once more
+                yield from _hyperparameters(value, f"{name}/{key}".removeprefix("/"))
+    elif isinstance(node, list) and any(isinstance(one, Mapping) for one in node):
+        for place, value in enumerate(node, start=1):
+            yield from _hyperparameters(value, f"{name}/{place}")
+    else:
+        yield name, node
+
+
+def _task_of(module: LightningModule) -> SegmentationTask:
+    if not isinstance(module, SegmentationTask):
+        raise TypeError(f"callbacks.dashboard is for a SegmentationTask, not {type(module)}")
+    return module
+
+
+def _example(trainer: Trainer) -> Tensor:
+    data = trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer's entry points
+    image: Tensor = data.dataset("val")[0]["image"]
+    return image[None]
+
+
+def _draw_graph(board: TensorBoardLogger, net: nn.Module, image: Tensor) -> None:
+    """Show the layers of a network, from a copy of it."""
+    if isinstance(net, Shrinking):
+        height, width = (net.input_size(side) for side in image.shape[-2:])
+        image = torch.zeros(*image.shape[:2], height, width)
+    with warnings.catch_warnings():
+        # The writer traces with torch.jit, which is deprecated and warns of checks of sizes:
+        # https://github.com/pytorch/pytorch/blob/main/torch/utils/tensorboard/_pytorch_graph.py
+        warnings.simplefilter("ignore")
+        board.experiment.add_graph(copy.deepcopy(net).cpu().eval(), image)
+
+
+def _peak_memory(device: torch.device) -> int | None:
+    """Return the most bytes that were in use at once, or None where that cannot be told."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux
+        lines = status.read_text().splitlines()
+        return next((int(line.split()[1]) * 1024 for line in lines if line[:6] == "VmHWM:"), None)
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: in bytes

@@ -1,0 +1,256 @@
+"""Which images are drawn, and when: the same ones at every check, the worst, and the best."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
+
+from liverseg.data import PairDataModule, PairDataset
+from liverseg.pictures.cases import Case, draw_best_and_worst, draw_case
+from liverseg.scores import dice
+from liverseg.training import Scored, SegmentationTask
+
+_SplitScored = Literal["val", "test"]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """An image of the pass under way, with what was predicted when it was scored."""
+
+    index: int
+    dice: float  # mean over the foreground classes
+    num_wrong: int  # pixels
+    num_true: int  # foreground pixels of the truth
+    prediction: Tensor
+
+    def badness(self) -> tuple[float, int, int]:
+        """Order the worst first: by Dice, then by the number of wrong pixels."""
+        return self.dice, -self.num_wrong, self.index
+
+    def goodness(self) -> tuple[bool, float, int, int]:
+        """Order the best first; where nothing was to be found and nothing was, there is no art."""
+        is_empty = self.num_true + self.num_wrong == 0
+        return is_empty, -self.dice, -self.num_true, self.index
+
+
+class PictureBoard(Callback):
+    """Draws images of a split each time it is scored, with their names and Dice.
+
+    While training, TensorBoard shows the same few images of val at every check, ``val/NAME``, and
+    the worst ones of that check, ``val_worst/1`` and so on. A validation or test of its own writes
+    the few images into a folder, as ``SPLIT_NAME.png``, and the best and worst ones together, as
+    ``best_and_worst_SPLIT.png``. Dice is that of :class:`liverseg.scores.SegmentationScores` per
+    image, and what is drawn is the prediction that was scored. With several processes the first one
+    draws, and the others tell it what they have seen.
+
+    Args:
+        folder: Where pictures are written.
+        num_pictures: How many images, evenly spread over the split; 0 draws none.
+        num_worst: How many of the worst images, and at the end how many of the best; 0 draws none.
+    """
+
+    def __init__(self, *, folder: str | Path, num_pictures: int, num_worst: int) -> None:
+        self._folder = Path(folder)
+        self._num_pictures = num_pictures
+        self._num_worst = num_worst
+        self._chosen: list[_Kept] = []
+        self._worst: list[_Kept] = []
+        self._best: list[_Kept] = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # the hook's own signature
+        batch: dict[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep what is to be drawn of this batch."""
+        self._keep("val", trainer, pl_module, outputs, batch)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # the hook's own signature
+        batch: dict[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep what is to be drawn of this batch."""
+        self._keep("test", trainer, pl_module, outputs, batch)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget an earlier pass."""
+        self._forget()
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget an earlier pass."""
+        self._forget()
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw."""
+        self._draw("val", trainer)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw."""
+        self._draw("test", trainer)
+
+    def _forget(self) -> None:
+        self._chosen, self._worst, self._best = [], [], []
+
+    def _keep(
+        self,
+        split: _SplitScored,
+        trainer: Trainer,
+        task: LightningModule,
+        outputs: Scored,
+        batch: dict[str, Tensor],
+    ) -> None:
+        data = _data_of(trainer)
+        if data is None or not self._has_reader(trainer) or not isinstance(task, SegmentationTask):
+            return
+        prediction = outputs["prediction"]
+        chosen = _spread(len(data.dataset(split)), self._num_pictures)
+        indices, counts = task.tally(split).scores.latest()
+        wrong = counts[:, :, 1:].sum(dim=(1, 2)).tolist()
+        true = (counts[:, :, 0] + counts[:, :, 2]).sum(dim=1).tolist()
+        images = [
+            _Kept(*values, prediction[row])
+            for row, values in enumerate(
+                zip(indices.tolist(), dice(counts).mean(dim=1).tolist(), wrong, true, strict=True)
+            )
+        ]
+        self._chosen = [*self._chosen, *(one for one in images if one.index in chosen)]
+        self._worst = sorted([*self._worst, *images], key=_Kept.badness)[: self._num_worst]
+        if trainer.state.fn != "fit":
+            self._best = sorted([*self._best, *images], key=_Kept.goodness)[: self._num_worst]
+        for kept in (self._chosen, self._worst, self._best):
+            kept[:] = [_alone(one, prediction) for one in kept]
+
+    def _draw(self, split: _SplitScored, trainer: Trainer) -> None:
+        data = _data_of(trainer)
+        if data is None or not self._has_reader(trainer):
+            return
+        # An image may have been seen by two processes, see SameSizeBatches.
+        chosen, worst, best = (
+            list({one.index: one for one in _of_all_processes(kept)}.values())
+            for kept in (self._chosen, self._worst, self._best)
+        )
+        self._forget()
+        if not trainer.is_global_zero:
+            return
+        dataset = data.dataset(split)
+        chosen.sort(key=lambda one: one.index)
+        worst = sorted(worst, key=_Kept.badness)[: self._num_worst]
+        if trainer.state.fn == "fit":
+            tags = [
+                *((f"{split}/{dataset.pairs[one.index].name}", one) for one in chosen),
+                *((f"{split}_worst/{place}", one) for place, one in enumerate(worst, start=1)),
+            ]
+            for tag, one in tags:
+                # TensorBoard shows pictures small: a square keeps the text legible.
+                self._show(
+                    tag,
+                    _picture(_case(data, dataset, one), data.class_names, num_columns=2),
+                    trainer,
+                )
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for one in chosen:
+            picture = _picture(_case(data, dataset, one), data.class_names, num_columns=4)
+            self._write(f"{split}_{dataset.pairs[one.index].name}", picture)
+        if worst:
+            best.sort(key=_Kept.goodness)
+            best, worst = _apart(best[: self._num_worst], worst)
+            montage = draw_best_and_worst(
+                [_case(data, dataset, one) for one in best],
+                [_case(data, dataset, one) for one in worst],
+            )
+            self._write(f"best_and_worst_{split}", montage)
+
+    def _has_reader(self, trainer: Trainer) -> bool:
+        """Tell whether anyone will see the pictures of this pass."""
+        if trainer.state.fn != "fit":
+            return True
+        return not trainer.sanity_checking and bool(boards_of(trainer))
+
+    def _show(self, tag: str, picture: Tensor, trainer: Trainer) -> None:
+        for board in boards_of(trainer):
+            board.experiment.add_image(tag, picture, trainer.global_step - 1)  # as the scores
+
+    def _write(self, name: str, picture: Tensor) -> None:
+        to_pil_image(picture).save(self._folder / f"{name}.png")
+
+
+def boards_of(trainer: Trainer) -> list[TensorBoardLogger]:
+    """Return the loggers that can show pictures."""
+    return [board for board in trainer.loggers if isinstance(board, TensorBoardLogger)]
+
+
+def _data_of(trainer: Trainer) -> PairDataModule | None:
+    data = trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer's entry points
+    return data if isinstance(data, PairDataModule) else None
+
+
+def _spread(num_images: int, count: int) -> set[int]:
+    """Return ``count`` indices, one in each equal part of a split.
+
+    The place within a part moves by the golden ratio, lest it fall on the same slice of every
+    patient.
+    """
+    count = min(count, num_images)
+    places = (place + (place + 0.5) * 0.618034 % 1 for place in range(count))
+    return {int(place * num_images / count) for place in places}
+
+
+def _alone(kept: _Kept, batch: Tensor) -> _Kept:
+    """Return an image whose prediction keeps no batch in memory, on the CPU."""
+    if kept.prediction.untyped_storage().data_ptr() != batch.untyped_storage().data_ptr():
+        return kept
+    return replace(kept, prediction=kept.prediction.cpu().clone())
+
+
+def _of_all_processes(kept: list[_Kept]) -> list[_Kept]:
+    """Return what all processes have kept; each of them must call this."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return kept
+    lists: list[list[_Kept]] = [[] for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(lists, kept)
+    return [one for part in lists for one in part]
+
+
+def _apart(best: list[_Kept], worst: list[_Kept]) -> tuple[list[_Kept], list[_Kept]]:
+    """Share out what is among the best and among the worst, as it is in a short split."""
+    count = len({one.index for one in [*best, *worst]})
+    worst = worst[: (count + 1) // 2]
+    taken = {one.index for one in worst}
+    return [one for one in best if one.index not in taken], worst
+
+
+def _case(data: PairDataModule, dataset: PairDataset, kept: _Kept) -> Case:
+    sample = dataset[kept.index]
+    return Case(
+        caption=f"{dataset.pairs[kept.index].name}   Dice {kept.dice:.3f}",
+        image=data.normalize.undo(sample["image"]),
+        prediction=kept.prediction,
+        truth=sample["mask"],
+    )
+
+
+def _picture(case: Case, class_names: Sequence[str], *, num_columns: int) -> Tensor:
+    return draw_case(
+        case.image,
+        case.prediction,
+        case.truth,
+        caption=case.caption,
+        class_names=class_names,
+        num_columns=num_columns,
+    )

@@ -1,0 +1,88 @@
+"""A run's folder and its life.
+
+Reading order: ``files``, ``locks`` and ``processes`` (of the operating system), ``ranks`` (several
+processes that train together), ``resume`` (a run's config, and how it goes on), ``jobs`` (a job of
+a sweep on disk), ``provenance`` (where a result comes from), ``stopping`` (how a run is stopped;
+imported by its own name, since it needs Lightning, which takes seconds).
+"""
+
+from liverseg.runs.files import short_path, write_json, write_text
+from liverseg.runs.jobs import (
+    JOB_FILE,
+    PRUNED_FILE,
+    SWEEP_LOCK,
+    Job,
+    changes,
+    differences,
+    find_jobs,
+    flat,
+    identity,
+    prepare,
+    recorded,
+    renew,
+    shortened,
+    task_config,
+    telling,
+)
+from liverseg.runs.locks import locked
+from liverseg.runs.processes import child_environment, die_with, num_cores
+from liverseg.runs.provenance import commit, describe_run, uncommitted_changes, versions
+from liverseg.runs.ranks import (
+    found_launcher,
+    is_first_process,
+    requeue,
+    share_folder,
+    was_restarted,
+)
+from liverseg.runs.resume import (
+    CONFIG_FILE,
+    RUN_LOCK,
+    SCORES_FILE,
+    load_config,
+    log_like_the_run,
+    read_scores,
+    resume_or,
+    save_config,
+)
+
+__all__ = [
+    "CONFIG_FILE",
+    "JOB_FILE",
+    "PRUNED_FILE",
+    "RUN_LOCK",
+    "SCORES_FILE",
+    "SWEEP_LOCK",
+    "Job",
+    "changes",
+    "child_environment",
+    "commit",
+    "describe_run",
+    "die_with",
+    "differences",
+    "find_jobs",
+    "flat",
+    "found_launcher",
+    "identity",
+    "is_first_process",
+    "load_config",
+    "locked",
+    "log_like_the_run",
+    "num_cores",
+    "prepare",
+    "read_scores",
+    "recorded",
+    "renew",
+    "requeue",
+    "resume_or",
+    "save_config",
+    "share_folder",
+    "short_path",
+    "shortened",
+    "task_config",
+    "telling",
+    "uncommitted_changes",
+    "versions",
+    "was_restarted",
+    "write_json",
+    "write_text",
+]

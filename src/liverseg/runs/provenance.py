@@ -1,0 +1,49 @@
+"""Where a result comes from: versions, commit, command, machine."""
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "torchmetrics")
+_PROJECT = Path(__file__).parents[3]
+
+
+def versions() -> dict[str, str]:
+    """Return the version of Python and of the packages that decide a result."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def commit() -> str:
+    """Return the commit of the project, or "" where it is no checkout or git is missing."""
+    return _git("rev-parse", "HEAD").strip()
+
+
+def uncommitted_changes() -> str:
+    """Return what differs from the commit, as a patch; "" where nothing does."""
+    return _git("diff", "HEAD")
+
+
+def describe_run(device: str, seed: int) -> dict[str, Any]:
+    """Return what a run folder's ``run.json`` says about a run, as plain values."""
+    return {
+        "command": sys.argv,
+        "seed": seed,
+        "device": device,
+        "platform": platform.platform(),
+        "versions": versions(),
+        "commit": commit(),
+        "has_uncommitted_changes": uncommitted_changes() != "",
+    }
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(_PROJECT), *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout

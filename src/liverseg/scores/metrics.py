@@ -1,0 +1,257 @@
+"""Which Dice and IoU, over what, in which words.
+
+Scores come from integer counts of pixels, one row per image, summed and divided once in float64:
+batch size, the last short batch, the number of devices and the order change no digit. Background
+enters no mean, and ignored pixels count nowhere.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from liverseg.labels import IGNORED, foreground_names
+
+SCORES = ("dice", "iou", "dice_pooled", "iou_pooled", "dice_case", "iou_case")
+_NUM_STEPS = 65  # of a probability; TensorBoard takes them as spread evenly over [0, 1]
+METRIC_CONVENTION = (
+    "foreground classes; dice, iou: per image and class, both empty = 1, mean over images, then "
+    "classes; _pooled: counts of the whole split, mean over classes that occur; _case: counts per "
+    "case, mean over cases, then classes"
+)
+
+
+def predict_classes(logits: Tensor, threshold: float = 0.5) -> Tensor:
+    """Turn logits into class indices: the one place where this is decided.
+
+    Args:
+        logits: Logits of shape (N, K, H, W).
+        threshold: With one logit, a pixel is foreground where the probability exceeds this.
+
+    Returns:
+        Class indices, uint8 of shape (N, H, W); 0/1 for K = 1, the largest logit for K >= 2.
+    """
+    if logits.shape[1] == 1:
+        return (logits[:, 0].float().sigmoid() > threshold).to(torch.uint8)
+    return logits.argmax(dim=1).to(torch.uint8)
+
+
+def count_pixels(prediction: Tensor, mask: Tensor, num_classes: int) -> Tensor:
+    """Count true positive, false positive and false negative pixels per image and class.
+
+    Args:
+        prediction: Class indices of shape (N, H, W).
+        mask: True class indices of shape (N, H, W), ignored pixels as IGNORED.
+        num_classes: 1 or 2 for one foreground class, N for N - 1 of them.
+
+    Returns:
+        Counts, int64 of shape (N, foreground classes, 3).
+    """
+    valid = mask != IGNORED
+    counts = []
+    for index in range(1, max(num_classes, 2)):
+        predicted, true = (prediction == index) & valid, mask == index
+        cells = (predicted & true, predicted & ~true, true & ~predicted)
+        counts.append(torch.stack([cell.sum(dim=(1, 2)) for cell in cells], dim=1))
+    return torch.stack(counts, dim=1)
+
+
+def count_by_probability(logits: Tensor, mask: Tensor) -> Tensor:
+    """Count pixels by the probability of each foreground class: all that a curve needs.
+
+    Args:
+        logits: Logits of shape (N, K, H, W).
+        mask: True class indices of shape (N, H, W), ignored pixels as IGNORED.
+
+    Returns:
+        Counts, int64 of shape (foreground classes, 2, 65): of pixels of other classes and of the
+        class, by the probability, in steps of 1/64 and a last one for 1.
+    """
+    logits = logits.float()
+    probability = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)[:, 1:]
+    steps = (probability * (_NUM_STEPS - 1)).to(torch.int32)  # exact: a power of two
+    ignored = 2 * _NUM_STEPS * (mask == IGNORED)
+    counts = []
+    for index in range(steps.shape[1]):
+        cells = steps[:, index] + _NUM_STEPS * (mask == index + 1) + ignored
+        counted = torch.bincount(cells.flatten(), minlength=3 * _NUM_STEPS)
+        counts.append(counted[: 2 * _NUM_STEPS].reshape(2, _NUM_STEPS))
+    return torch.stack(counts)
+
+
+def precision_recall(counts: Tensor) -> Tensor:
+    """Return precision and recall where a pixel is foreground from a probability on.
+
+    Precision is TP / (TP + FP), recall is TP / (TP + FN); 1 where the denominator is 0.
+
+    Args:
+        counts: What :func:`count_by_probability` returned, summed over batches.
+
+    Returns:
+        TP, FP, TN, FN, precision and recall as float64 of shape (foreground classes, 6, 65), for
+        the probabilities 0, 1/64 ... 1.
+    """
+    counts = counts.cpu().double()
+    totals = counts.sum(dim=2, keepdim=True)
+    negative, positive = (totals - counts.cumsum(dim=2) + counts).unbind(dim=1)  # from a step on
+    false_negative, true_negative = totals[:, 1] - positive, totals[:, 0] - negative
+    precision = _quotient(positive, positive + negative)
+    recall = _quotient(positive, positive + false_negative)
+    rows = (positive, negative, true_negative, false_negative, precision, recall)
+    return torch.stack(rows, dim=1)
+
+
+def dice(counts: Tensor) -> Tensor:
+    """Return 2TP / (2TP + FP + FN) as float64; 1 where truth and prediction are both empty.
+
+    Args:
+        counts: True positives, false positives and false negatives, int64 of shape (..., 3).
+    """
+    true_positive, false_positive, false_negative = counts.cpu().double().unbind(dim=-1)
+    return _quotient(2 * true_positive, 2 * true_positive + false_positive + false_negative)
+
+
+def iou(counts: Tensor) -> Tensor:
+    """Return TP / (TP + FP + FN) as float64; 1 where truth and prediction are both empty.
+
+    Args:
+        counts: True positives, false positives and false negatives, int64 of shape (..., 3).
+    """
+    true_positive, false_positive, false_negative = counts.cpu().double().unbind(dim=-1)
+    return _quotient(true_positive, true_positive + false_positive + false_negative)
+
+
+def _quotient(part: Tensor, whole: Tensor) -> Tensor:
+    return torch.where(whole > 0, part / whole.where(whole > 0, 1), 1.0)
+
+
+class SegmentationScores(Metric):
+    """Dice and IoU of the foreground over a split: per image, pooled, and per case.
+
+    ``dice`` and ``iou``: per image and class, mean over images, then over classes; an image whose
+    truth and prediction are both empty scores 1, one of them empty 0. ``dice_pooled`` and
+    ``iou_pooled``: from counts summed over all images, mean over the classes that occur in truth or
+    prediction (1 if none does). ``dice_case`` and ``iou_case``: from counts summed per case, mean
+    over cases, then classes; there where every image has a case.
+
+    Args:
+        num_classes: 1 or 2 for one foreground class, N for N - 1 of them.
+        class_names: Names, see :func:`foreground_names`; where there are several, the scores of
+            each class are added as ``dice/NAME``, ``dice_pooled/NAME``, ...
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    rows: list[Tensor]
+
+    def __init__(self, num_classes: int, class_names: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.class_names = foreground_names(num_classes, class_names)
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+        self._of_all_processes: Tensor | None = None
+
+    def update(self, prediction: Tensor, mask: Tensor, index: Tensor, case: Tensor) -> None:
+        """Add images.
+
+        Args:
+            prediction: Class indices of shape (N, H, W).
+            mask: True class indices of shape (N, H, W).
+            index: The images' places in the split, of shape (N). An image added twice counts once.
+            case: The number of each image's case, -1 for none, of shape (N).
+        """
+        counts = count_pixels(prediction, mask, self.num_classes)
+        self.rows.append(torch.cat([index[:, None], case[:, None], counts.flatten(1)], dim=1))
+        self._of_all_processes = None
+
+    def reset(self) -> None:
+        """Forget all images."""
+        super().reset()
+        self._of_all_processes = None
+
+    def latest(self) -> tuple[Tensor, Tensor]:
+        """Return indices (N) and counts (N, foreground classes, 3) of the images added last."""
+        rows = self.rows[-1].cpu()
+        return rows[:, 0], rows[:, 2:].reshape(len(rows), -1, 3)
+
+    def table(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the images' indices (M), cases (M) and counts (M, foreground classes, 3).
+
+        Once the scores have been computed these are the images of all processes, before that those
+        of this one.
+        """
+        rows = self._of_all_processes
+        rows = dim_zero_cat(self.rows).cpu() if rows is None else rows
+        order = rows[:, 0].argsort(stable=True)
+        rows = rows[order]
+        first = torch.ones(len(rows), dtype=torch.bool)
+        first[1:] = rows[1:, 0] != rows[:-1, 0]
+        rows = rows[first]
+        return rows[:, 0], rows[:, 1], rows[:, 2:].reshape(len(rows), -1, 3)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the scores by name, float64 scalars in [0, 1]."""
+        self._of_all_processes = dim_zero_cat(self.rows).cpu()  # gathered around this method
+        _, case, counts = self.table()
+        pooled = counts.sum(dim=0)  # (F, 3)
+        occurs = pooled.sum(dim=1) > 0
+        sums = {"": counts, "_pooled": pooled[None]}
+        if bool((case >= 0).all()):
+            number = case.unique(return_inverse=True)[1]
+            per_case = counts.new_zeros((int(number.max()) + 1, *counts.shape[1:]))
+            sums["_case"] = per_case.index_add(0, number, counts)
+        scores = {}
+        for suffix, summed in sums.items():
+            for name, score in (("dice", dice), ("iou", iou)):
+                per_class = score(summed).mean(dim=0)  # (F)
+                counted = per_class[occurs] if suffix == "_pooled" and occurs.any() else per_class
+                scores[name + suffix] = counted.mean()
+                if len(per_class) > 1:
+                    for class_name, value in zip(self.class_names, per_class, strict=True):
+                        scores[f"{name}{suffix}/{class_name}"] = value
+        return scores
+
+
+def write_cases(
+    file: Path,
+    scores: SegmentationScores,
+    *,
+    names: Sequence[str],
+    cases: Sequence[str | None],
+) -> None:
+    """Write one line per image: name, case, Dice, IoU, truth and predicted pixels per class.
+
+    Args:
+        file: The CSV file.
+        scores: Scores over the split.
+        names: The images' names, by index.
+        cases: The images' cases, by index.
+    """
+    import csv
+
+    classes = scores.class_names
+    header = ["name", "case"]
+    for class_name in classes:
+        suffix = f"_{class_name}" if len(classes) > 1 else ""
+        header += [
+            f"{head}{suffix}" for head in ("dice", "iou", "truth_pixels", "predicted_pixels")
+        ]
+    indices, _, counts = scores.table()
+    with file.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(header)
+        for index, image_counts in zip(indices.tolist(), counts, strict=True):
+            line: list[Any] = [names[index], cases[index] or ""]
+            for class_counts in image_counts:
+                true_positive, false_positive, false_negative = class_counts.tolist()
+                line += [
+                    f"{float(dice(class_counts)):.6f}",
+                    f"{float(iou(class_counts)):.6f}",
+                    true_positive + false_negative,
+                    true_positive + false_positive,
+                ]
+            writer.writerow(line)

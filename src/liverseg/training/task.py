@@ -1,0 +1,277 @@
+"""The task: one step shared by all splits, around a network, a loss and the scores."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric, Metric
+
+from liverseg.network import training_logits, whole_image_logits
+from liverseg.scores import SegmentationScores, predict_classes
+
+logger = logging.getLogger(__name__)
+Batch = Mapping[str, Tensor]
+Split = Literal["train", "val", "test"]
+
+
+class Scored(TypedDict):
+    """What scoring a batch leaves for those who draw."""
+
+    logits: Tensor  # (N, num_classes, H, W)
+    prediction: Tensor  # class indices (N, H, W)
+
+
+class NotFiniteError(ValueError):
+    """The loss is no longer a number that training can go on with."""
+
+
+class Tally(nn.Module):
+    """What one pass over a split has added up: pixel counts and the loss."""
+
+    def __init__(self, num_classes: int, class_names: Sequence[str]) -> None:
+        super().__init__()
+        self.scores = SegmentationScores(num_classes, class_names)
+        self.loss = MeanMetric()
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return loss and scores by name."""
+        return {"loss": self.loss.compute(), **self.scores.compute()}
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """Return what this process has added up, as tensors and lists of them."""
+        return {"scores": dict(self.scores.metric_state), "loss": dict(self.loss.metric_state)}
+
+    def restore(self, state: Mapping[str, dict[str, Any]]) -> None:
+        """Go on from a state."""
+        for name, metric in (("scores", self.scores), ("loss", self.loss)):
+            metric.merge_state({key: _moved(value, metric) for key, value in state[name].items()})
+
+    def reset(self) -> None:
+        """Start a new pass."""
+        self.scores.reset()
+        self.loss.reset()
+
+
+class SegmentationTask(LightningModule):
+    """Train and score a segmentation network.
+
+    Args:
+        net: Maps images of shape (N, C, H, W) to logits of shape (N, num_classes, h, w).
+        loss: Maps logits and mask to a scalar, see :mod:`liverseg.training.losses`.
+        optimizer: Makes the optimizer from parameters; None for a task that only scores.
+        scheduler: Makes the learning-rate schedule from the optimizer, stepped once per epoch; None
+            likewise.
+        num_classes: 1 for foreground against background, N for classes 0 (background) ... N - 1.
+        class_names: Names of the foreground classes.
+        threshold: With one logit, a pixel is foreground where its probability exceeds this.
+        monitor: The score that chooses the best checkpoint and that a schedule may watch.
+        seed: Seed of what is random in a training step, such as dropout.
+        record: Plain values stored in every checkpoint under ``"liverseg"``.
+    """
+
+    def __init__(
+        self,
+        *,
+        net: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        num_classes: int,
+        class_names: Sequence[str],
+        threshold: float = 0.5,
+        monitor: str = "val/dice",
+        seed: int = 0,
+        record: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = net.to(memory_format=torch.channels_last)
+        self.loss = loss
+        self.threshold = threshold
+        self.record = dict(record or {})
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+        self._monitor = monitor
+        self._seed = seed
+        self._interrupted_tally: dict[str, dict[str, Any]] | None = None
+        splits: tuple[Split, ...] = ("train", "val", "test")
+        self.tallies = nn.ModuleDict(
+            {f"{split}_split": Tally(num_classes, class_names) for split in splits}
+        )  # a ModuleDict has a method named "train"
+        self.results: dict[Split, dict[str, float]] = {}  # the last pass over each split
+
+    def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Return logits of shape (N, num_classes, *size) for the whole image.
+
+        Args:
+            image: Normalised images of shape (N, C, H, W).
+            size: Height and width wanted; None is the image's own.
+        """
+        image = image.contiguous(memory_format=torch.channels_last)
+        height, width = image.shape[-2:]
+        return whole_image_logits(self.net, image, size or (height, width))
+
+    def predict_classes(self, logits: Tensor) -> Tensor:
+        """Return class indices, uint8 of shape (N, H, W), as scores and pictures use them."""
+        return predict_classes(logits, self.threshold)
+
+    def tally(self, split: Split) -> Tally:
+        """Return what the last or current pass over a split has added up."""
+        tally = self.tallies[f"{split}_split"]
+        assert isinstance(tally, Tally)
+        return tally
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Return the loss of a batch."""
+        image = batch["image"].contiguous(memory_format=torch.channels_last)
+        logits, mask = training_logits(self.net, image, batch["mask"])
+        loss = self._score("train", batch, logits, mask)
+        self.log("loss", loss, prog_bar=True, logger=False)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> Scored:
+        """Score a batch."""
+        return self._score_whole("val", batch)
+
+    def test_step(self, batch: Batch, batch_index: int) -> Scored:
+        """Score a batch."""
+        return self._score_whole("test", batch)
+
+    def predict_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
+        """Return class indices, uint8 of shape (1, H, W), at the size of the image's file."""
+        height, width = (int(side) for side in batch["size"])
+        return self.predict_classes(self(batch["image"], size=(height, width)))
+
+    def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
+        """Make a step's randomness a function of (seed, step, rank): resuming is then exact."""
+        torch.manual_seed((self._seed * 1_000_003 + self.global_step) * 1024 + self.global_rank)
+
+    def on_train_epoch_start(self) -> None:
+        """Forget what an earlier epoch left, which this one may not check on val."""
+        self.results.clear()
+
+    def on_train_epoch_end(self) -> None:
+        """Log loss and scores, and tell them in a line."""
+        self._log_split("train")
+        if self.trainer.is_global_zero:
+            self._tell_epoch()
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget what an earlier pass counted."""
+        self.tally("val").reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log loss and scores."""
+        self._log_split("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Forget what an earlier pass counted."""
+        self.tally("test").reset()
+
+    def on_test_epoch_end(self) -> None:
+        """Log loss and scores."""
+        self._log_split("test")
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build optimizer and schedule."""
+        if self._optimizer is None or self._scheduler is None:
+            raise RuntimeError("a task without optimizer and scheduler cannot be trained")
+        optimizer = self._optimizer(self.net.parameters())
+        scheduler = self._scheduler(optimizer)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "monitor": self._monitor},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the record, and what the epoch under way has added up so far."""
+        checkpoint["liverseg"] = self.record
+        checkpoint["train_tally"] = self.tally("train").state()
+        for board in self.loggers:
+            board.save()  # what is on the dashboard is never behind the checkpoint
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the epoch under way had added up, until the metrics are on their device."""
+        self._interrupted_tally = checkpoint["train_tally"]
+
+    def on_train_start(self) -> None:
+        """Go on with the epoch that was interrupted, if one was."""
+        if self._interrupted_tally is not None:
+            self.tally("train").restore(self._interrupted_tally)
+            self._interrupted_tally = None
+
+    def _score_whole(self, split: Split, batch: Batch) -> Scored:
+        mask = batch["mask"]
+        logits = self(batch["image"], size=(mask.shape[1], mask.shape[2]))
+        self._score(split, batch, logits, mask)
+        return {"logits": logits, "prediction": self.predict_classes(logits)}
+
+    def _score(self, split: Split, batch: Batch, logits: Tensor, mask: Tensor) -> Tensor:
+        """Count a batch into the scores of a split and return its loss."""
+        loss: Tensor = self.loss(logits, mask)
+        self._refuse_not_finite(split, loss, batch)
+        prediction = self.predict_classes(logits.detach())
+        tally = self.tally(split)
+        tally.scores.update(prediction, mask, batch["index"], batch["case"])
+        tally.loss.update(loss.detach(), weight=len(mask))
+        return loss
+
+    def _refuse_not_finite(self, split: Split, loss: Tensor, batch: Batch) -> None:
+        if loss.isfinite():
+            return
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer's methods
+        names = [data.dataset(split).pairs[index].name for index in batch["index"].tolist()]
+        callbacks = self.trainer.checkpoint_callbacks
+        good = [file for one in callbacks if (file := getattr(one, "best_model_path", ""))]
+        raise NotFiniteError(
+            f"the {split} loss is {float(loss)} at step {self.global_step}, on "
+            f"{', '.join(names)}; look at these files, or lower optimizer.lr; "
+            + (f"the last good checkpoint is {good[-1]}" if good else "no epoch had ended yet")
+        )
+
+    def _tell_epoch(self) -> None:
+        """Tell loss, Dice and the monitored score; val comes before the end of an epoch."""
+        most = self.trainer.max_epochs
+        names = dict.fromkeys(["loss", "dice", self._monitor.partition("/")[2]])
+        told = [
+            f"{split} {name} {values[name]:.4f}"
+            for split, values in sorted(self.results.items())
+            for name in names
+            if name in values
+        ]
+        logger.info(
+            "epoch %d%s: %s",
+            *(self.trainer.current_epoch + 1, f" of {most}" if most and most > 0 else ""),
+            ", ".join(told),
+        )
+
+    def _log_split(self, split: Split) -> None:
+        values = self.tally(split).compute()
+        self.results[split] = {name: float(value) for name, value in values.items()}
+        is_fitting = self.trainer.state.fn == "fit"  # else the value is no point of a curve
+        for name, value in values.items():
+            self.log(
+                f"{split}/{name}",
+                value.float(),
+                prog_bar=is_fitting and (split, name) == ("val", "dice"),
+                logger=is_fitting and split != "train" and bool(self.loggers),
+            )
+        if split == "train":
+            # Lightning would log these after the epoch's checkpoint is written: a run killed in
+            # between would never show them.
+            named = {f"train/{name}": value for name, value in self.results["train"].items()}
+            for board in self.loggers:
+                board.log_metrics(named, step=self.global_step - 1)
+            self.tally("train").reset()
+
+
+def _moved(value: Tensor | list[Tensor], metric: Metric) -> Tensor | list[Tensor]:
+    """Return a metric's state on the metric's device."""
+    if isinstance(value, Tensor):
+        return value.to(metric.device)
+    return [part.to(metric.device) for part in value]

@@ -1,0 +1,581 @@
+import logging
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from PIL import Image
+from torch import Tensor, nn, tensor
+from torchvision.transforms import v2
+
+from liverseg.data.datamodule import (
+    PairDataModule,
+    ResumableSampler,
+    SameSizeBatches,
+    Split,
+    pad_and_stack,
+    two_sides,
+)
+from liverseg.data.pairs import find_pairs
+from liverseg.labels import IGNORED, foreground_names
+
+
+def exactly(text: str) -> str:
+    return f"^{re.escape(text)}$"
+
+
+def module_of(root: Path, **settings: object) -> PairDataModule:
+    defaults = {
+        **{"root": str(root), "phantom": None, "channels": 1, "image_size": None},
+        **{"mean": 0.0, "std": 1.0, "num_classes": 1, "class_names": None, "ignore_index": None},
+        **{"mask_values": None, "mask_threshold": None, "case_pattern": r"^(.+)_slice\d+$"},
+        **{"augment": {}, "batch_size": 4, "num_workers": 0, "cache_megabytes": 0, "seed": 0},
+    }
+    return PairDataModule(**{**defaults, **settings})
+
+
+def trainer_of(**settings: object) -> Trainer:
+    return Trainer(
+        **{"accelerator": "cpu", "logger": False, **settings},
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+class FakeTrainer:
+    """What the sampler asks of a trainer, at any rank and from any batch on."""
+
+    def __init__(self, rank: int = 0, ranks: int = 1, seen: int = 0, limit: float = 1.0) -> None:
+        self.global_rank, self.world_size, self.limit_train_batches = rank, ranks, limit
+        self.fit_loop = Trainer(
+            accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+        ).fit_loop
+        self.fit_loop.epoch_loop.batch_progress.total.processed = seen
+
+
+class Recorder(LightningModule):
+    """A task that learns nothing and keeps what it was served."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.trained: list[tuple[int, list[int]]] = []
+        self.scored: list[dict[str, Tensor]] = []
+
+    def training_step(self, batch: dict[str, Tensor]) -> Tensor:
+        self.trained.append((self.current_epoch, batch["index"].tolist()))
+        return self.weight * batch["image"].mean()
+
+    def validation_step(self, batch: dict[str, Tensor]) -> None:
+        self.scored.append(batch)
+
+    test_step = validation_step
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+# Splits
+
+
+def test_a_split_exists_where_its_folder_does(pair_root):
+    module = module_of(pair_root)
+    assert module.has_split("test")
+    (pair_root / "test").rename(pair_root / "other")
+    assert not module.has_split("test")
+    sentence = f"data folder {pair_root / 'test'} does not exist; set data.root"
+    with pytest.raises(FileNotFoundError, match=exactly(sentence)):
+        module.dataset("test")
+
+
+def test_a_split_is_read_once_and_no_sooner_than_needed(tmp_path, pair_root):
+    module = module_of(tmp_path / "later")
+    assert not module.has_split("train")
+    pair_root.rename(tmp_path / "later")
+    train = module.dataset("train")
+    for file in (tmp_path / "later" / "train").iterdir():
+        file.unlink()
+    assert module.dataset("train") is train
+    assert len(train) == 6
+
+
+@pytest.mark.parametrize(
+    ("stage", "needed"),
+    [("fit", {"train", "val"}), ("validate", {"val"}), ("test", {"test"}), ("predict", set())],
+)
+def test_a_stage_reads_the_splits_it_needs(pair_root, stage, needed):
+    for split in {"train", "val", "test"} - needed:
+        for file in (pair_root / split).iterdir():
+            file.write_text("broken")
+    module_of(pair_root, cache_megabytes=1).setup(stage)
+    for split in needed:
+        (pair_root / split / "stray.png").write_text("alone")
+        with pytest.raises(ValueError, match=r"stray\.png has no partner"):
+            module_of(pair_root).setup(stage)
+        (pair_root / split / "stray.png").unlink()
+
+
+def test_only_training_is_augmented_and_resizes_masks(pair_root):
+    noise = {"noise": v2.GaussianNoise()}
+    module = module_of(pair_root, augment=noise, image_size=[16, 24], cache_megabytes=1)
+    train, val = module.dataset("train"), module.dataset("val")
+    assert train[0, 0]["mask"].shape == (16, 24)
+    assert not train[0, 0]["image"].equal(train[0, 1]["image"])
+    assert val[0, 0]["image"].shape == (1, 16, 24)
+    assert val[0, 0]["mask"].shape == (32, 32)
+    assert val[0, 0]["image"].equal(val[0, 1]["image"])
+    assert (train.is_cached, val.is_cached) == (True, True)
+
+
+def test_settings_reach_the_samples(pair_root):
+    settings = {"channels": 3, "mean": [0, 0, 1], "std": 0.5, "ignore_index": 7}
+    plain, other = module_of(pair_root), module_of(pair_root, case_pattern="", **settings)
+    sample, expected = other.dataset("val")[1], plain.dataset("val")[1]
+    image = expected["image"].expand(3, -1, -1) - tensor([0.0, 0, 1]).reshape(3, 1, 1)
+    torch.testing.assert_close(sample["image"], image * 2)
+    assert sample["mask"].equal(expected["mask"])
+    assert (expected["case"], sample["case"]) == (0, -1)
+    assert not other.dataset("val").is_cached
+    assert (other.num_classes, other.class_names, other.image_size) == (1, ["class_1"], None)
+
+
+def test_the_seed_reaches_the_augmentation(pair_root):
+    first, second, third = (
+        module_of(pair_root, augment={"noise": v2.GaussianNoise()}, seed=seed) for seed in (0, 0, 1)
+    )
+    image = first.dataset("train")[0]["image"]
+    assert image.equal(second.dataset("train")[0]["image"])
+    assert not image.equal(third.dataset("train")[0]["image"])
+
+
+def test_the_phantom_is_drawn_before_anything_is_read(tmp_path, pair_root):
+    class Mover:
+        def write(self, folder: Path) -> None:
+            pair_root.rename(folder)
+
+    module_of(tmp_path / "none").prepare_data()
+    module = module_of(tmp_path / "drawn", phantom=Mover())
+    module.prepare_data()
+    assert len(module.dataset("train")) == 6
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_holds_an_image_at_least(pair_root, batch_size):
+    module_of(pair_root, batch_size=1)
+    with pytest.raises(
+        ValueError, match=exactly(f"data.batch_size={batch_size} must be at least 1")
+    ):
+        module_of(pair_root, batch_size=batch_size)
+
+
+def test_loaders_are_for_a_trainer(pair_root):
+    sentence = "loaders are for a trainer: pass this data module to Trainer.fit"
+    for loader in (module_of(pair_root).train_dataloader, module_of(pair_root).val_dataloader):
+        with pytest.raises(RuntimeError, match=exactly(sentence)):
+            loader()
+
+
+# What is told
+
+
+def told(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == level]
+
+
+def heard(root: Path, caplog: pytest.LogCaptureFixture, **settings: object) -> list[str]:
+    with caplog.at_level(logging.INFO, logger="liverseg.data.datamodule"):
+        module_of(root, **settings).setup("fit")
+    return told(caplog, logging.WARNING)
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "kept"), [(0, "decoded each epoch"), (1, "in memory")], ids=["disk", "memory"]
+)
+def test_the_number_of_pairs_is_told(pair_root, caplog, megabytes, kept):
+    assert heard(pair_root, caplog, cache_megabytes=megabytes) == []
+    assert told(caplog, logging.INFO) == [f"{pair_root}: 6 train, 4 val pairs, {kept}"]
+
+
+def rename_val(root: Path, old: str, new: str) -> None:
+    for file in (root / "val").glob(f"{old}*"):
+        file.rename(file.with_name(file.name.replace(old, new)))
+
+
+def test_cases_in_both_train_and_val_are_told(pair_root, caplog):
+    rename_val(pair_root, "patient004", "patient003")
+    rename_val(pair_root, "patient005", "patient002")
+    assert heard(pair_root, caplog) == [
+        f"{pair_root}: 2 cases are in train and in val (patient002 ...): "
+        "scores will flatter the network"
+    ]
+
+
+def test_val_names_without_a_case_are_told(pair_root, caplog):
+    rename_val(pair_root, "patient004_slice00", "patient004")
+    rename_val(pair_root, "patient005_slice02", "patient005")
+    assert heard(pair_root, caplog) == [
+        f"{pair_root / 'val'}: 2 of 4 names carry no case (data.case_pattern=^(.+)_slice\\d+$), "
+        "so there is no per-case score"
+    ]
+
+
+def test_names_that_all_carry_no_case_are_no_news(pair_root, caplog):
+    assert heard(pair_root, caplog, case_pattern="") == []
+
+
+# Folds
+
+
+def rename_pairs(root: Path, pattern: str) -> None:
+    """Give the pairs of each split the names 000, 001, ..., or what the pattern makes of them."""
+    for split in ("train", "val", "test"):
+        for number, pair in enumerate(find_pairs(root / split)):
+            name = pattern.format(number)
+            pair.image.rename(pair.image.with_name(f"{name}.png"))
+            pair.mask.rename(pair.mask.with_name(f"{name}_mask.png"))
+
+
+def names_of(module: PairDataModule, split: Split) -> list[str]:
+    return [pair.name for pair in module.dataset(split).pairs]
+
+
+def cases_of(module: PairDataModule, split: Split) -> set[str | None]:
+    return set(module.dataset(split).cases)
+
+
+@pytest.mark.parametrize("num_folds", [2, 4, 5])
+def test_every_pair_is_in_val_of_one_fold_and_no_case_is_on_both_sides(pair_root, num_folds):
+    everything = sorted(
+        names_of(module_of(pair_root), "train") + names_of(module_of(pair_root), "val")
+    )
+    in_val = []
+    for fold in range(num_folds):
+        module = module_of(pair_root, fold=fold, num_folds=num_folds)
+        train, val = names_of(module, "train"), names_of(module, "val")
+        assert train == sorted(train)
+        assert sorted(train + val) == everything
+        assert cases_of(module, "train").isdisjoint(cases_of(module, "val"))
+        in_val += val
+    assert sorted(in_val) == everything  # 10 pairs, of 5 patients with 2 each
+
+
+def test_test_stays_as_it_is(pair_root):
+    module = module_of(pair_root, fold=1)
+    assert names_of(module, "test") == names_of(module_of(pair_root), "test")
+    assert module.dataset("test").cases == ["patient006", "patient006", "patient007"]
+
+
+def test_folds_are_the_same_for_every_seed(pair_root):
+    first, second = (module_of(pair_root, fold=3, seed=seed) for seed in (0, 1))
+    assert names_of(first, "train") == names_of(second, "train")
+
+
+def test_train_alone_can_be_divided(pair_root):
+    (pair_root / "val").rename(pair_root / "elsewhere")
+    assert not module_of(pair_root).has_split("val")
+    module = module_of(pair_root, fold=0, num_folds=3)
+    assert module.has_split("val")
+    assert (len(module.dataset("train")), len(module.dataset("val"))) == (4, 2)
+
+
+def test_pairs_of_one_name_in_both_folders_stay_apart(pair_root, caplog):
+    rename_pairs(pair_root, "{:03}")
+    modules = [module_of(pair_root, fold=fold) for fold in range(5)]
+    in_val = [name for module in modules for name in names_of(module, "val")]
+    assert sorted(in_val) == [
+        *(f"train_{number:03}" for number in range(6)),
+        *(f"val_{number:03}" for number in range(4)),
+    ]
+    assert [len(module.dataset("val")) for module in modules] == [2] * 5
+    for module in modules:
+        for pair in module.dataset("val").pairs:
+            folder, _, stem = pair.name.partition("_")
+            assert pair.image == pair_root / folder / f"{stem}.png"
+            assert pair.mask == pair_root / folder / f"{stem}_mask.png"
+    assert heard(pair_root, caplog, fold=0) == [
+        f"{pair_root}: 10 of 10 names carry no case (data.case_pattern=^(.+)_slice\\d+$), so folds "
+        "are made of images: slices of one patient may be in train and in val, which flatters the "
+        "network"
+    ]
+
+
+def test_a_case_keeps_its_name_where_pairs_do_not(pair_root):
+    rename_pairs(pair_root, "anna_slice{:02}")
+    for split in ("train", "val"):
+        for suffix in (".png", "_mask.png"):
+            (pair_root / split / f"anna_slice00{suffix}").rename(
+                pair_root / split / f"bert_slice00{suffix}"
+            )
+    module = module_of(pair_root, fold=1, num_folds=2)
+    assert names_of(module, "val") == ["train_bert_slice00", "val_bert_slice00"]
+    assert (cases_of(module, "train"), cases_of(module, "val")) == ({"anna"}, {"bert"})
+
+
+def test_where_one_name_carries_no_case_folds_are_made_of_images(pair_root, caplog):
+    rename_val(pair_root, "patient004_slice00", "patient004")
+    (sentence,) = heard(pair_root, caplog, fold=0, num_folds=10)
+    assert sentence.startswith(f"{pair_root}: 1 of 10 names carry no case (")
+    for fold in range(10):  # more than the 5 patients
+        module = module_of(pair_root, fold=fold, num_folds=10)
+        assert len(module.dataset("val")) == 1
+        assert module.dataset("val").cases == [None]  # the other half of the case is in train
+    assert module.dataset("test").cases == ["patient006", "patient006", "patient007"]
+
+
+def test_the_fold_is_told(pair_root, caplog):
+    assert heard(pair_root, caplog, fold=4) == []
+    assert told(caplog, logging.INFO) == [
+        f"{pair_root}, fold=4 of 5: 8 train, 2 val pairs, decoded each epoch"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"fold": 5}, "fold=5 must lie in 0 ... 4, as data.num_folds=5, or be null"),
+        ({"fold": -1}, "fold=-1 must lie in 0 ... 4, as data.num_folds=5, or be null"),
+        ({"num_folds": 1}, "data.num_folds=1 must be at least 2"),
+        ({"fold": 0, "num_folds": 1}, "data.num_folds=1 must be at least 2"),
+    ],
+)
+def test_a_fold_that_cannot_be_is_refused(pair_root, settings, sentence):
+    with pytest.raises(ValueError, match=exactly(sentence)):
+        module_of(pair_root, **settings)
+
+
+def test_a_fold_goes_on_with_its_own_pairs_alone(pair_root):
+    state = module_of(pair_root, fold=1).state_dict()
+    module_of(pair_root, fold=1).load_state_dict(state)
+    folders = f"{pair_root / 'train'} and {pair_root / 'val'}"
+    sentence = (
+        f"the pairs in {folders} are not those that the run began with; restore them, or start a "
+        "new run"
+    )
+    for other in ({"fold": 2}, {"fold": 1, "num_folds": 2}):
+        with pytest.raises(ValueError, match=exactly(sentence)):
+            module_of(pair_root, **other).load_state_dict(state)
+    resize(pair_root / "val", find_pairs(pair_root / "val")[0].name, (24, 16))
+    with pytest.raises(ValueError, match=exactly(sentence)):
+        module_of(pair_root, fold=1).load_state_dict(state)
+
+
+# The order of training
+
+
+def order_of(pair_root: Path, *, seed: int = 0, batch_size: int = 2, **fake: object) -> list:
+    dataset = module_of(pair_root).dataset("train")
+    trainer = FakeTrainer(**fake)
+    return list(ResumableSampler(dataset, trainer=trainer, batch_size=batch_size, seed=seed))
+
+
+def test_the_order_is_a_permutation_that_depends_on_seed_and_epoch_alone(pair_root):
+    orders = []
+    for seed in (0, 5):
+        for epoch in (0, 1):
+            order = order_of(pair_root, seed=seed, seen=3 * epoch)
+            torch.manual_seed(seed + 5)
+            assert order == order_of(pair_root, seed=seed, seen=3 * epoch)
+            assert sorted(order) == [(index, epoch) for index in range(6)]
+            orders.append(tuple(index for index, _ in order))
+    assert len(set(orders)) == 4
+    assert orders[0] != (0, 1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "limit", "seen", "epoch", "skip"),
+    [
+        (2, 1.0, 2, 0, 4),
+        (2, 1.0, 3, 1, 0),
+        (2, 1.0, 7, 2, 2),
+        (4, 1.0, 3, 1, 4),  # the second batch of an epoch is short
+        (6, 1.0, 3, 3, 0),
+        (2, 2, 3, 1, 2),
+        (2, 99, 4, 1, 2),
+        (2, 0.67, 5, 2, 2),
+        (2, 0.0, 0, 0, 0),
+    ],
+)
+def test_the_order_goes_on_where_the_trainer_stands(
+    pair_root, batch_size, limit, seen, epoch, skip
+):
+    batches = {1.0: -(-6 // batch_size), 2: 2, 99: 3, 0.67: 2, 0.0: 1}[limit]
+    whole = order_of(pair_root, batch_size=batch_size, limit=limit, seen=epoch * batches)
+    assert len(whole) == 6
+    rest = order_of(pair_root, batch_size=batch_size, limit=limit, seen=seen)
+    assert rest == whole[skip:]
+    assert {number for _, number in rest} == {epoch}
+
+
+def test_only_the_first_epoch_after_a_start_is_shortened(pair_root):
+    dataset = module_of(pair_root).dataset("train")
+    sampler = ResumableSampler(dataset, trainer=FakeTrainer(seen=4), batch_size=2, seed=0)
+    assert len(list(sampler)) == 4
+    sampler.set_epoch(2)
+    assert list(sampler) == order_of(pair_root, seen=6)
+
+
+def test_two_ranks_share_an_epoch(pair_root):
+    ranks = [order_of(pair_root, rank=rank, ranks=2) for rank in (0, 1)]
+    assert [len(rank) for rank in ranks] == [3, 3]
+    assert sorted(ranks[0] + ranks[1]) == [(index, 0) for index in range(6)]
+    later = [order_of(pair_root, rank=rank, ranks=2, seen=3) for rank in (0, 1)]  # 2 batches each
+    again = [order_of(pair_root, rank=rank, ranks=2, seen=2) for rank in (0, 1)]
+    assert later == [again[0][2:], again[1][2:]]
+
+
+class Stop(Callback):
+    """Ends training after some batches, inside an epoch."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+        if trainer.global_step == self.after:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch")
+@pytest.mark.parametrize("after", [1, 3, 4, 6])
+def test_a_stopped_run_goes_on_with_the_batches_it_missed(pair_root, tmp_path, after):
+    settings = {"max_epochs": 3, "limit_val_batches": 0, "num_sanity_val_steps": 0}
+    whole, first, rest = Recorder(), Recorder(), Recorder()
+    trainer_of(**settings).fit(whole, module_of(pair_root, batch_size=2))
+    assert len(whole.trained) == 9
+    assert [epoch for epoch, _ in whole.trained] == [0] * 3 + [1] * 3 + [2] * 3
+
+    stopped = trainer_of(**settings, callbacks=[Stop(after)])
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        stopped.fit(first, module_of(pair_root, batch_size=2))
+    stopped.save_checkpoint(tmp_path / "stopped.ckpt")
+    trainer_of(**settings).fit(
+        rest, module_of(pair_root, batch_size=2), ckpt_path=tmp_path / "stopped.ckpt"
+    )
+    assert first.trained + rest.trained == whole.trained
+
+
+# The order of scoring
+
+SIZES = [(4, 4), (8, 4), (4, 4), (4, 8), (4, 4), (8, 4), (4, 4)]
+
+
+def test_a_batch_holds_images_of_one_size_in_the_order_of_names():
+    batches = SameSizeBatches(SIZES, batch_size=3, rank=0, num_ranks=1)
+    assert list(batches) == [[0, 2, 4], [6], [3], [1, 5]]
+    assert len(batches) == 4
+    assert list(batches) == list(batches)
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3, 7])
+@pytest.mark.parametrize("batch_size", [1, 2, 99])
+def test_ranks_take_every_image_once(num_ranks, batch_size):
+    taken = []
+    for rank in range(num_ranks):
+        batches = SameSizeBatches(SIZES, batch_size=batch_size, rank=rank, num_ranks=num_ranks)
+        assert all(len({SIZES[index] for index in batch}) == 1 for batch in batches)
+        assert all(1 <= len(batch) <= batch_size for batch in batches)
+        taken += [index for batch in batches for index in batch]
+    assert sorted(taken) == list(range(7))
+
+
+def test_ranks_beyond_the_images_take_the_first_too():
+    ranks = [SameSizeBatches(SIZES[:2], batch_size=4, rank=rank, num_ranks=4) for rank in range(4)]
+    assert [list(rank) for rank in ranks] == [[[0]], [[1]], [[0]], [[0]]]
+
+
+def resize(folder: Path, name: str, size: tuple[int, int]) -> None:
+    for file in (folder / f"{name}.png", folder / f"{name}_mask.png"):
+        with Image.open(file) as picture:
+            smaller = picture.resize(size, Image.Resampling.NEAREST)
+        smaller.save(file)
+
+
+def test_images_of_many_sizes_are_scored_in_full(pair_root):
+    names = [pair.name for pair in find_pairs(pair_root / "val")]
+    resize(pair_root / "val", names[1], (24, 16))
+    resize(pair_root / "val", names[3], (24, 16))
+    task, module = Recorder(), module_of(pair_root, batch_size=4)
+    trainer_of().validate(task, module, verbose=False)
+    assert [batch["index"].tolist() for batch in task.scored] == [[1, 3], [0, 2]]
+    assert [batch["case"].tolist() for batch in task.scored] == [[0, 1], [0, 1]]
+    assert [batch["image"].shape for batch in task.scored] == [(2, 1, 16, 24), (2, 1, 32, 32)]
+    for batch in task.scored:
+        for place, index in enumerate(batch["index"].tolist()):
+            sample = module.dataset("val")[index]
+            assert batch["mask"][place].equal(sample["mask"])
+            assert batch["image"][place].equal(sample["image"])
+
+
+def test_the_test_split_is_served_in_order(pair_root):
+    task = Recorder()
+    trainer_of().test(task, module_of(pair_root, batch_size=2), verbose=False)
+    assert [batch["index"].tolist() for batch in task.scored] == [[0, 1], [2]]
+
+
+def test_training_images_of_many_sizes_share_a_batch(pair_root):
+    resize(pair_root / "train", find_pairs(pair_root / "train")[0].name, (24, 16))
+    task = Recorder()
+    settings = {"max_epochs": 1, "limit_val_batches": 0, "num_sanity_val_steps": 0}
+    trainer_of(**settings).fit(task, module_of(pair_root, batch_size=4))
+    assert [len(indices) for _, indices in task.trained] == [4, 2]
+    assert sorted(task.trained[0][1] + task.trained[1][1]) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_smaller_sample_is_padded_right_and_below_with_ignored_pixels():
+    samples = [
+        {"image": torch.ones(1, *size), "mask": torch.ones(size).byte(), "index": i, "case": -1}
+        for i, size in enumerate([(1, 3), (2, 2)])
+    ]
+    batch = pad_and_stack(samples)
+    assert batch["image"].tolist() == [[[[1, 1, 1], [0, 0, 0]]], [[[1, 1, 0], [1, 1, 0]]]]
+    assert batch["mask"].tolist() == [
+        [[1, 1, 1], [IGNORED] * 3],
+        [[1, 1, IGNORED], [1, 1, IGNORED]],
+    ]
+    assert batch["mask"].dtype == torch.uint8
+    assert (batch["index"].tolist(), batch["case"].tolist()) == ([0, 1], [-1, -1])
+
+
+# Names and sizes
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "names", "expected"),
+    [
+        (1, None, ["class_1"]),
+        (2, ["liver"], ["liver"]),
+        (3, None, ["class_1", "class_2"]),
+        (3, ("liver", "spleen"), ["liver", "spleen"]),
+    ],
+)
+def test_each_foreground_class_has_a_name(num_classes, names, expected):
+    assert foreground_names(num_classes, names) == expected
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "names", "count"),
+    [(1, ["background", "liver"], 1), (3, ["liver"], 2), (3, ["liver", "liver"], 2)],
+)
+def test_wrong_names_are_refused(num_classes, names, count):
+    sentence = (
+        f"data.class_names={names} must hold {count} different names, one for each foreground "
+        f"class of data.num_classes={num_classes}, or be null"
+    )
+    with pytest.raises(ValueError, match=exactly(sentence)):
+        foreground_names(num_classes, names)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [(None, None), ([32, 48], (32, 48)), ((1, 1), (1, 1))]
+)
+def test_an_image_size_is_height_and_width(given, expected):
+    assert two_sides(given) == expected
+
+
+@pytest.mark.parametrize("given", [[32], [32, 32, 3], [0, 32], [32, -1], []])
+def test_a_wrong_image_size_is_refused(given):
+    sentence = f"data.image_size={given} must be [height, width] in pixels, or null"
+    with pytest.raises(ValueError, match=exactly(sentence)):
+        two_sides(given)

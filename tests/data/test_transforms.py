@@ -1,0 +1,179 @@
+import re
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from PIL import Image
+from torch import Tensor, tensor
+from torchvision.transforms import v2
+from torchvision.tv_tensors import Image as ImageTensor
+from torchvision.tv_tensors import Mask as MaskTensor
+
+from liverseg.data.transforms import Augment, Normalize
+
+RECIPES = ("pairs", "liver")
+
+
+def shipped(compose, recipe: str, *overrides: str) -> Augment:
+    config = compose([f"data={recipe}", *overrides])
+    return Augment(instantiate(config.data.augment, _convert_="all"))
+
+
+def fixture_mask(pair_root) -> MaskTensor:
+    with Image.open(pair_root / "train" / "patient001_slice01_mask.png") as picture:
+        mask = v2.functional.pil_to_tensor(picture)[0] // 255
+    mask[4:7, 20:31] = 255  # some ignored pixels
+    return MaskTensor(mask)
+
+
+# Normalisation
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "expected"),
+    [
+        (0.5, 0.25, [[-2, 0], [2, -1], [0, 1]]),
+        ([0.5], [0.5], [[-1, 0], [1, -0.5], [0, 0.5]]),
+        ([0.0, 0.5, 0.25], [1.0, 0.5, 0.25], [[0, 0.5], [1, -0.5], [1, 2]]),
+    ],
+)
+def test_an_image_loses_the_mean_and_is_divided_by_the_deviation(mean, std, expected):
+    normalize = Normalize(mean=mean, std=std, channels=3)
+    image = tensor([[[0, 0.5]], [[1, 0.25]], [[0.5, 0.75]]])
+    normalised = normalize(image)
+    assert normalised.tolist() == [[row] for row in expected]
+    assert (normalised.dtype, normalised.shape) == (torch.float32, (3, 1, 2))
+    assert normalize.undo(normalised).equal(image)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"mean": [0, 0], "std": 1, "channels": 3},
+            "data.mean=[0, 0] must be one number, or one per channel (3)",
+        ),
+        (
+            {"mean": 0, "std": [1, 1, 1], "channels": 1},
+            "data.std=[1, 1, 1] must be one number, or one per channel (1)",
+        ),
+        (
+            {"mean": [], "std": 1, "channels": 1},
+            "data.mean=[] must be one number, or one per channel (1)",
+        ),
+        ({"mean": 0, "std": 0, "channels": 1}, "data.std=0 must be greater than 0"),
+        (
+            {"mean": 0, "std": [1, -1, 1], "channels": 3},
+            "data.std=[1, -1, 1] must be greater than 0",
+        ),
+    ],
+)
+def test_a_wrong_mean_or_deviation_is_refused(settings, sentence):
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        Normalize(**settings)
+
+
+# Geometry
+
+
+@pytest.mark.parametrize(
+    "flip", [v2.RandomHorizontalFlip(p=1), v2.RandomVerticalFlip(p=1)], ids=["sideways", "upside"]
+)
+def test_a_flip_moves_image_and_mask_together(pair_root, flip):
+    mask = fixture_mask(pair_root)
+    image, moved = Augment({"flip": flip})(ImageTensor(mask[None] / 255), mask)
+    assert moved.equal(mask.flip(1 if isinstance(flip, v2.RandomHorizontalFlip) else 0))
+    assert not moved.equal(mask)
+    assert (image[0] * 255).round().equal(moved.float())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_mask_used_as_its_own_image_equals_it_after_the_shipped_geometry(
+    compose, pair_root, recipe
+):
+    """With the nearest neighbour for both, and without changes of intensity."""
+    overrides = {
+        "pairs": [],
+        "liver": ["data.augment.move.interpolation=0", "~data.augment.intensity"],
+    }
+    augment = shipped(compose, recipe, *overrides[recipe])
+    mask = fixture_mask(pair_root)
+    found = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        image, moved = augment(ImageTensor(mask[None] / 255), mask)
+        assert (image[0] * 255).round().equal(moved.float())
+        found.add(str(moved.tolist()))
+    assert len(found) == (2 if recipe == "pairs" else 20)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_shipped_augmentation_keeps_intensities_in_range_and_mask_values(
+    compose, pair_root, recipe
+):
+    augment = shipped(compose, recipe)
+    mask = fixture_mask(pair_root)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        image, moved = augment(ImageTensor(torch.rand(1, 32, 32).round()), mask)
+        assert (image.shape, image.dtype) == ((1, 32, 32), torch.float32)
+        assert (moved.shape, moved.dtype) == ((32, 32), torch.uint8)
+        assert image.min() >= 0
+        assert image.max() <= 1
+        assert set(moved.unique().tolist()) == {0, 1, 255}
+
+
+def test_the_shipped_affine_takes_the_nearest_mask_value_and_a_smooth_image(compose, pair_root):
+    augment = shipped(compose, "liver", "~data.augment.intensity")
+    mask = fixture_mask(pair_root)
+    torch.manual_seed(0)
+    image, moved = augment(ImageTensor(mask[None] / 255), mask)
+    assert len(image.unique()) > 20
+    assert set(moved.unique().tolist()) == {0, 1, 255}
+
+
+# Intensities
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        v2.ColorJitter(brightness=(2, 2)),
+        v2.GaussianNoise(mean=0.5, clip=False),
+        v2.GaussianNoise(mean=-0.5, clip=False),
+        v2.GaussianBlur(3),
+    ],
+    ids=["brightness", "light", "dark", "blur"],
+)
+def test_changes_of_intensity_stay_in_range_and_leave_the_mask_alone(pair_root, transform):
+    mask = fixture_mask(pair_root)
+    image = ImageTensor(torch.rand(1, 32, 32))
+    changed, same = Augment({"intensity": transform})(image, mask)
+    assert not changed.equal(image)
+    assert changed.min() >= 0
+    assert changed.max() <= 1
+    assert same.equal(mask)
+
+
+class Plus(torch.nn.Module):
+    def __init__(self, number: float) -> None:
+        super().__init__()
+        self.number = number
+
+    def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return (image + self.number) / 2, mask
+
+
+def test_transforms_follow_the_order_of_their_names_and_are_clamped_last():
+    first, second = Plus(3.0), Plus(-2.0)
+    image, mask = ImageTensor(torch.zeros(1, 1, 1)), MaskTensor(torch.zeros(1, 1))
+    assert Augment({"b": first, "a": second})(image, mask)[0].item() == 0  # (1.5 - 2) / 2
+    assert Augment({"a": second, "b": first})(image, mask)[0].item() == 1  # (-1 + 3) / 2
+    assert Augment({"a": Plus(3.0), "b": Plus(0.0)})(image, mask)[0].item() == 0.75
+
+
+def test_no_transform_changes_nothing():
+    image, mask = ImageTensor(torch.rand(1, 2, 2)), MaskTensor(torch.ones(2, 2))
+    same_image, same_mask = Augment({})(image, mask)
+    assert same_image.equal(image)
+    assert same_mask.equal(mask)

@@ -1,0 +1,189 @@
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from liverseg.experiment import evaluate, train
+from liverseg.pictures import gallery
+from liverseg.pictures.cases import Case
+
+Compose = Callable[..., DictConfig]
+
+
+class Drawn:
+    """Keeps what is drawn, in place of drawing it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.captions: list[str] = []
+        self.predicted: list[int] = []
+        self.columns: list[list[str]] = []
+        monkeypatch.setattr(gallery, "draw_case", self.one)
+        monkeypatch.setattr(gallery, "draw_best_and_worst", self.two)
+
+    def one(
+        self,
+        image: Tensor,
+        prediction: Tensor,
+        truth: Tensor,
+        *,
+        caption: str,
+        class_names: list[str],
+        num_columns: int,
+    ) -> Tensor:
+        assert class_names == ["liver"]
+        assert image.shape[-2:] == prediction.shape == truth.shape == (32, 32)
+        assert 0 <= image.min() < image.max() <= 1
+        self.captions.append(caption)
+        self.predicted.append(int((prediction > 0).sum()))
+        return torch.zeros(3, 8, 8, dtype=torch.uint8)
+
+    def two(self, best: list[Case], worst: list[Case]) -> Tensor:
+        self.columns = [[case.caption for case in column] for column in (best, worst)]
+        return torch.zeros(3, 8, 8, dtype=torch.uint8)
+
+
+def lines_of(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(file.read_text().splitlines()))
+
+
+def by_dice(lines: list[dict[str, str]]) -> list[str]:
+    """Return the captions of images, the worst first."""
+    ordered = sorted(lines, key=lambda line: float(line["dice"]))
+    return [f"{line['name']}   Dice {float(line['dice']):.3f}" for line in ordered]
+
+
+def test_each_check_shows_the_same_images_and_then_the_worst(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = Drawn(monkeypatch)
+    config = compose(
+        [
+            *("trainer.max_epochs=3", "data.batch_size=1"),
+            *("callbacks.pictures.num_pictures=2", "callbacks.pictures.num_worst=3"),
+        ]
+    )
+    train(config)
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard"), {"images": 0}).Reload()
+    names = {tag.removeprefix("val/") for tag in board.Tags()["images"] if tag.startswith("val/")}
+    assert len(names) == 2
+    worst = [f"val_worst/{place}" for place in (1, 2, 3)]
+    assert set(board.Tags()["images"]) == {*worst, *(f"val/{name}" for name in names)}
+    steps = {tag: [event.step for event in board.Images(tag)] for tag in board.Tags()["images"]}
+    assert len(set(map(tuple, steps.values()))) == 1
+    assert len(steps["val_worst/1"]) == 3
+    for check in range(3):
+        captions = drawn.captions[5 * check : 5 * (check + 1)]
+        assert [caption.split()[0] for caption in captions[:2]] == sorted(names)
+        dices = [float(caption.split()[-1]) for caption in captions[2:]]
+        assert dices == sorted(dices)
+
+
+def test_what_is_shown_is_what_was_scored(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = Drawn(monkeypatch)
+    train(compose(["trainer.max_epochs=2", "callbacks.pictures.num_worst=2"]))
+    for split, count in (("val", 4), ("test", 3)):
+        lines = lines_of(tmp_path / "run" / f"cases_{split}.csv")
+        shown = dict(zip(drawn.captions, drawn.predicted, strict=True))
+        assert len(lines) == count
+        for caption, line in zip(by_dice(lines), sorted(lines, key=dice_of), strict=True):
+            assert shown[caption] == int(line["predicted_pixels"])
+    best, worst = drawn.columns  # of test, the last split that was scored
+    assert worst == by_dice(lines)[:2]
+    assert best == by_dice(lines)[:1:-1]
+    for split in ("val", "test"):
+        assert (tmp_path / "run" / "pictures" / f"best_and_worst_{split}.png").is_file()
+
+
+def dice_of(line: dict[str, str]) -> float:
+    return float(line["dice"])
+
+
+def test_evaluating_draws_the_best_and_the_worst_too(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(compose([]))
+    checkpoint = f"ckpt_path={tmp_path / 'run' / 'checkpoints' / 'best.ckpt'}"
+    drawn = Drawn(monkeypatch)
+    out = tmp_path / "out"
+    few = ["num_pictures=1", "num_worst=1", f"output_dir={out}", "split=val"]
+    evaluate(compose([checkpoint, *few], name="evaluate"))
+    captions = by_dice(lines_of(out / "cases_val.csv"))
+    assert drawn.columns == [[captions[-1]], [captions[0]]]
+    assert {file.name for file in (out / "pictures").iterdir()} == {
+        "best_and_worst_val.png",
+        f"val_{drawn.captions[0].split()[0]}.png",
+    }
+
+
+def test_no_pictures_are_drawn_where_none_are_wanted(compose: Compose, tmp_path: Path) -> None:
+    train(compose(["callbacks.pictures.num_pictures=0", "callbacks.pictures.num_worst=0"]))
+    drawn = [file.name for file in (tmp_path / "run" / "pictures").iterdir()]
+    assert drawn == ["curves.png"]
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert board.Tags()["images"] == []
+
+
+def kept(index: int, dice: float, wrong: int = 5, true: int = 9) -> Any:
+    return gallery._Kept(index, dice, wrong, true, torch.zeros(1, 1, dtype=torch.uint8))
+
+
+def test_of_images_with_the_same_dice_the_one_with_more_at_stake_comes_first() -> None:
+    small, large = kept(0, 0.0, wrong=2), kept(1, 0.0, wrong=90)
+    assert sorted([small, large], key=gallery._Kept.badness) == [large, small]
+    thin, thick = kept(0, 1.0, wrong=0, true=3), kept(1, 1.0, wrong=0, true=300)
+    nothing = kept(2, 1.0, wrong=0, true=0)
+    good = kept(3, 0.9)
+    best = sorted([nothing, good, thin, thick], key=gallery._Kept.goodness)
+    assert best == [thick, thin, good, nothing]
+
+
+def test_no_image_is_among_the_best_and_the_worst() -> None:
+    images = [kept(index, index / 10) for index in range(5)]
+    best, worst = gallery._apart(images[:0:-1], images[:4])
+    assert [one.index for one in best] == [4, 3]
+    assert [one.index for one in worst] == [0, 1, 2]
+    assert gallery._apart([images[0]], [images[0]]) == ([], [images[0]])
+
+
+def test_processes_share_what_they_have_kept(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images of another process are stood in for by a fixed list."""
+    train(compose([]))
+    config = compose(
+        [f"ckpt_path={tmp_path / 'run' / 'checkpoints' / 'best.ckpt'}", "split=val"],
+        name="evaluate",
+    )
+    others = [kept(3, -1.0), kept(2, -0.5)]
+    for one in others:
+        object.__setattr__(one, "prediction", torch.zeros(32, 32, dtype=torch.uint8))
+    monkeypatch.setattr(gallery, "_of_all_processes", lambda mine: [*mine, *others])
+    drawn = Drawn(monkeypatch)
+    evaluate(config)
+    worst = drawn.columns[1]
+    assert worst[0] == "patient005_slice03   Dice -1.000"
+    assert worst[1] == "patient005_slice02   Dice -0.500"
+    assert len(drawn.captions) == 4  # each image once
+
+
+def test_images_are_spread_over_the_split() -> None:
+    chosen = gallery._spread(48, 6)
+    assert [index // 8 for index in sorted(chosen)] == list(range(6))  # one of each patient
+    assert len({index % 8 for index in chosen}) > 3  # and not the same slice of each
+    assert gallery._spread(3, 6) == {0, 1, 2}
+    assert gallery._spread(5, 0) == set()
+
+
+def test_a_kept_image_holds_no_batch_in_memory() -> None:
+    batch = torch.zeros(8, 4, 4, dtype=torch.uint8)
+    one = gallery._alone(gallery._Kept(0, 0.0, 0, 0, batch[3]), batch)
+    assert one.prediction.untyped_storage().nbytes() == 16
+    assert gallery._alone(one, batch) is one

@@ -1,0 +1,43 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from liverseg.runs.locks import is_locked, locked
+
+HOLD = """
+import sys
+from pathlib import Path
+from liverseg.runs.locks import locked
+with locked(Path(sys.argv[1]), wait=True) as is_held:
+    print(is_held, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lock_that_nobody_holds_is_free(tmp_path: Path) -> None:
+    file = tmp_path / "folder" / ".lock"
+    assert not is_locked(file)
+    with locked(file, wait=False) as is_held:
+        assert is_held
+    assert not is_locked(file)
+
+
+@pytest.mark.slow
+def test_a_lock_is_held_until_its_process_ends_however_that_ends(tmp_path: Path) -> None:
+    file = tmp_path / ".lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"True\n"
+    assert is_locked(file)
+    with locked(file, wait=False) as is_held:
+        assert not is_held
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.communicate()
+    with locked(file, wait=True) as is_held:
+        assert is_held

@@ -1,0 +1,109 @@
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from liverseg.runs.resume import resumed_config, save_config
+
+
+@pytest.fixture
+def run(compose: Callable[..., DictConfig], tmp_path: Path) -> Path:
+    """A run folder with a config and an (empty) checkpoint."""
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "last.ckpt").touch()
+    save_config(compose([]), tmp_path / "run")
+    return folder
+
+
+def test_a_run_goes_on_in_its_folder_with_its_config(run: Path) -> None:
+    config = resumed_config([f"resume={run}"])
+    assert config is not None
+    assert (config.output_dir, config.model.width) == (str(run), 4)
+    assert config.resume == str(run / "checkpoints" / "last.ckpt")
+    assert config.callbacks.last.dirpath == f"{run}/checkpoints"
+
+
+def test_a_run_goes_on_where_its_folder_was_moved_to(run: Path, tmp_path: Path) -> None:
+    config = resumed_config([f"resume={run.rename(tmp_path / 'moved')}"])
+    assert config is not None
+    assert config.callbacks.last.dirpath == f"{tmp_path}/moved/checkpoints"
+
+
+def test_a_checkpoint_may_be_named_itself(run: Path) -> None:
+    best = run / "checkpoints" / "best.ckpt"
+    best.touch()
+    config = resumed_config([f"resume={best}"])
+    assert config is not None
+    assert (config.resume, config.output_dir) == (str(best), str(run))
+
+
+def test_last_is_the_run_that_wrote_last(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for age, name in enumerate(("new", "old")):
+        there = tmp_path / "logs" / "train" / "runs" / name
+        there.parent.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(OmegaConf.load(run / "config.yaml"), tmp_path / "config.yaml")
+        (there / "checkpoints").mkdir(parents=True)
+        (tmp_path / "config.yaml").rename(there / "config.yaml")
+        (there / "checkpoints" / "last.ckpt").touch()
+        os.utime(there / "checkpoints" / "last.ckpt", (1000 - age, 1000 - age))
+    config = resumed_config(["resume=last"])
+    assert config is not None
+    assert Path(config.output_dir).name == "new"
+
+
+@pytest.mark.parametrize("arguments", [[], ["seed=1"], ["resume=null"], ["-m", "seed=1,2"]])
+def test_without_resume_nothing_is_resumed(arguments: list[str]) -> None:
+    assert resumed_config(arguments) is None
+
+
+@pytest.mark.parametrize(
+    ("argument", "key", "value"),
+    [
+        ("data.num_workers=3", "data.num_workers", 3),
+        ("model.width=4", "model.width", 4),
+        ("resume_overrides=[trainer.max_epochs=9,seed=2]", "trainer.max_epochs", 9),
+        ("resume_overrides=[trainer.max_epochs=9,seed=2]", "seed", 2),
+    ],
+)
+def test_what_leaves_the_result_alone_or_is_said_twice_is_taken(
+    argument: str, key: str, value: int, run: Path
+) -> None:
+    config = resumed_config([f"resume={run}", argument])
+    assert config is not None
+    assert OmegaConf.select(config, key) == value
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        (
+            "model.width=8",
+            "model.width=8 would change the run that is resumed; leave it out, or write "
+            "'resume_overrides=[model.width=8]'",
+        ),
+        ("resume_overrides=[model.widht=8]", "model.widht is no key of the run that is resumed"),
+        ("-m", "-m does not go with resume={run}, which continues one run"),
+    ],
+)
+def test_what_would_change_the_result_is_refused(argument: str, sentence: str, run: Path) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence.format(run=run))}$"):
+        resumed_config([f"resume={run}", argument])
+
+
+def test_a_run_that_is_not_there_is_named(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"^resume=no does not exist; name a run folder,"):
+        resumed_config(["resume=no"])
+    with pytest.raises(FileNotFoundError, match=r"^resume=pairs is no run folder: it holds no con"):
+        resumed_config(["resume=pairs"])
+    with pytest.raises(FileNotFoundError, match=r"^resume=last: logs/train/runs holds no run with"):
+        resumed_config(["resume=last"])

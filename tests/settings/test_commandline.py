@@ -1,0 +1,287 @@
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from liverseg.settings.commandline import (
+    check_overrides,
+    nearest,
+    nearest_key,
+    prepare_command,
+    refuse_bad_overrides,
+    what_blocks,
+)
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "configs"
+FILE = Path(__file__)
+UNETS = "all choices are unet, unet_bilinear, unet_dilated, unet_paper, unet_small"
+NO_KEY = "names no known key; --cfg job shows all of them"
+
+# A command line, and the sentence that answers it; {tmp} is a folder with a file in it.
+BAD = {
+    "modle.depth=3": "modle.depth=3 names no known key; the nearest is model.depth",
+    "model.dept=3": "model.dept=3 names no known key; the nearest is model.depth",
+    "depth=3": "depth=3 names no known key; the nearest is model.depth",
+    "lr=1e-3": "lr=1e-3 names no known key; the nearest is optimizer.lr",
+    "modell=unet": "modell=unet names no known key; the nearest is model",
+    "moniter=val/iou": "moniter=val/iou names no known key; the nearest is monitor",
+    "foo.bar=1": f"foo.bar=1 {NO_KEY}",
+    "~modle": "~modle names no known key; the nearest is model",
+    "trainer.max_epoch=3": (
+        "trainer.max_epoch=3 names no known key; the nearest is trainer.max_epochs"
+    ),
+    "trainer.limit_val_batches=2": (
+        "trainer.limit_val_batches=2 is not in the config, but Trainer takes it; add a + in front: "
+        "+trainer.limit_val_batches=2"
+    ),
+    "trainer.limit_val_batch=2": (
+        "trainer.limit_val_batch=2 names no known key; the nearest is +trainer.limit_val_batches"
+    ),
+    "optimizer=sgd optimizer.weight_decay=0.1": (
+        "optimizer.weight_decay=0.1 is not in the config, but SGD takes it; add a + in front: "
+        "+optimizer.weight_decay=0.1"
+    ),
+    "+model.depth=3": "+model.depth=3 adds a key that is there already; leave out the +",
+    "+model=unet": "+model=unet adds a second model; leave out the + to choose another one",
+    "model=unett": f"model=unett is not a choice; the nearest is model=unet, {UNETS}",
+    "model=UNet": f"model=UNet is not a choice; the nearest is model=unet, {UNETS}",
+    "model=vgg": f"model=vgg is not a choice; {UNETS}",
+    "model=null": f"model=null is not a choice; {UNETS}",
+    "experiment=tut": (
+        "experiment=tut is not a choice; the nearest is experiment=tutorial, all choices are "
+        "liver_cpu, tutorial"
+    ),
+    "hydra/sweeper=resumabel": (
+        "hydra/sweeper=resumabel is not a choice; the nearest is hydra/sweeper=resumable, all "
+        "choices are basic, resumable"
+    ),
+    "hydra.rum.dir=x": "hydra.rum.dir=x names no known key; the nearest is hydra.run.dir",
+    "model.depth": (
+        "model.depth has no = in it; write model.depth=VALUE, and quote the whole where a value "
+        "holds spaces"
+    ),
+    "=3": "=3 names no key; write KEY=VALUE",
+    "help": "help has no = in it; write --help",
+    "-m seed=1 , 2": ", has no = in it; write a list without spaces, such as seed=1,2",
+    "{tmp}/file": (
+        "{tmp}/file has no = in it; write KEY={tmp}/file, with a key such as ckpt_path, source, "
+        "data.root or resume"
+    ),
+    "epochs=3": "epochs=3 names no known key; the nearest is trainer.max_epochs",
+    "optimizer.learning_rate=1": (
+        "optimizer.learning_rate=1 names no known key; the nearest is optimizer.lr"
+    ),
+    "bs=4": "bs=4 names no known key; the nearest is data.batch_size",
+    "+epochs=3": "+epochs=3 adds a key that nothing reads; the nearest is trainer.max_epochs",
+    "++qwertz=3": "++qwertz=3 adds a key that nothing reads; leave it out",
+    "model.dilations=[1,2": (
+        "model.dilations=[1,2 cannot be read; close its brackets and quotes, or make its value a "
+        "text: 'model.dilations=\"[1,2\"'"
+    ),
+    "data.root=a=b": (
+        "data.root=a=b cannot be read; close its brackets and quotes, or make its value a text: "
+        "'data.root=\"a=b\"'"
+    ),
+    "model.depth=3,4": (
+        "model.depth=3,4 stands for several runs; add -m to run them, or write model.depth=[3,4] "
+        "for a list"
+    ),
+    "model=unet,unet_small": ("model=unet,unet_small stands for several runs; add -m to run them"),
+    "seed=range(3)": "seed=range(3) stands for several runs; add -m to run them",
+    "-m model=unet,unett": f"model=unett is not a choice; the nearest is model=unet, {UNETS}",
+    "-m modle.depth=3,4": "modle.depth=3 names no known key; the nearest is model.depth",
+    "-m optimizer=sgd,adam optimizer.momentum=0.9": (
+        f"optimizer.momentum=0.9 {NO_KEY} (in the run with optimizer=adam)"
+    ),
+    **{
+        f"-m seed=1,2 {key}=x": f"{key}=x has no effect on a sweep, where each job has its own "
+        "folder; name the folder of the sweep: sweep_name=NAME, or hydra.sweep.dir=FOLDER"
+        for key in ("output_dir", "hydra.run.dir", "hydra.sweep.subdir")
+    },
+    "hydra.run.dir={tmp}/file/run": (
+        "hydra.run.dir={tmp}/file/run cannot be written, {tmp}/file is a file; name another folder"
+    ),
+    "-m hydra.sweep.dir={tmp}/file": (
+        "hydra.sweep.dir={tmp}/file cannot be written, {tmp}/file is a file; name another folder"
+    ),
+}
+
+
+@pytest.mark.parametrize(("line", "sentence"), BAD.items(), ids=BAD)
+def test_a_bad_override_is_answered_by_its_sentence(
+    line: str, sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    arguments = line.replace("{tmp}", str(tmp_path)).split()
+    expected = sentence.replace("{tmp}", str(tmp_path))
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+        check_overrides(CONFIGS, "train", arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "sentence"),
+    [
+        ("evaluate", "spilt=val", "spilt=val names no known key; the nearest is split"),
+        ("evaluate", "model.depth=3", f"model.depth=3 {NO_KEY}"),
+        ("predict", "sorce=a.png", "sorce=a.png names no known key; the nearest is source"),
+        (
+            "predict",
+            f"output_dir={FILE}/out",
+            f"output_dir={FILE}/out cannot be written, {FILE} is a file; name another folder",
+        ),
+    ],
+)
+def test_evaluate_and_predict_have_their_own_keys(name: str, line: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        check_overrides(CONFIGS, name, ["ckpt_path=a.ckpt", line])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "data=liver 'data.root=/a/folder/that is/not/there'",
+        "+trainer.limit_val_batches=2 ++trainer.enable_progress_bar=false ~callbacks.dashboard",
+        "loss.losses.0.smooth=2 trainer.devices=[0,1]",
+        """'data.case_pattern="^(.+)_x$"'""",
+        "hydra.run.dir=logs/mine hydra/launcher=basic hydra.job.chdir=false",
+        "experiment=tutorial",
+        "resume=RUN resume_overrides=[trainer.max_epochs=40]",
+        "-m model=unet,unet_small model.depth=3,4 seed=range(3) trainer.max_epochs=choice(1,2)",
+        "-m model=glob(*) optimizer.lr=interval(1e-4,1e-2)",
+        "resume=last trainer.whatever=3",
+        "+patient=3 'data.root=/x/${patient}' ++seed=3",
+    ],
+)
+def test_a_good_command_line_passes(line: str) -> None:
+    check_overrides(CONFIGS, "train", shlex.split(line))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--help"],
+        ["--hydra-help"],
+        ["--cfg", "job"],
+        ["-c", "all"],
+        ["--info", "all"],
+        ["-sc", "install=bash"],
+        ["--config-dir", "elsewhere"],
+        ["--config-path", "elsewhere"],
+    ],
+    ids=" ".join,
+)
+def test_a_question_to_hydra_is_left_to_hydra(flags: list[str]) -> None:
+    check_overrides(CONFIGS, "train", [*flags, "modle=3"])
+
+
+def test_the_config_that_is_named_is_the_one_that_counts(tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text("one: 1\n")
+    (tmp_path / "mine.yaml").write_text("two: 2\n")
+    check_overrides(tmp_path, "train", ["--config-name", "mine", "two=3"])
+    with pytest.raises(ValueError, match=r"^one=3 names no known key"):
+        check_overrides(tmp_path, "train", ["-cn", "mine", "one=3"])
+
+
+def test_what_cannot_be_explained_is_left_to_hydra(tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text("defaults: [nowhere]\n")
+    check_overrides(tmp_path, "train", ["a.b=3"])
+    check_overrides(tmp_path, "absent", ["a.b=3"])
+
+
+def test_the_sentence_goes_to_stderr_and_the_status_is_two(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    monkeypatch.setattr(sys, "argv", ["train.py", "model=unett"])
+    with pytest.raises(SystemExit) as caught:
+        refuse_bad_overrides(str(ROOT / "train.py"), "train")
+    assert caught.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == f"model=unett is not a choice; the nearest is model=unet, {UNETS}\n"
+
+
+def test_one_variable_brings_the_tracebacks_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(sys, "argv", ["train.py", "model=unett"])
+    refuse_bad_overrides(str(ROOT / "train.py"), "train")
+
+
+def test_multirun_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "model=unet", "-m", "seed=1,2"])
+    prepare_command()
+    assert sys.argv == ["train.py", "-m", "model=unet", "seed=1,2"]
+    refuse_bad_overrides(str(ROOT / "train.py"), "train")
+
+
+@pytest.mark.parametrize(
+    "name", ["0_seed=1", "a,b", "liver (1)", "it's", "[a]", 'say "x"', "{a}", "plain-1.0", "ä b"]
+)
+def test_a_path_may_hold_any_character(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / name / "best.ckpt"
+    file.parent.mkdir()
+    file.touch()
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", f"ckpt_path={file}", "split=val"])
+    prepare_command()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("evaluate", sys.argv[1:])
+    assert config.ckpt_path == str(file)
+    assert config.split == "val"
+
+
+def test_what_is_no_path_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a=b").mkdir()
+    typed = ["seed=1,2", "resume=a=b", "'data.root=a=b'", "data.root='a=b'", "~scheduler", "a b"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *typed])
+    prepare_command()
+    assert sys.argv[1:] == typed
+
+
+@pytest.mark.slow
+def test_a_good_command_line_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from pathlib import Path; from liverseg.settings import check_overrides\n"
+        f"check_overrides(Path({str(CONFIGS)!r}), 'train', ['model.depth=3'])\n"
+        "assert not {'torch', 'lightning', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.slow
+def test_a_sweep_and_a_search_leave_what_is_heavy_to_their_jobs() -> None:
+    code = (
+        "import sys, liverseg.sweeps.sweep, liverseg.sweeps.search\n"
+        "assert not {'torch', 'lightning', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_nearest_word_ignores_case_and_completes_a_beginning() -> None:
+    assert nearest("Unet", ["UNet", "ConvBlock"]) == "UNet"
+    assert nearest("tut", ["tutorial", "liver_cpu"]) == "tutorial"
+    assert nearest("resnet", ["unet_dilated"]) is None
+    assert nearest("", ["a"]) is None
+    assert nearest_key("lr", ["optimizer.lr", "scheduler.gamma"]) == "optimizer.lr"
+    assert nearest_key("image_size", ["data.phantom.image_size", "data.image_size"]) == (
+        "data.image_size"
+    )
+    assert nearest_key("zzz", ["a.b"]) is None
+    assert nearest_key("a", []) is None
+
+
+def test_a_folder_is_blocked_by_a_file_or_a_broken_link(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "none")
+    assert what_blocks(tmp_path / "new" / "deep") is None
+    assert what_blocks(tmp_path) is None
+    assert what_blocks(tmp_path / "file" / "run") == f"{tmp_path}/file is a file"
+    assert what_blocks(tmp_path / "link" / "run") == f"{tmp_path}/link is a link to nothing"

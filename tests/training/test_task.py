@@ -1,0 +1,136 @@
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from lightning import Trainer
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ConstantLR
+from torch.utils.data import DataLoader
+
+from liverseg.network.unet import UNet
+from liverseg.training.losses import CrossEntropy, SoftDiceLoss, SumLoss
+from liverseg.training.task import SegmentationTask
+
+
+def blob_batch() -> dict[str, Tensor]:
+    image = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.2
+    mask = torch.zeros(2, 32, 32, dtype=torch.uint8)
+    mask[0, 8:20, 4:16] = mask[1, 12:30, 10:28] = 1
+    image[:, 0] += mask * 0.6
+    return {"image": image, "mask": mask, "index": torch.arange(2), "case": torch.tensor([0, 1])}
+
+
+def make_task(net: nn.Module | None = None, **changes: Any) -> SegmentationTask:
+    torch.manual_seed(0)
+    arguments: dict[str, Any] = {
+        "net": net or UNet(1, 1, depth=2, width=4),
+        "loss": SumLoss([SoftDiceLoss(), CrossEntropy()], [1, 1]),
+        "optimizer": partial(torch.optim.Adam, lr=1e-2),
+        "scheduler": partial(ConstantLR, factor=1.0),
+        "num_classes": 1,
+        "class_names": ["liver"],
+    }
+    return SegmentationTask(**{**arguments, **changes})
+
+
+def loader(batches: list[dict[str, Tensor]]) -> DataLoader[dict[str, Tensor]]:
+    return DataLoader(batches, batch_size=None)
+
+
+def fit(task: SegmentationTask, batches: list[dict[str, Tensor]], epochs: int = 1) -> Trainer:
+    trainer = Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(task, loader(batches), loader(batches))
+    return trainer
+
+
+def test_60_steps_overfit_one_batch() -> None:
+    task = make_task()
+    fit(task, [blob_batch()], epochs=60)
+    assert task.results["val"]["dice"] > 0.95
+    assert task.results["val"]["loss"] < 0.5
+
+
+class FixedLogits(nn.Module):
+    """Gives the same logit everywhere, and noise from the global generator while training."""
+
+    def __init__(self, logit: float) -> None:
+        super().__init__()
+        self.logit = nn.Parameter(torch.tensor(logit))
+        self.noise: list[float] = []
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.training:
+            self.noise.append(torch.rand(()).item())
+        return image * 0 + self.logit
+
+
+@pytest.mark.parametrize(("threshold", "predicted"), [(0.5, 1), (0.8, 0)])
+def test_the_threshold_decides_scores_and_predictions_alike(
+    threshold: float, predicted: int
+) -> None:
+    task = make_task(FixedLogits(1.0), threshold=threshold)  # probability 0.731
+    trainer = fit(task, [blob_batch()], epochs=0)
+    trainer.validate(task, loader([blob_batch()]), verbose=False)
+    counts = task.tally("val").scores.table()[2]
+    assert (counts[:, 0, :2].sum() == predicted * 2 * 32 * 32).item()
+    batch = {"image": blob_batch()["image"][:1], "size": [torch.tensor([5]), torch.tensor([7])]}
+    assert task.predict_step(batch, 0).tolist() == [[[predicted] * 7] * 5]
+
+
+def test_a_steps_randomness_depends_on_seed_and_step_alone() -> None:
+    def noise(seed: int, disturbance: int) -> list[float]:
+        net = FixedLogits(0.0)
+        task = make_task(net, seed=seed)
+        torch.rand(disturbance)
+        fit(task, [blob_batch(), blob_batch()])
+        return net.noise
+
+    first = noise(seed=0, disturbance=0)
+    assert len(set(first)) == 2
+    assert noise(seed=0, disturbance=5) == first
+    assert noise(seed=1, disturbance=0) != first
+
+
+def test_the_mean_loss_weighs_images_not_batches() -> None:
+    whole = blob_batch()
+    single = {key: value[:1] for key, value in whole.items()}
+    task = make_task(FixedLogits(1.0))
+    trainer = fit(task, [whole], epochs=0)
+    values = []
+    for batches in ([whole, single], [single, single, {k: v[1:] for k, v in whole.items()}]):
+        trainer.validate(task, loader(batches), verbose=False)
+        values.append(task.results["val"]["loss"])
+    assert values[0] == pytest.approx(values[1])
+
+
+def test_a_second_pass_forgets_the_first() -> None:
+    task = make_task(FixedLogits(1.0))
+    trainer = fit(task, [blob_batch()], epochs=0)
+    for _ in range(2):
+        trainer.validate(task, loader([blob_batch()]), verbose=False)
+    assert len(task.tally("val").scores.rows) == 1
+
+
+def test_a_task_without_optimizer_cannot_be_trained() -> None:
+    with pytest.raises(RuntimeError, match="a task without optimizer and scheduler cannot be"):
+        make_task(optimizer=None).configure_optimizers()
+
+
+def test_the_state_holds_the_network_alone() -> None:
+    assert {key.split(".")[0] for key in make_task().state_dict()} == {"net"}
+
+
+def test_a_compiled_network_has_the_same_keys() -> None:
+    task = make_task()
+    keys = list(task.state_dict())
+    task.net.compile()
+    assert list(task.state_dict()) == keys
