@@ -22,7 +22,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from liverseg.data import PairDataModule, Phantom
-from liverseg.training import NotFiniteError, SegmentationTask
+from liverseg.training import (
+    NotFiniteError,
+    SegmentationTask,
+    bring_up_to_date,
+    with_names_of_today,
+)
 
 ALLOWED = ("liverseg", "torch.nn", "torchvision.models")
 _BUILDABLE = (nn.Module, PairDataModule, Phantom)
@@ -133,10 +138,11 @@ def load_checkpoint(file: str | Path) -> dict[str, Any]:
         ) from error
     if not isinstance(checkpoint, dict) or not {"liverseg", "state_dict"} <= checkpoint.keys():
         raise ValueError(f"{path} was not written by liverseg: it carries no config")
+    checkpoint["liverseg"] = with_names_of_today(checkpoint["liverseg"])
     return checkpoint
 
 
-def load_task(checkpoint: Mapping[str, Any], allow: Sequence[str] = ()) -> SegmentationTask:
+def load_task(checkpoint: dict[str, Any], allow: Sequence[str] = ()) -> SegmentationTask:
     """Rebuild the task of a checkpoint, for scoring and predicting.
 
     Args:
@@ -155,6 +161,7 @@ def load_task(checkpoint: Mapping[str, Any], allow: Sequence[str] = ()) -> Segme
         threshold=config["threshold"],
         record=checkpoint["liverseg"],
     )
+    bring_up_to_date(checkpoint, task)
     try:
         task.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:

@@ -270,7 +270,7 @@ def _score(
     return {f"{split}/{name}": value for name, value in task.results[split].items()}
 
 
-def _task_of(checkpoint: Mapping[str, Any], config: DictConfig) -> SegmentationTask:
+def _task_of(checkpoint: dict[str, Any], config: DictConfig) -> SegmentationTask:
     """Rebuild the task of a checkpoint, with the threshold that is asked for."""
     task = load_task(checkpoint, config.allow)
     if config.threshold is not None:

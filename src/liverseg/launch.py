@@ -37,6 +37,7 @@ from liverseg.runs import (
 )
 from liverseg.runs.stopping import stops_like_sigterm
 from liverseg.settings import told_in_one_sentence
+from liverseg.training import with_names_of_today
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
@@ -95,6 +96,10 @@ def _settled(config: DictConfig) -> DictConfig:
         # Composed again by the launcher of a cluster, perhaps from files edited meanwhile.
         config = load_config(folder)
         config.output_dir, config.resume = str(folder), None
+    if config.resume is not None or is_job:  # perhaps written by an earlier release
+        config = OmegaConf.create(
+            with_names_of_today(OmegaConf.to_container(config, resolve=False))
+        )
     check_settings(config)
     if config.resume is None and (folder / "checkpoints").exists():
         if not is_job and not was_restarted():

@@ -60,10 +60,10 @@ class StockUNet(nn.Module):
         skip2 = self.down2(pool(skip1))
         skip3 = self.down3(pool(skip2))
         deep = self.bottom(pool(skip3))
-        deep = self.join3(torch.cat([skip3, self.up3(deep)], 1))
-        deep = self.join2(torch.cat([skip2, self.up2(deep)], 1))
-        deep = self.join1(torch.cat([skip1, self.up1(deep)], 1))
-        deep = self.join0(torch.cat([skip0, self.up0(deep)], 1))
+        deep = self.join3(torch.cat([self.up3(deep), skip3], 1))
+        deep = self.join2(torch.cat([self.up2(deep), skip2], 1))
+        deep = self.join1(torch.cat([self.up1(deep), skip1], 1))
+        deep = self.join0(torch.cat([self.up0(deep), skip0], 1))
         return self.head(deep)
 
 
@@ -104,7 +104,7 @@ def test_valid_padding_is_the_copy_and_crop_written_by_hand() -> None:
     deep = functional.max_pool2d(skip, 2)
     deep = conv(conv(deep, c.weight, c.bias).relu(), d.weight, d.bias).relu()
     raised = functional.conv_transpose2d(deep, up.weight, up.bias, stride=2)
-    both = torch.cat([skip[..., 4:-4, 4:-4], raised], 1)
+    both = torch.cat([raised, skip[..., 4:-4, 4:-4]], 1)
     fused = conv(conv(both, e.weight, e.bias).relu(), f.weight, f.bias).relu()
     assert torch.equal(net(image), conv(fused, head.weight, head.bias))
 

@@ -6,12 +6,13 @@ Reading order: ``unet`` (the network), ``sizes`` (how image, logits and mask com
 
 from liverseg.network.anatomy import LayerSizes, field_size, map_sizes, receptive_field
 from liverseg.network.sizes import Shrinking, training_logits, whole_image_logits
-from liverseg.network.unet import UNet
+from liverseg.network.unet import UNet, UpStep
 
 __all__ = [
     "LayerSizes",
     "Shrinking",
     "UNet",
+    "UpStep",
     "field_size",
     "map_sizes",
     "receptive_field",

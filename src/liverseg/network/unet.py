@@ -223,6 +223,9 @@ class ConvBlock(nn.Module):
 class UpStep(nn.Module):
     """Double the size of the deep features, then fuse them with the skip connection.
 
+    The enlarged features come first and the skip connection second, as in most U-Nets that are
+    written by hand: the weights of such a one, loaded in order, give its logits.
+
     Args:
         deep_channels: Channels coming from the level below.
         skip_channels: Channels of the skip connection and of the result.
@@ -270,7 +273,7 @@ class UpStep(nn.Module):
         height, width = enlarged.shape[-2:]
         top, left = (skip.shape[-2] - height) // 2, (skip.shape[-1] - width) // 2
         skip = skip[..., top : top + height, left : left + width]
-        fused: Tensor = self.fuse(torch.cat([skip, enlarged], dim=1))
+        fused: Tensor = self.fuse(torch.cat([enlarged, skip], dim=1))
         return fused
 
 

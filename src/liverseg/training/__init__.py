@@ -1,5 +1,10 @@
-"""From logits to weights: ``losses`` (what is made small), ``task`` (one step for all splits)."""
+"""From logits to weights.
 
+Reading order: ``losses`` (what is made small), ``task`` (one step for all splits), ``earlier``
+(what earlier releases wrote, and how it reads today).
+"""
+
+from liverseg.training.earlier import bring_up_to_date, with_names_of_today
 from liverseg.training.losses import BinaryCrossEntropy, CrossEntropy, SoftDiceLoss, SumLoss
 from liverseg.training.task import NotFiniteError, Scored, SegmentationTask, Split
 
@@ -12,4 +17,6 @@ __all__ = [
     "SoftDiceLoss",
     "Split",
     "SumLoss",
+    "bring_up_to_date",
+    "with_names_of_today",
 ]

@@ -14,6 +14,7 @@ from torchmetrics import MeanMetric, Metric
 
 from liverseg.network import training_logits, whole_image_logits
 from liverseg.scores import SegmentationScores, predict_classes
+from liverseg.training.earlier import FORMAT, bring_up_to_date
 
 logger = logging.getLogger(__name__)
 Batch = Mapping[str, Tensor]
@@ -190,13 +191,14 @@ class SegmentationTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the record, and what the epoch under way has added up so far."""
-        checkpoint["liverseg"] = self.record
+        checkpoint["liverseg"] = {**self.record, "format": FORMAT}
         checkpoint["train_tally"] = self.tally("train").state()
         for board in self.loggers:
             board.save()  # what is on the dashboard is never behind the checkpoint
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the epoch under way had added up, until the metrics are on their device."""
+        bring_up_to_date(checkpoint, self)
         self._interrupted_tally = checkpoint["train_tally"]
 
     def on_train_start(self) -> None:
