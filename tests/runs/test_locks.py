@@ -2,6 +2,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,36 @@ def test_a_lock_that_nobody_holds_is_free(tmp_path: Path) -> None:
     assert not is_locked(file)
     with locked(file, wait=False) as is_held:
         assert is_held
+    assert not is_locked(file)
+
+
+def test_a_look_at_a_lock_keeps_nobody_from_taking_it(tmp_path: Path) -> None:
+    file = tmp_path / ".lock"
+    file.touch()
+    ends = time.monotonic() + 0.5
+
+    def look() -> None:
+        while time.monotonic() < ends:
+            is_locked(file)
+
+    looks = threading.Thread(target=look)
+    looks.start()
+    taken = []
+    while time.monotonic() < ends:
+        with locked(file, wait=False) as is_held:
+            taken.append(is_held)
+    looks.join()
+    assert len(taken) > 3
+    assert all(taken)
+
+
+def test_a_lock_is_held_against_its_own_process_too(tmp_path: Path) -> None:
+    file = tmp_path / ".lock"
+    with locked(file, wait=False):
+        assert is_locked(file)
+        with locked(file, wait=False) as is_held:
+            assert not is_held
+        assert is_locked(file)
     assert not is_locked(file)
 
 

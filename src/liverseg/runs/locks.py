@@ -5,44 +5,52 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks: there, nothing keeps two processes apart
-    fcntl = None  # type: ignore[assignment]  # the module, or none
+from filelock import FileLock, Timeout
 
-_TAKEN = (errno.EACCES, errno.EAGAIN)
+# A look takes a lock for less than a millisecond, and a look is not what one gives up for.
+_LOOK_SECONDS = 0.5
+_NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextmanager
 def locked(file: Path, *, wait: bool) -> Iterator[bool]:
     """Hold the lock of a file, made where it does not exist; yield whether it is held.
 
-    Processes that are forked meanwhile do not inherit it. A process can take the same lock twice,
-    and loses it when it lets go once.
+    Processes that are forked meanwhile do not inherit it. Where a file system knows no locks, there
+    is nothing to wait for, and True is yielded.
 
     Args:
         file: The file.
         wait: Whether to wait for a process that holds the lock; else False is yielded.
+
+    Raises:
+        OSError: If the file cannot be written.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a") as stream:
-        yield _take(stream.fileno(), wait)
+    lock = FileLock(file, timeout=-1 if wait else _LOOK_SECONDS, thread_local=False)
+    is_held = True
+    try:
+        lock.acquire()
+    except Timeout:
+        is_held = False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS_HERE:
+            raise
+    try:
+        yield is_held
+    finally:
+        lock.release()
 
 
 def is_locked(file: Path) -> bool:
-    """Tell whether another process holds the lock of a file."""
+    """Tell whether a process holds the lock of a file; a file that may only be read counts as held.
+
+    Others that take the lock at the same moment are not disturbed: they try again.
+    """
     if not file.exists():
         return False
-    with locked(file, wait=False) as is_free:
-        return not is_free
-
-
-def _take(descriptor: int, wait: bool) -> bool:
-    if fcntl is None:
-        return True
     try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError as error:
-        # Where a file system knows no locks, there is nothing to wait for.
-        return error.errno not in _TAKEN
-    return True
+        with FileLock(file, timeout=_LOOK_SECONDS / 5, poll_interval=_LOOK_SECONDS / 50):
+            return False
+    except (Timeout, PermissionError):
+        return True

@@ -76,34 +76,13 @@ def summarise(values: Sequence[float]) -> Summary:
 def students_t(degrees_of_freedom: int, confidence: float = 0.95) -> float:
     """Return the t that Student's distribution exceeds, on both sides, by 1 - confidence in all.
 
-    From the closed form of P(-t <= T <= t) for whole degrees of freedom (Abramowitz & Stegun 1964,
-    26.7.3 and 26.7.4), inverted by bisection.
-
     Args:
         degrees_of_freedom: 1 or more.
         confidence: Probability between 0 and 1.
     """
-    low, high = 0.0, math.pi / 2  # of the angle atan(t / sqrt(degrees of freedom))
-    for _ in range(60):
-        middle = (low + high) / 2
-        if _probability_within(middle, degrees_of_freedom) < confidence:
-            low = middle
-        else:
-            high = middle
-    return math.sqrt(degrees_of_freedom) * math.tan((low + high) / 2)
+    from scipy.special import stdtrit  # here, because it takes a while
 
-
-def _probability_within(angle: float, degrees_of_freedom: int) -> float:
-    """Return P(-t <= T <= t) for t = sqrt(degrees_of_freedom) tan(angle)."""
-    is_odd = degrees_of_freedom % 2
-    term = math.cos(angle) if is_odd else 1.0
-    total = 0.0
-    for power in range(is_odd, degrees_of_freedom - 1, 2):
-        total += term
-        term *= (power + 1) / (power + 2) * math.cos(angle) ** 2
-    if is_odd:
-        return 2 / math.pi * (angle + math.sin(angle) * total)
-    return math.sin(angle) * total
+    return float(stdtrit(degrees_of_freedom, (1 + confidence) / 2))
 
 
 def group_rows(rows: Sequence[Row], over: Sequence[str] = REPEATS) -> list[Group]:
