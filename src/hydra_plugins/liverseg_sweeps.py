@@ -3,6 +3,7 @@
 Hydra imports this module at every command, so what is heavy is imported when a sweep begins.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,22 +48,25 @@ class ProcessLauncher(Launcher):
             raise CompactHydraException(
                 f"hydra.launcher.devices={self.devices} must be auto, or a list such as [0,1]"
             )
+        from liverseg.sweeps import Pool
+
         self._loader = hydra_context.config_loader
         self._config = config
+        command = (sys.executable, "-m", "liverseg.worker", "job")
+        self.pool = Pool(command, num_slots=self.jobs, devices=self.devices)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run the jobs of a sweeper that is not ours, and return what became of each."""
         from liverseg.runs import load_config, prepare
-        from liverseg.sweeps.pool import run_jobs
 
         sweep = Path(self._config.hydra.sweep.dir)
         jobs = []
         for overrides in job_overrides:
             config = self._loader.load_sweep_config(self._config, list(overrides))
             jobs.append(prepare(sweep, config, overrides, []))
-        run_jobs(iter(jobs), num_slots=self.jobs, devices=self.devices)
+        self.pool.run(iter(jobs))
         returned = []
         for job in jobs:
             config = load_config(job.folder)
@@ -99,9 +103,9 @@ class ResumableSweeper(Sweeper):
             SystemExit: If a job failed, a setting of the sweep is wrong, or a signal stopped it.
         """
         from liverseg.settings import told_in_one_sentence
-        from liverseg.sweeps.sweep import run_sweep
+        from liverseg.sweeps import run_sweep
 
-        config, loader = self._config, self._loader
+        config, loader, launcher = self._config, self._loader, self._launcher
         configure_log(config.hydra.hydra_logging, config.hydra.verbose)
         HydraConfig.instance().set_config(config)
         with told_in_one_sentence(ends_command=True):
@@ -111,5 +115,5 @@ class ResumableSweeper(Sweeper):
                 config=config,
                 compose=lambda overrides: loader.load_sweep_config(config, list(overrides)),
                 is_group=lambda key: bool(loader.get_group_options(key)),
-                launcher=self._launcher,
+                launcher=launcher.pool if isinstance(launcher, ProcessLauncher) else launcher,
             )

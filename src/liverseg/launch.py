@@ -19,7 +19,6 @@ from omegaconf import DictConfig, OmegaConf
 from liverseg.checks import check_settings
 from liverseg.experiment import Scores, summary, train
 from liverseg.runs import (
-    CONFIG_FILE,
     JOB_FILE,
     RUN_LOCK,
     child_environment,
@@ -153,7 +152,8 @@ def _launch(config: DictConfig, count: int) -> Scores:
     try:
         with stops_like_sigterm(signal.SIGUSR1) as received:
             elastic_launch(launch, sys.executable)(
-                "-u", "-m", "liverseg.worker", str(output_dir / CONFIG_FILE), str(os.getpid())
+                *("-u", "-m", "liverseg.worker"),
+                *("device", str(output_dir), str(os.getpid())),
             )
     except SignalException as stopped:  # an Exception, which a sweep would take for a failed job
         raise SystemExit(128 + (received or [stopped.sigval])[0]) from None

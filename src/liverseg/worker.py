@@ -1,25 +1,58 @@
-"""One of several training processes: ``python -m liverseg.worker CONFIG LAUNCHER_PROCESS_ID``."""
+"""The processes that train: one of a job of a sweep, or one of several that share a run.
+
+``python -m liverseg.worker job|device RUN PARENT_PROCESS_ID``. A process that dies leaves nothing
+to the next one, and takes nothing of what has started it along.
+"""
 
 import os
 import sys
 from pathlib import Path
 
-from torch.distributed.elastic.multiprocessing.errors import record
+from omegaconf import OmegaConf
 
 from liverseg.runs import die_with, load_config, log_like_the_run
 
 
-@record  # lets the launcher tell which process failed first, and how
 def main() -> None:
-    """Train from a resolved config, as one of the processes that share it."""
-    die_with(int(sys.argv[2]))
-    file = Path(sys.argv[1])
+    """Train as the config in a run's folder says."""
+    part, folder, parent = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    die_with(parent)
+    if part == "job":
+        run_job(folder)
+    else:
+        train_on_device(folder)
+
+
+def run_job(folder: Path) -> None:
+    """Do what ``python train.py`` does in a folder, in the environment that Hydra sets for a job.
+
+    Raises:
+        SystemExit: With a sentence, if a setting is wrong.
+    """
+    hydra = OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra
+    os.environ.update({str(name): str(value) for name, value in hydra.job.env_set.items()})
+    log_like_the_run(folder)
+
+    from hydra.errors import CompactHydraException
+
+    from liverseg.launch import train_and_tell
+
+    try:
+        train_and_tell(load_config(folder))
+    except CompactHydraException as error:
+        sys.exit(str(error))
+
+
+def train_on_device(folder: Path) -> None:
+    """Train as one of the processes that share a run."""
     if os.environ["RANK"] == "0":
-        log_like_the_run(file.parent)
+        log_like_the_run(folder)
+
+    from torch.distributed.elastic.multiprocessing.errors import record
 
     from liverseg.experiment import train
 
-    train(load_config(file.parent))
+    record(train)(load_config(folder))  # the launcher is told which process failed first, and how
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 from waiting import wait_for
 
 from liverseg.sweeps import pool
-from liverseg.sweeps.pool import find_devices, share
+from liverseg.sweeps.pool import Pool, find_devices, share
 
 GPUS = """GPU 0: A (UUID: GPU-x)
   MIG 1g.5gb Device 0: (UUID: MIG-z)
@@ -56,11 +56,10 @@ def test_cores_are_divided_among_jobs_and_their_processes(
 
 
 @pytest.mark.slow
-def test_running_jobs_save_where_no_next_job_can_be_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_running_jobs_save_where_no_next_job_can_be_made(tmp_path: Path) -> None:
     job = pool.Job(tmp_path, ())
     (tmp_path / "job.json").write_text('{"status": "waiting"}')
+    (tmp_path / "config.yaml").write_text("trainer: {devices: 1}\n")
     begun, saved = tmp_path / "begun", tmp_path / "saved"
     code = f"""
 import pathlib, signal, sys, time
@@ -72,15 +71,11 @@ pathlib.Path({str(begun)!r}).touch()
 time.sleep(100)
 """
 
-    def start(*arguments: object) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
-
     def jobs() -> Iterator[pool.Job]:
         yield job
         wait_for(begun.exists)
         raise ValueError("no next job")
 
-    monkeypatch.setattr(pool, "_start", start)
     with pytest.raises(ValueError, match="no next job"):
-        pool.run_jobs(jobs(), num_slots=2, devices=[])
+        Pool([sys.executable, "-c", code], num_slots=2, devices=[]).run(jobs())
     assert saved.exists()

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -38,51 +37,80 @@ class _Running:
     claim: ExitStack  # keeps the same sweep, started a second time, from taking the job too
 
 
-def run_jobs(
-    jobs: Iterator[Job],
-    *,
-    num_slots: int,
-    devices: Sequence[int | str] | str,
-    has_ended: Callable[[Job], None] = lambda job: None,
-) -> None:
-    """Run jobs, several at once, until there are no more.
+@dataclass(frozen=True)
+class Pool:
+    """Runs jobs on this computer.
 
-    A job that fails leaves the others alone. SIGINT, SIGTERM, SIGHUP and SIGUSR1 stop all of them
-    so that each saves where it stands; a second one kills them.
-
-    Args:
-        jobs: The jobs; one is drawn each time a slot is free.
-        num_slots: How many run at once.
-        devices: The GPUs that the slots share out, by number; ``auto`` for all.
-        has_ended: Called with each job that has ended.
-
-    Raises:
-        SystemExit: With 128 + the signal's number, when a signal has stopped the jobs.
+    Attributes:
+        command: What a job's process runs; it is given the job's folder and this process's id.
+        num_slots: How many jobs run at once.
+        devices: The GPUs that the slots share out, by name or number; ``auto`` for all.
     """
-    found = find_devices(devices)
-    free = list(range(num_slots))
-    running: dict[int, _Running] = {}
-    with _signals() as received:
-        try:
-            while not received:
-                while free and not received and (job := next(jobs, None)) is not None:
-                    if (claim := _claim(job)) is not None:
-                        slot = free.pop(0)
-                        mine = share(found, slot, num_slots)
-                        running[slot] = _Running(job, _start(job, num_slots, mine), claim)
-                if not running:
-                    break
-                for slot, one in list(running.items()):
-                    if one.process.poll() is not None:
-                        _clean_up(one)
-                        del running[slot]
-                        free.append(slot)
-                        has_ended(one.job)
-                time.sleep(_POLL_SECONDS)
-        finally:  # a signal, or no next job could be made
-            _stop(running, received)
-    if received:
-        raise SystemExit(128 + received[0])
+
+    command: Sequence[str]
+    num_slots: int
+    devices: Sequence[int | str] | str
+
+    def run(self, jobs: Iterator[Job], has_ended: Callable[[Job], None] = lambda job: None) -> None:
+        """Run jobs, several at once, until there are no more.
+
+        A job that fails leaves the others alone. SIGINT, SIGTERM, SIGHUP and SIGUSR1 stop all of
+        them so that each saves where it stands; a second one kills them.
+
+        Args:
+            jobs: The jobs; one is drawn each time a slot is free.
+            has_ended: Called with each job that has ended.
+
+        Raises:
+            SystemExit: With 128 + the signal's number, when a signal has stopped the jobs.
+        """
+        found = find_devices(self.devices)
+        free = list(range(self.num_slots))
+        running: dict[int, _Running] = {}
+        with _signals() as received:
+            try:
+                while not received:
+                    while free and not received and (job := next(jobs, None)) is not None:
+                        if (claim := _claim(job)) is not None:
+                            slot = free.pop(0)
+                            process = self._start(job, share(found, slot, self.num_slots))
+                            running[slot] = _Running(job, process, claim)
+                    if not running:
+                        break
+                    for slot, one in list(running.items()):
+                        if one.process.poll() is not None:
+                            _clean_up(one)
+                            del running[slot]
+                            free.append(slot)
+                            has_ended(one.job)
+                    time.sleep(_POLL_SECONDS)
+            finally:  # a signal, or no next job could be made
+                _stop(running, received)
+        if received:
+            raise SystemExit(128 + received[0])
+
+    def _start(self, job: Job, devices: Sequence[str]) -> subprocess.Popen[bytes]:
+        environment = child_environment()
+        if devices:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+        environment.setdefault("OMP_NUM_THREADS", str(_num_threads(job, self.num_slots)))
+        where, output = f" on GPU {','.join(devices)}" * bool(devices), None
+        if self.num_slots > 1:  # side by side they would write over one another
+            output = (job.folder / OUTPUT_FILE).open("ab")
+            where += f", see {short_path(job.folder / OUTPUT_FILE)}"
+        logger.info("%s starts%s", job.folder.name, where)
+        command = [*self.command, str(job.folder), str(os.getpid())]
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # its own process group: Ctrl-C reaches it through this process
+        )
+        if output is not None:
+            output.close()
+        return process
 
 
 def share(devices: Sequence[str], slot: int, num_slots: int) -> list[str]:
@@ -127,30 +155,6 @@ def _claim(job: Job) -> ExitStack | None:
         return claim
     claim.close()
     return None
-
-
-def _start(job: Job, num_slots: int, devices: Sequence[str]) -> subprocess.Popen[bytes]:
-    environment = child_environment()
-    if devices:
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
-    environment.setdefault("OMP_NUM_THREADS", str(_num_threads(job, num_slots)))
-    where, output = f" on GPU {','.join(devices)}" * bool(devices), None
-    if num_slots > 1:  # side by side they would write over one another
-        output = (job.folder / OUTPUT_FILE).open("ab")
-        where += f", see {short_path(job.folder / OUTPUT_FILE)}"
-    logger.info("%s starts%s", job.folder.name, where)
-    command = [sys.executable, "-m", "liverseg.sweeps.job", str(job.folder), str(os.getpid())]
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        start_new_session=True,  # its own process group: Ctrl-C reaches it through this process
-    )
-    if output is not None:
-        output.close()
-    return process
 
 
 def _num_threads(job: Job, num_slots: int) -> int:

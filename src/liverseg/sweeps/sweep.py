@@ -16,7 +16,7 @@ from liverseg.runs import Job, find_jobs
 from liverseg.sweeps.best import write_experiment
 from liverseg.sweeps.comparison import draw_comparison
 from liverseg.sweeps.grid import Compose, combinations, prepare_jobs, unfinished
-from liverseg.sweeps.pool import run_jobs
+from liverseg.sweeps.pool import Pool
 from liverseg.sweeps.statistics import format_groups, group_rows
 from liverseg.sweeps.table import format_rows, outcome, rows_of, write_csv
 
@@ -33,7 +33,7 @@ def run_sweep(
     config: DictConfig,
     compose: Compose,
     is_group: Callable[[str], bool],
-    launcher: Launcher,
+    launcher: Pool | Launcher,
 ) -> None:
     """Run the jobs of a sweep that are not finished, and say what came out of all of them.
 
@@ -43,7 +43,7 @@ def run_sweep(
         config: What the command composes, apart from what it sweeps.
         compose: Makes a job's config from its overrides.
         is_group: Tells whether a key is a config group.
-        launcher: Runs jobs.
+        launcher: Runs jobs: here, or as another launcher of Hydra's does.
 
     Raises:
         ValueError: If a setting is wrong, or a job has not succeeded.
@@ -100,16 +100,9 @@ def _tell(sweep: Path, job: Job) -> None:
     write_csv(sweep / "sweep.csv", rows_of(find_jobs(sweep)))
 
 
-def _launch(launcher: Launcher, sweep: Path, jobs: Sequence[Job]) -> None:
-    from hydra_plugins.liverseg_sweeps import ProcessLauncher
-
-    if isinstance(launcher, ProcessLauncher):
-        run_jobs(
-            unfinished(jobs),
-            num_slots=launcher.jobs,
-            devices=launcher.devices,
-            has_ended=partial(_tell, sweep),
-        )
+def _launch(launcher: Pool | Launcher, sweep: Path, jobs: Sequence[Job]) -> None:
+    if isinstance(launcher, Pool):
+        launcher.run(unfinished(jobs), partial(_tell, sweep))
         return
     waiting = list(unfinished(jobs))
     if waiting:
@@ -139,10 +132,8 @@ def _open_study(
     )
 
 
-def _search(launcher: Launcher, sweep: Path, study: "Study") -> None:
-    from hydra_plugins.liverseg_sweeps import ProcessLauncher
-
-    if not isinstance(launcher, ProcessLauncher):
+def _search(launcher: Pool | Launcher, sweep: Path, study: "Study") -> None:
+    if not isinstance(launcher, Pool):
         raise ValueError(
             "a search runs its jobs as processes; leave out hydra/launcher, and on a cluster give "
             "the same command, with the same sweep_name, to several computers"
@@ -152,7 +143,7 @@ def _search(launcher: Launcher, sweep: Path, study: "Study") -> None:
         study.has_ended(job)
         _tell(sweep, job)
 
-    run_jobs(study.jobs(), num_slots=launcher.jobs, devices=launcher.devices, has_ended=has_ended)
+    launcher.run(study.jobs(), has_ended)
 
 
 def _report_best(
