@@ -1,7 +1,8 @@
 """What happens to image and mask between the disk and the network.
 
 Augmentation moves image and mask together and is for training alone; normalisation is for every
-split. Both are declared in ``configs/data``; any transform of ``torchvision.transforms.v2`` serves.
+split. They are declared in ``configs/augment`` and
+``configs/data``; any transform of ``torchvision.transforms.v2`` serves.
 """
 
 from collections.abc import Mapping, Sequence
