@@ -14,8 +14,9 @@ from liverseg.settings import prepare_command, refuse_bad_overrides
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
 def main(config: DictConfig) -> None:
     """Score, and say where everything is."""
-    from liverseg.experiment import evaluate, summary
+    from liverseg.experiment import evaluate
     from liverseg.runs import short_path
+    from liverseg.scores import summary
     from liverseg.settings import told_in_one_sentence
 
     with told_in_one_sentence():

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from liverseg import experiment
 from liverseg.data.pairs import find_pairs, stored_size
-from liverseg.experiment import evaluate, predict, summary, train, write_json
+from liverseg.experiment import evaluate, predict, train, write_json
 from liverseg.pictures.charts import Curve, draw_curves
 from liverseg.training.task import NotFiniteError, SegmentationTask
 
@@ -336,11 +336,6 @@ def test_a_second_run_with_the_same_seed_is_the_same_run(compose: Compose) -> No
     first = train(compose(["trainer.max_epochs=2", "model.dropout=0.3"]))
     assert train(compose(["trainer.max_epochs=2", "model.dropout=0.3"])) == first
     assert train(compose(["trainer.max_epochs=2", "model.dropout=0.3", "seed=1"])) != first
-
-
-def test_the_summary_shows_each_split() -> None:
-    table = summary({"val/loss": 0.5, "val/dice": 0.25, "test/dice": 1.0})
-    assert table.split() == ["val", "test", "loss", "0.5000", "dice", "0.2500", "1.0000"]
 
 
 def test_a_json_file_is_replaced_as_a_whole(tmp_path: Path) -> None:

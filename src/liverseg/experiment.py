@@ -35,12 +35,11 @@ from liverseg.runs import (
     write_json,
 )
 from liverseg.runs.stopping import StopTogether, stops_like_sigterm
-from liverseg.scores import METRIC_CONVENTION, SCORES, write_cases
+from liverseg.scores import METRIC_CONVENTION, images_that_hold, write_cases
 from liverseg.training import SegmentationTask, Split
 
 Scores = dict[str, float]
 logger = logging.getLogger(__name__)
-_TABLE_ROWS = ("loss", *SCORES)
 
 
 def train(config: DictConfig) -> Scores:
@@ -187,18 +186,6 @@ def predict(config: DictConfig) -> int:
     return len(images)
 
 
-def summary(scores: Mapping[str, float]) -> str:
-    """Return loss, Dice and IoU of each split as a small table."""
-    splits = [split for split in ("val", "test") if f"{split}/dice" in scores]
-    names = [name for name in _TABLE_ROWS if any(f"{split}/{name}" in scores for split in splits)]
-    lines = [" " * 12 + "".join(f"{split:>9}" for split in splits)]
-    for name in names:
-        cells = (scores.get(f"{split}/{name}") for split in splits)
-        shown = ("" if cell is None else f"{cell:.4f}" for cell in cells)
-        lines.append(f"{name:<12}" + "".join(f"{cell:>9}" for cell in shown))
-    return "\n".join(lines)
-
-
 def _fit(
     trainer: Trainer, task: SegmentationTask, data: PairDataModule, config: DictConfig
 ) -> None:
@@ -267,7 +254,8 @@ def _score(
             names=[pair.name for pair in dataset.pairs],
             cases=dataset.cases,
         )
-    return {f"{split}/{name}": value for name, value in task.results[split].items()}
+    values = task.results[split] | images_that_hold(task.tally(split).scores)
+    return {f"{split}/{name}": value for name, value in values.items()}
 
 
 def _task_of(checkpoint: dict[str, Any], config: DictConfig) -> SegmentationTask:

@@ -17,7 +17,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from liverseg.checks import check_settings
-from liverseg.experiment import Scores, summary, train
+from liverseg.experiment import Scores, train
 from liverseg.runs import (
     JOB_FILE,
     RUN_LOCK,
@@ -35,6 +35,7 @@ from liverseg.runs import (
     was_restarted,
 )
 from liverseg.runs.stopping import stops_like_sigterm
+from liverseg.scores import summary
 from liverseg.settings import told_in_one_sentence
 from liverseg.training import with_names_of_today
 

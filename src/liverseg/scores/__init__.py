@@ -1,4 +1,8 @@
-"""From masks to numbers: ``metrics`` (which Dice and IoU, over what, in which words)."""
+"""From masks to numbers.
+
+Reading order: ``metrics`` (which Dice and IoU, over what, in which words), ``tables`` (the tables
+at the end of a run).
+"""
 
 from liverseg.scores.metrics import (
     METRIC_CONVENTION,
@@ -12,6 +16,7 @@ from liverseg.scores.metrics import (
     predict_classes,
     write_cases,
 )
+from liverseg.scores.tables import images_that_hold, summary
 
 __all__ = [
     "METRIC_CONVENTION",
@@ -20,8 +25,10 @@ __all__ = [
     "count_by_probability",
     "count_pixels",
     "dice",
+    "images_that_hold",
     "iou",
     "precision_recall",
     "predict_classes",
+    "summary",
     "write_cases",
 ]
