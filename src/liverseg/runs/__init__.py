@@ -6,7 +6,7 @@ a sweep on disk), ``provenance`` (where a result comes from), ``stopping`` (how 
 imported by its own name, since it needs Lightning, which takes seconds).
 """
 
-from liverseg.runs.files import short_path, write_json, write_text
+from liverseg.runs.files import short_path, write_bytes, write_json, write_text
 from liverseg.runs.jobs import (
     JOB_FILE,
     PRUNED_FILE,
@@ -83,6 +83,7 @@ __all__ = [
     "uncommitted_changes",
     "versions",
     "was_restarted",
+    "write_bytes",
     "write_json",
     "write_text",
 ]

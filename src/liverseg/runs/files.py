@@ -2,6 +2,7 @@
 
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,22 @@ def write_json(file: Path, content: Mapping[str, Any] | list[Any]) -> None:
 
 def write_text(file: Path, text: str) -> None:
     """Write a text file beside its place, then rename it."""
+    write_bytes(file, text.encode())
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write a file beside its place, then rename it; of several writers at once, each does.
+
+    Raises:
+        OSError: If it cannot be written. What stood there before still does.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"{file.name}.unfinished")
-    unfinished.write_text(text)
-    os.replace(unfinished, file)
+    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}.unfinished")
+    try:
+        unfinished.write_bytes(content)
+        os.replace(unfinished, file)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def short_path(path: str | Path) -> str:
