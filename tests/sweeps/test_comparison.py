@@ -10,15 +10,15 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from liverseg.sweeps.comparison import draw_comparison
-from liverseg.sweeps.statistics import Row
+from liverseg.sweeps.table import Row
 
 
 def job(overrides: str, val: float | None = None, test: float | None = None) -> Row:
     """A job by its overrides, which finished if it has a val score."""
     scores = {"val/dice": val, "test/dice": test}
     known = {name: value for name, value in scores.items() if value is not None}
-    status = "failed" if val is None else "done"
-    return {"job": "0", "overrides": overrides.split(), "status": status, **known}
+    told = {"status": "failed" if val is None else "done", "monitor": "val/dice", "mode": "max"}
+    return {"job": "0", "overrides": overrides.split(), **told, **known}
 
 
 def points(line: Line2D) -> list[tuple[float, float]]:
@@ -178,11 +178,40 @@ def test_dollars_in_overrides_begin_no_formula(count: int, tmp_path: Path) -> No
     assert any("$\\b$" in text.get_text() for text in texts)
 
 
-def test_a_single_setting_is_shown_whole(tmp_path: Path) -> None:
+def test_of_a_single_setting_each_job_is_a_row_and_all_are_the_last(tmp_path: Path) -> None:
+    fixed = f"model=unet data.root=/{'x' * 60} monitor=val/dice trainer.max_epochs=300"
+    rows = [job(f"{fixed} fold={fold}", value) for fold, value in enumerate((0.5, 0.7, 0.6))]
+    file = tmp_path / "a.png"
+    figure = draw_comparison(file, rows)
+    assert figure is not None
+    assert words(figure) == ["fold jobs", "0 1", "1 1", "2 1", "3"]
+    (val,) = figure.axes
+    assert [[x for x, _ in dots] for dots in drawn(val, "o")] == [
+        [0.5],
+        [0.7],
+        [0.6],
+        [0.5, 0.7, 0.6],
+    ]
+    assert [x for ((x, _),) in drawn(val, "|")] == [pytest.approx(0.6)]
+    assert figures_beside(val) == ["0.500", "0.700", "0.600", "0.600 ± 0.100"]
+    with Image.open(file) as picture:
+        assert picture.width < 2 * picture.height * 2
+
+
+def test_a_single_job_shows_its_score_alone(tmp_path: Path) -> None:
     figure = draw_comparison(tmp_path / "a.png", [job("loss=a model.depth=3", 0.5)])
-    assert words(figure) == ["loss depth", "a 3"]
-    figure = draw_comparison(tmp_path / "a.png", [job("seed=1", 0.5), job("seed=2", 0.25)])
-    assert words(figure) == ["jobs", "2"]
+    assert words(figure) == ["jobs", "1"]
+
+
+def test_many_long_settings_make_no_wide_picture(tmp_path: Path) -> None:
+    rows = [
+        job(" ".join(f"group{key}.a_long_name{key}={'x' * 30}{place}" for key in range(12)), 0.5)
+        for place in range(2)
+    ]
+    file = tmp_path / "a.png"
+    draw_comparison(file, rows)
+    with Image.open(file) as picture:
+        assert picture.width < 2000
 
 
 def test_of_many_settings_the_best_thirty_are_drawn(tmp_path: Path) -> None:
@@ -209,12 +238,26 @@ def test_the_axis_ends_where_scores_do(tmp_path: Path) -> None:
     assert figure.axes[0].get_xlim() == (-0.005, 1.005)
 
 
-def test_another_score_can_be_drawn(tmp_path: Path) -> None:
-    row: Row = {"overrides": ["loss=a"], "status": "done", "val/dice": 0.5, "val/dice_case": 0.25}
-    figure = draw_comparison(tmp_path / "a.png", [row], score="dice_case")
+def test_the_score_that_is_monitored_is_drawn(tmp_path: Path) -> None:
+    scores = {"val/dice": 0.5, "val/dice_case": 0.25, "test/dice_case": 0.125}
+    row = {**job("loss=a", 0.5), **scores, "monitor": "val/dice_case"}
+    figure = draw_comparison(tmp_path / "a.png", [row])
     assert figure is not None
-    assert figure.axes[0].get_title("left") == "val/dice_case"
-    assert drawn(figure.axes[0], "o")[0][0][0] == 0.25
+    titles = [axes.get_title("left") for axes in figure.axes]
+    assert titles == ["val/dice_case", "test/dice_case"]
+    assert [drawn(axes, "o")[0][0][0] for axes in figure.axes] == [0.25, 0.125]
+
+
+def test_a_loss_is_best_where_it_is_smallest_and_may_exceed_one(tmp_path: Path) -> None:
+    monitor = {"monitor": "val/loss", "mode": "min"}
+    rows = [
+        {**job(f"loss={name}", 0.5), **monitor, "val/loss": value}
+        for name, value in (("a", 3.0), ("b", 0.5), ("c", math.nan), ("d", 1.5))
+    ]
+    figure = draw_comparison(tmp_path / "a.png", rows)
+    assert figure is not None
+    assert words(figure) == ["loss", "b", "d", "a", "c"]
+    assert figure.axes[0].get_xlim()[1] > 3
 
 
 def test_without_a_finished_job_nothing_is_drawn(tmp_path: Path) -> None:

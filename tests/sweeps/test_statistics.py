@@ -5,13 +5,13 @@ import pytest
 
 from liverseg.sweeps.statistics import (
     Group,
-    Row,
     format_groups,
     group_rows,
-    label_groups,
+    labels,
     students_t,
     summarise,
 )
+from liverseg.sweeps.table import Row
 
 
 def job(overrides: Sequence[str], status: str = "done", **scores: float) -> Row:
@@ -19,6 +19,7 @@ def job(overrides: Sequence[str], status: str = "done", **scores: float) -> Row:
     return {"job": "0", "overrides": list(overrides), "status": status, "duration": 3.0, **named}
 
 
+SHOWN = ["val/dice", "test/dice"]
 # Two-sided 5 % points, as tables of the distribution print them.
 TABLE = {
     **{1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 9: 2.262, 10: 2.228},
@@ -81,14 +82,11 @@ def test_jobs_that_differ_in_seed_and_fold_alone_are_one_group() -> None:
         job(["+data.fold=1", "fold=3", "model=unet"], val_dice=1.0),
     ]
     unet, small = group_rows(rows)
-    assert unet.overrides == ("model=unet",)
+    assert unet.setting == {"model": "unet"}
     assert unet.values == {"val/dice": (0.5, 0.75, 1.0), "test/dice": (0.25,)}
     assert unet.scores["val/dice"].mean == 0.75
-    assert (small.overrides, small.num_jobs, small.values["val/dice"]) == (
-        ("model=unet_small",),
-        1,
-        (0.25,),
-    )
+    assert (small.setting, small.num_jobs) == ({"model": "unet_small"}, 1)
+    assert small.values["val/dice"] == (0.25,)
 
 
 def test_a_seed_of_something_else_tells_settings_apart() -> None:
@@ -100,7 +98,7 @@ def test_what_repeats_a_setting_can_be_chosen() -> None:
     rows = [job([f"seed={seed}", f"data.batch_size={seed}"], val_dice=0.5) for seed in (1, 2)]
     assert len(group_rows(rows)) == 2
     (group,) = group_rows(rows, over=("seed", "data.batch_size"))
-    assert (group.overrides, group.num_jobs) == ((), 2)
+    assert (group.setting, group.num_jobs) == ({}, 2)
 
 
 def test_jobs_that_did_not_finish_do_not_count_but_are_shown() -> None:
@@ -111,21 +109,17 @@ def test_jobs_that_did_not_finish_do_not_count_but_are_shown() -> None:
     ]
     (group,) = group_rows(rows)
     assert (group.num_jobs, group.num_finished, group.values) == (3, 1, {"val/dice": (0.5,)})
-    assert format_groups([group]) == (
-        "no overrides   n 1 (2 not finished)   val/dice 0.500 (one value, no interval)"
+    assert format_groups([group], ["val/dice"]) == (
+        "all jobs   n 1 (2 not finished)   val/dice 0.500 (one value, no interval)"
     )
 
 
-def test_overrides_that_are_text_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"^overrides='seed=1' must be a list of key=value$"):
-        group_rows([{"overrides": "seed=1", "status": "done"}])
-
-
-def test_a_label_leaves_out_what_all_groups_share() -> None:
-    rows = [job(["model.depth=3", f"loss={loss}"]) for loss in ("dice", "bce")]
-    assert label_groups(group_rows(rows)) == ["loss=dice", "loss=bce"]
-    assert label_groups(group_rows(rows[:1])) == ["model.depth=3, loss=dice"]
-    assert label_groups([]) == []
+def test_a_label_leaves_out_what_all_settings_share() -> None:
+    settings = [{"model.depth": "3", "loss": loss} for loss in ("dice", "bce")]
+    assert labels(settings) == ["loss=dice", "loss=bce"]
+    assert labels([*settings, {"model.depth": "3"}]) == ["loss=dice", "loss=bce", "no overrides"]
+    assert labels(settings[:1]) == ["all jobs"]
+    assert labels([]) == []
 
 
 def test_groups_are_shown_in_aligned_columns() -> None:
@@ -134,16 +128,16 @@ def test_groups_are_shown_in_aligned_columns() -> None:
         job(["model=unet_small"], val_dice=0.5, test_dice=0.25),
         job(["model=unet_paper"], status="failed"),
     ]
-    assert format_groups(group_rows(rows)).splitlines() == [
+    assert format_groups(group_rows(rows), SHOWN).splitlines() == [
         "model=unet         n 3                    val/dice 0.810 ± 0.010 (95 % CI 0.785 to 0.835)",
         "model=unet_small   n 1                    "
         "val/dice 0.500 (one value, no interval)           "
         "test/dice 0.250 (one value, no interval)",
         "model=unet_paper   n 0 (1 not finished)",
     ]
-    assert format_groups([]) == ""
+    assert format_groups([], []) == ""
 
 
 def test_a_group_summarises_each_score_over_the_jobs_that_have_it() -> None:
-    group = Group((), 2, 2, {"val/dice": (0.5, 1.0), "test/dice": (0.5,)})
+    group = Group({}, 2, 2, {"val/dice": (0.5, 1.0), "test/dice": (0.5,)})
     assert (group.scores["val/dice"].n, group.scores["test/dice"].n) == (2, 1)

@@ -3,13 +3,15 @@ import json
 from pathlib import Path
 
 from liverseg.runs.jobs import Job
-from liverseg.sweeps.table import format_rows, outcome, write_csv
+from liverseg.sweeps.table import format_rows, monitored, outcome, write_csv
 
 ROWS = [
     {
         "job": "0_model.depth=3",
         "status": "done",
         "overrides": ["data=liver", "model.depth=3"],
+        "monitor": "val/dice",
+        "mode": "max",
         "seconds": 75.4,
         "error": "",
         "val/dice": 0.5,
@@ -19,6 +21,8 @@ ROWS = [
         "job": "1_model.depth=99",
         "status": "failed",
         "overrides": ["data=liver", "model.depth=99"],
+        "monitor": "val/dice",
+        "mode": "max",
         "seconds": 3725.0,
         "error": "model.depth=99, is too much",
     },
@@ -37,15 +41,26 @@ def test_one_job_shows_its_overrides() -> None:
     assert "data=liver model.depth=3" in format_rows(ROWS[:1])
 
 
+def test_the_scores_that_jobs_monitor_are_shown() -> None:
+    scores = {"val/dice": 0.5, "val/dice_pooled": 0.25, "test/dice_pooled": 0.125}
+    first = {**ROWS[0], **scores, "monitor": "val/dice_pooled"}
+    assert format_rows([first]).splitlines()[0].split()[2:4] == [
+        "val/dice_pooled",
+        "test/dice_pooled",
+    ]
+    second = {**ROWS[0], **scores, "monitor": "val/dice"}
+    assert monitored([first, second]) == ["val/dice_pooled", "test/dice_pooled", "val/dice"]
+
+
 def test_the_end_of_a_job_is_told_in_a_line(tmp_path: Path) -> None:
     folder = tmp_path / "0_seed=1"
     folder.mkdir()
-    record = {"status": "failed", "seconds": 75.4, "error": "broken"}
+    record = {"status": "failed", "monitor": "val/iou", "seconds": 75.4, "error": "broken"}
     (folder / "job.json").write_text(json.dumps(record))
     job = Job(folder, ("seed=1",))
     assert outcome(job) == "0_seed=1 is failed: broken (1 min 15 s)"
-    (folder / "metrics.json").write_text('{"val/dice": 0.5, "test/dice": 0.25, "val/loss": 1}')
-    assert outcome(job) == "0_seed=1 is done: val/dice 0.5000, test/dice 0.2500 (1 min 15 s)"
+    (folder / "metrics.json").write_text('{"val/dice": 1, "val/iou": 0.5, "test/iou": 0.25}')
+    assert outcome(job) == "0_seed=1 is done: val/iou 0.5000, test/iou 0.2500 (1 min 15 s)"
 
 
 def test_the_file_holds_every_column_of_every_job(tmp_path: Path) -> None:
@@ -56,6 +71,7 @@ def test_the_file_holds_every_column_of_every_job(tmp_path: Path) -> None:
         "job": "0_model.depth=3",
         "status": "done",
         "overrides": "data=liver model.depth=3",
+        "monitor": "val/dice",
         "seconds": "75.4",
         "error": "",
         "test/loss": "1.25",

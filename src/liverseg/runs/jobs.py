@@ -157,8 +157,10 @@ def prepare(
     ):
         (unfinished / ".hydra" / f"{name}.yaml").write_text(OmegaConf.to_yaml(content))
     save_config(task, unfinished)
-    told = {"overrides": list(overrides), "swept": list(swept), **(record or {})}
-    write_json(unfinished / JOB_FILE, {**told, "status": "waiting", "seconds": 0.0})
+    told: dict[str, Any] = {"overrides": list(overrides), "swept": list(swept)}
+    told |= {"monitor": task.monitor, "mode": task.monitor_mode}
+    told |= {"status": "waiting", "seconds": 0.0, **(record or {})}
+    write_json(unfinished / JOB_FILE, told)
     os.replace(unfinished, folder)
     return Job(folder, tuple(overrides), tuple(swept))
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-Row = Mapping[str, object]
+from liverseg.sweeps.table import Row, aligned
+
 FINISHED = "done"  # the status of a job whose scores count
 REPEATS = ("seed", "fold", "data.fold")  # keys that repeat a setting rather than change it
 
@@ -35,13 +36,13 @@ class Group:
     """The jobs of a sweep with one setting.
 
     Attributes:
-        overrides: What they have in common, without the keys that repeat a setting.
+        setting: The overrides that they have in common by key, without the keys that repeat it.
         num_jobs: How many there are.
         num_finished: How many of them ended with scores.
         values: The scores of those that finished, by name.
     """
 
-    overrides: tuple[str, ...]
+    setting: Mapping[str, str]
     num_jobs: int
     num_finished: int
     values: Mapping[str, tuple[float, ...]]
@@ -95,14 +96,13 @@ def group_rows(rows: Sequence[Row], over: Sequence[str] = REPEATS) -> list[Group
     and folds together count as if all jobs were independent, which is narrower still.
 
     Args:
-        rows: One mapping per job: ``overrides``, a list of ``key=value``; ``status``; and scores
-            such as ``val/dice``, numbers under keys with a slash. Only scores of jobs whose status
-            is ``"done"`` count.
+        rows: As :func:`~liverseg.sweeps.table.rows_of` makes them. Only scores of jobs whose
+            status is ``"done"`` count.
         over: Keys of overrides that do not tell settings apart.
     """
     members: dict[frozenset[tuple[str, str]], list[Row]] = {}
     for row in rows:
-        members.setdefault(frozenset(setting(row, over).items()), []).append(row)
+        members.setdefault(frozenset(_setting(row, over).items()), []).append(row)
     groups = []
     for jobs in members.values():
         finished = [job for job in jobs if job["status"] == FINISHED]
@@ -111,56 +111,35 @@ def group_rows(rows: Sequence[Row], over: Sequence[str] = REPEATS) -> list[Group
             for name, value in job.items():
                 if "/" in name and isinstance(value, int | float):
                     values.setdefault(name, []).append(float(value))
-        groups.append(
-            Group(
-                overrides=tuple(f"{key}={value}" for key, value in setting(jobs[0], over).items()),
-                num_jobs=len(jobs),
-                num_finished=len(finished),
-                values={name: tuple(those) for name, those in values.items()},
-            )
-        )
+        whole = {name: tuple(those) for name, those in values.items()}
+        groups.append(Group(_setting(jobs[0], over), len(jobs), len(finished), whole))
     return groups
 
 
-def setting(row: Row, over: Sequence[str] = REPEATS) -> dict[str, str]:
-    """Return the overrides of a job by key, without the keys that repeat a setting."""
-    overrides = row["overrides"]
-    if not isinstance(overrides, Sequence) or isinstance(overrides, str):
-        raise TypeError(f"overrides={overrides!r} must be a list of key=value")
-    pairs = (str(override).lstrip("+").partition("=") for override in overrides)
+def _setting(row: Row, over: Sequence[str]) -> dict[str, str]:
+    pairs = (override.lstrip("+").partition("=") for override in row["overrides"])
     return {key: value for key, _, value in pairs if key not in over}
 
 
-def label_groups(groups: Sequence[Group]) -> list[str]:
-    """Return what tells each group from the others; what all have in common is left out."""
-    shared = set.intersection(*(set(group.overrides) for group in groups)) if groups else set()
-    if len(groups) == 1:
-        shared = set()
+def labels(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return what tells each setting from the others; what all have in common is left out."""
+    items = [setting.items() for setting in settings]
+    shared = set(items[0]).intersection(*items) if items else set()
     return [
-        ", ".join(one for one in group.overrides if one not in shared) or "no overrides"
-        for group in groups
+        ", ".join(f"{key}={value}" for key, value in those if (key, value) not in shared)
+        or ("no overrides" if len(items) > 1 else "all jobs")
+        for those in items
     ]
 
 
-def format_groups(
-    groups: Sequence[Group], scores: Sequence[str] = ("val/dice", "test/dice")
-) -> str:
-    """Return one line per group: setting, number of finished jobs, and each score's summary.
-
-    Args:
-        groups: What :func:`group_rows` returned.
-        scores: Names of the scores to show; those that no job has are left out.
-    """
-    shown = [name for name in scores if any(name in group.values for group in groups)]
-    lines = []
-    for label, group in zip(label_groups(groups), groups, strict=True):
+def format_groups(groups: Sequence[Group], names: Sequence[str]) -> str:
+    """Return one line per group: setting, number of finished jobs, and the scores' summaries."""
+    counts = []
+    for group in groups:
         lost = group.num_jobs - group.num_finished
-        cells = [label, f"n {group.num_finished}" + (f" ({lost} not finished)" if lost else "")]
-        for name in shown:
-            cells.append(f"{name} {group.scores[name]}" if name in group.values else "")
-        lines.append(cells)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+        counts.append(f"n {group.num_finished}" + (f" ({lost} not finished)" if lost else ""))
+    scores = [
+        [f"{name} {group.scores[name]}" if name in group.values else "" for group in groups]
+        for name in names
+    ]
+    return aligned([labels([group.setting for group in groups]), counts, *scores], "   ")

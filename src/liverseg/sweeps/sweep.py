@@ -18,7 +18,7 @@ from liverseg.sweeps.comparison import draw_comparison
 from liverseg.sweeps.grid import Compose, combinations, prepare_jobs, unfinished
 from liverseg.sweeps.pool import Pool
 from liverseg.sweeps.statistics import format_groups, group_rows
-from liverseg.sweeps.table import format_rows, outcome, rows_of, write_csv
+from liverseg.sweeps.table import format_rows, monitored, outcome, rows_of, write_csv
 
 if TYPE_CHECKING:  # Optuna is there for those who search
     from liverseg.sweeps.search import Study
@@ -89,7 +89,10 @@ def report(sweep: Path) -> None:
     logger.info("sweep %s\n\n%s\n", sweep.name, format_rows(rows))
     groups = group_rows(rows)
     if any(group.num_jobs > 1 for group in groups):
-        logger.info("repeated runs, mean ± standard deviation\n\n%s\n", format_groups(groups))
+        logger.info(
+            "repeated runs, mean ± standard deviation\n\n%s\n",
+            format_groups(groups, monitored(rows)),
+        )
     if draw_comparison(sweep / "comparison.png", rows):
         logger.info("compared in %s", sweep / "comparison.png")
 

@@ -1,22 +1,22 @@
-"""What came out of a sweep: a table at its end, the same as ``sweep.csv``, and statistics."""
+"""What came out of a sweep, job by job: ``sweep.csv``, and a table of the scores monitored."""
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from liverseg.runs import Job, shortened, telling, write_text
 
-SHOWN = ("val/dice", "val/iou", "test/dice", "test/iou")
+_FIRST = ("job", "status", "overrides", "monitor", "seconds", "error")
 _LONGEST_CELL = 60
 Row = dict[str, Any]
 
 
 def rows_of(jobs: Sequence[Job]) -> list[Row]:
-    """Return one row per job: job, status, overrides (a list), seconds, error, and its scores.
+    """Return one row per job: job, status, overrides, monitor, mode, seconds, error, and scores.
 
-    Overrides that tell no jobs apart are left out.
+    Of the overrides, a list, those that tell no jobs apart are left out.
     """
     rows = []
     for job in jobs:
@@ -26,6 +26,8 @@ def rows_of(jobs: Sequence[Job]) -> list[Row]:
                 "job": job.folder.name,
                 "status": status,
                 "overrides": telling(job.overrides, job.swept),
+                "monitor": record.get("monitor", ""),
+                "mode": record.get("mode", "max"),
                 "seconds": record["seconds"],
                 "error": record.get("error", "") if status == "failed" else "",
                 **job.scores(),
@@ -34,54 +36,59 @@ def rows_of(jobs: Sequence[Job]) -> list[Row]:
     return rows
 
 
+def monitored(rows: Sequence[Row]) -> list[str]:
+    """Return the names of the scores that jobs monitor, on val and on test, as far as any has them.
+
+    Jobs that monitor ``val/dice`` are to be judged by ``val/dice`` and ``test/dice``.
+    """
+    scores = dict.fromkeys(row["monitor"].partition("/")[2] for row in rows)
+    names = [f"{split}/{score}" for score in scores for split in ("val", "test")]
+    return [name for name in names if any(name in row for row in rows)]
+
+
 def outcome(job: Job) -> str:
-    """Return how a job has ended, in one line: its status, its Dice or its error, its time."""
+    """Return how a job has ended, in one line: its status, scores or error, and time."""
     (row,) = rows_of([job])
-    dice = [f"{name} {row[name]:.4f}" for name in ("val/dice", "test/dice") if name in row]
-    told = [text for text in (", ".join(dice), row["error"]) if text]
+    scores = ", ".join(f"{name} {row[name]:.4f}" for name in monitored([row]))
+    told = [text for text in (scores, row["error"]) if text]
     sentence = ": ".join([f"{row['job']} is {row['status']}", *told])
     return f"{sentence} ({_duration(row['seconds'])})"
 
 
 def write_csv(file: Path, rows: Sequence[Row]) -> None:
     """Write all columns of all rows; scores are empty where a job has none."""
-    first = ["job", "status", "overrides", "seconds", "error"]
-    scores = sorted({name for row in rows for name in row} - set(first))
+    scores = sorted({name for row in rows for name in row if "/" in name})
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, [*first, *scores], restval="", lineterminator="\n")
+    columns = [*_FIRST, *scores]
+    writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows({**row, "overrides": " ".join(row["overrides"])} for row in rows)
     write_text(file, stream.getvalue())
 
 
 def format_rows(rows: Sequence[Row]) -> str:
-    """Return rows as aligned columns under a header; columns that no row fills are left out."""
-    cells = [_cells(row, _shared(rows)) for row in rows]
-    order = ("job", "overrides", *SHOWN, "status", "time", "error")
-    names = [name for name in order if any(row[name] for row in cells)]
-    lines = [names, *([row[name] for name in names] for row in cells)]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(names))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    """Return rows as aligned columns under a header; what no row has, or all share, is left out."""
+    several = len(rows) > 1
+    shared = set.intersection(*(set(row["overrides"]) for row in rows)) if several else set()
+    scores = monitored(rows)
+    columns = [
+        ["job", *(row["job"].partition("_")[0] for row in rows)],
+        [
+            "overrides",
+            *(" ".join(shortened(o) for o in row["overrides"] if o not in shared) for row in rows),
+        ],
+        *([name, *(f"{row[name]:.4f}" if name in row else "" for row in rows)] for name in scores),
+        ["status", *(row["status"] for row in rows)],
+        ["time", *(_duration(row["seconds"]) for row in rows)],
+        ["error", *(_cut(row["error"]) for row in rows)],
+    ]
+    return aligned([column for column in columns if any(column[1:])], "  ")
 
 
-def _shared(rows: Sequence[Row]) -> set[str]:
-    """Return the overrides that all of several jobs have: they tell nothing apart."""
-    return set.intersection(*(set(row["overrides"]) for row in rows)) if len(rows) > 1 else set()
-
-
-def _cells(row: Mapping[str, Any], shared: set[str]) -> dict[str, str]:
-    overrides = " ".join(shortened(one) for one in row["overrides"] if one not in shared)
-    return {
-        "job": row["job"].partition("_")[0],
-        "overrides": overrides,
-        **{name: f"{row[name]:.4f}" if name in row else "" for name in SHOWN},
-        "status": row["status"],
-        "time": _duration(row["seconds"]),
-        "error": _cut(row["error"]),
-    }
+def aligned(columns: Sequence[Sequence[str]], gap: str) -> str:
+    """Return columns of texts side by side."""
+    padded = [[cell.ljust(max(map(len, column))) for cell in column] for column in columns]
+    return "\n".join(gap.join(line).rstrip() for line in zip(*padded, strict=True))
 
 
 def _duration(seconds: float) -> str:
