@@ -49,8 +49,8 @@ def _copied(net: nn.Module) -> dict[str, Tensor]:
 def test_five_steps_of_the_tutorial_are_those_of_the_lesson(
     compose: Callable[..., DictConfig], pair_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Noise, because Adam divides by the size of a gradient: one that is almost 0, as on flat images,
-    # would turn rounding into steps.
+    # Noise, because Adam divides by the size of a gradient: one that is almost 0, as on flat
+    # images, would turn rounding into steps.
     noise = np.random.default_rng(0)
     for file in (pair_root / "train").glob("*.png"):
         if not file.stem.endswith("_mask"):
@@ -67,7 +67,7 @@ def test_five_steps_of_the_tutorial_are_those_of_the_lesson(
         return parts
 
     monkeypatch.setattr(experiment, "instantiate", watched)
-    # In 64 bits: Adam steps by the sign of a gradient at first, and in 32 bits rounding decides some.
+    # In 64 bits: Adam steps by the sign of a gradient at first, and in 32 rounding decides some.
     overrides = ["experiment=tutorial", "model.width=4", "trainer.max_epochs=3"]
     config = compose([*overrides, "trainer.precision=64-true"])
     assert config.data.batch_size == 4
