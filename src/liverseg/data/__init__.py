@@ -1,11 +1,12 @@
 """What a sample is and how it is served: from files on disk to batches of images and masks.
 
 Reading order: ``pairs`` (image and mask of one name, as tensors), ``transforms``, ``folds``,
-``datamodule`` (splits and loaders), ``phantom`` (the embedded pairs).
+``loaders`` (their order, and batches), ``datamodule`` (splits), ``phantom`` (the embedded pairs).
 """
 
-from liverseg.data.datamodule import PairDataModule, ResumableSampler, SameSizeBatches
+from liverseg.data.datamodule import PairDataModule
 from liverseg.data.folds import divide
+from liverseg.data.loaders import ResumableSampler, SameSizeBatches
 from liverseg.data.pairs import (
     MaskReader,
     PairDataset,

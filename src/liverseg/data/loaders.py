@@ -1,0 +1,106 @@
+"""In which order samples are served, and how they become batches.
+
+Nothing about order or augmentation lives in a generator's state. The order of an epoch is a
+function of (seed, epoch), a sample's augmentation one of (seed, epoch, index), and the epoch is
+counted from the batches that the trainer has seen.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from lightning import Trainer
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import Sampler, default_collate
+from torch.utils.data.distributed import DistributedSampler
+
+from liverseg.data.pairs import PairDataset, Sample
+from liverseg.labels import IGNORED
+
+
+class ResumableSampler(DistributedSampler[Sample]):
+    """Yields (index, epoch) in an order that depends on (seed, epoch) alone.
+
+    It starts where the trainer stands: loaders are built, and workers fetch ahead, before a
+    trainer announces the epoch, so the epoch is counted from the batches already seen.
+
+    Args:
+        dataset: The training pairs.
+        trainer: The trainer, its progress restored.
+        batch_size: Images in a batch of one rank.
+        seed: Seed of the order.
+    """
+
+    def __init__(
+        self, dataset: PairDataset, *, trainer: Trainer, batch_size: int, seed: int
+    ) -> None:
+        super().__init__(
+            dataset,
+            num_replicas=trainer.world_size,
+            rank=trainer.global_rank,
+            shuffle=True,
+            seed=seed * 1_000_003,  # the epoch is added to it; orders of other seeds stay apart
+        )
+        batches = math.ceil(len(self) / batch_size)
+        if isinstance(trainer.limit_train_batches, int):
+            batches = min(batches, trainer.limit_train_batches)
+        else:
+            batches = int(batches * trainer.limit_train_batches)
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total  # typed as its base class
+        seen = progress.processed
+        self.epoch = seen // max(batches, 1)
+        self._skip = seen % max(batches, 1) * batch_size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]  # index and epoch
+        """Yield what :meth:`PairDataset.__getitem__` takes."""
+        indices: list[Any] = list(super().__iter__())  # typed as samples
+        skip, self._skip = self._skip, 0
+        return iter([(index, self.epoch) for index in indices[skip:]])
+
+
+class SameSizeBatches(Sampler[list[int]]):
+    """Batches of indices in order, each of images of one size, without repetition.
+
+    Args:
+        sizes: Height and width by index.
+        batch_size: Images in a batch at most.
+        rank: This process's number; it takes every ``num_ranks``-th image.
+        num_ranks: Number of processes. With more processes than images, the last ones take the
+            first image too, so that all take part; scores count an image once.
+    """
+
+    def __init__(
+        self, sizes: Sequence[tuple[int, int]], *, batch_size: int, rank: int, num_ranks: int
+    ) -> None:
+        indices = list(range(rank, len(sizes), num_ranks)) or [0]
+        indices.sort(key=lambda index: sizes[index])  # stable: by name within a size
+        self._batches = [
+            same_size[start : start + batch_size]
+            for _, group in groupby(indices, key=lambda index: sizes[index])
+            for same_size in [list(group)]
+            for start in range(0, len(same_size), batch_size)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the batches."""
+        return iter(self._batches)
+
+
+def pad_and_stack(samples: Sequence[Sample]) -> dict[str, Tensor]:
+    """Stack samples; smaller ones are padded at the right and bottom with ignored pixels."""
+    height = max(sample["mask"].shape[0] for sample in samples)
+    width = max(sample["mask"].shape[1] for sample in samples)
+    padded = []
+    for sample in samples:
+        rows, columns = sample["mask"].shape
+        border = (0, width - columns, 0, height - rows)
+        image = functional.pad(sample["image"], border)
+        mask = functional.pad(sample["mask"], border, value=IGNORED)
+        padded.append({**sample, "image": image, "mask": mask})
+    batch: dict[str, Tensor] = default_collate(padded)
+    return batch

@@ -1,0 +1,223 @@
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from serving import module_of, resize
+from torch import Tensor, nn
+
+from liverseg.data.loaders import ResumableSampler, SameSizeBatches, pad_and_stack
+from liverseg.data.pairs import find_pairs
+from liverseg.labels import IGNORED
+
+
+def trainer_of(**settings: object) -> Trainer:
+    return Trainer(
+        **{"accelerator": "cpu", "logger": False, **settings},
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+class FakeTrainer:
+    """What the sampler asks of a trainer, at any rank and from any batch on."""
+
+    def __init__(self, rank: int = 0, ranks: int = 1, seen: int = 0, limit: float = 1.0) -> None:
+        self.global_rank, self.world_size, self.limit_train_batches = rank, ranks, limit
+        self.fit_loop = Trainer(
+            accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+        ).fit_loop
+        self.fit_loop.epoch_loop.batch_progress.total.processed = seen
+
+
+class Recorder(LightningModule):
+    """A task that learns nothing and keeps what it was served."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.trained: list[tuple[int, list[int]]] = []
+        self.scored: list[dict[str, Tensor]] = []
+
+    def training_step(self, batch: dict[str, Tensor]) -> Tensor:
+        self.trained.append((self.current_epoch, batch["index"].tolist()))
+        return self.weight * batch["image"].mean()
+
+    def validation_step(self, batch: dict[str, Tensor]) -> None:
+        self.scored.append(batch)
+
+    test_step = validation_step
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+# The order of training
+
+
+def order_of(pair_root: Path, *, seed: int = 0, batch_size: int = 2, **fake: object) -> list:
+    dataset = module_of(pair_root).dataset("train")
+    trainer = FakeTrainer(**fake)
+    return list(ResumableSampler(dataset, trainer=trainer, batch_size=batch_size, seed=seed))
+
+
+def test_the_order_is_a_permutation_that_depends_on_seed_and_epoch_alone(pair_root):
+    orders = []
+    for seed in (0, 5):
+        for epoch in (0, 1):
+            order = order_of(pair_root, seed=seed, seen=3 * epoch)
+            torch.manual_seed(seed + 5)
+            assert order == order_of(pair_root, seed=seed, seen=3 * epoch)
+            assert sorted(order) == [(index, epoch) for index in range(6)]
+            orders.append(tuple(index for index, _ in order))
+    assert len(set(orders)) == 4
+    assert orders[0] != (0, 1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "limit", "seen", "epoch", "skip"),
+    [
+        (2, 1.0, 2, 0, 4),
+        (2, 1.0, 3, 1, 0),
+        (2, 1.0, 7, 2, 2),
+        (4, 1.0, 3, 1, 4),  # the second batch of an epoch is short
+        (6, 1.0, 3, 3, 0),
+        (2, 2, 3, 1, 2),
+        (2, 99, 4, 1, 2),
+        (2, 0.67, 5, 2, 2),
+        (2, 0.0, 0, 0, 0),
+    ],
+)
+def test_the_order_goes_on_where_the_trainer_stands(
+    pair_root, batch_size, limit, seen, epoch, skip
+):
+    batches = {1.0: -(-6 // batch_size), 2: 2, 99: 3, 0.67: 2, 0.0: 1}[limit]
+    whole = order_of(pair_root, batch_size=batch_size, limit=limit, seen=epoch * batches)
+    assert len(whole) == 6
+    rest = order_of(pair_root, batch_size=batch_size, limit=limit, seen=seen)
+    assert rest == whole[skip:]
+    assert {number for _, number in rest} == {epoch}
+
+
+def test_only_the_first_epoch_after_a_start_is_shortened(pair_root):
+    dataset = module_of(pair_root).dataset("train")
+    sampler = ResumableSampler(dataset, trainer=FakeTrainer(seen=4), batch_size=2, seed=0)
+    assert len(list(sampler)) == 4
+    sampler.set_epoch(2)
+    assert list(sampler) == order_of(pair_root, seen=6)
+
+
+def test_two_ranks_share_an_epoch(pair_root):
+    ranks = [order_of(pair_root, rank=rank, ranks=2) for rank in (0, 1)]
+    assert [len(rank) for rank in ranks] == [3, 3]
+    assert sorted(ranks[0] + ranks[1]) == [(index, 0) for index in range(6)]
+    later = [order_of(pair_root, rank=rank, ranks=2, seen=3) for rank in (0, 1)]  # 2 batches each
+    again = [order_of(pair_root, rank=rank, ranks=2, seen=2) for rank in (0, 1)]
+    assert later == [again[0][2:], again[1][2:]]
+
+
+class Stop(Callback):
+    """Ends training after some batches, inside an epoch."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+        if trainer.global_step == self.after:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch")
+@pytest.mark.parametrize("after", [1, 3, 4, 6])
+def test_a_stopped_run_goes_on_with_the_batches_it_missed(pair_root, tmp_path, after):
+    settings = {"max_epochs": 3, "limit_val_batches": 0, "num_sanity_val_steps": 0}
+    whole, first, rest = Recorder(), Recorder(), Recorder()
+    trainer_of(**settings).fit(whole, module_of(pair_root, batch_size=2))
+    assert len(whole.trained) == 9
+    assert [epoch for epoch, _ in whole.trained] == [0] * 3 + [1] * 3 + [2] * 3
+
+    stopped = trainer_of(**settings, callbacks=[Stop(after)])
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        stopped.fit(first, module_of(pair_root, batch_size=2))
+    stopped.save_checkpoint(tmp_path / "stopped.ckpt")
+    trainer_of(**settings).fit(
+        rest, module_of(pair_root, batch_size=2), ckpt_path=tmp_path / "stopped.ckpt"
+    )
+    assert first.trained + rest.trained == whole.trained
+
+
+# The order of scoring
+
+SIZES = [(4, 4), (8, 4), (4, 4), (4, 8), (4, 4), (8, 4), (4, 4)]
+
+
+def test_a_batch_holds_images_of_one_size_in_the_order_of_names():
+    batches = SameSizeBatches(SIZES, batch_size=3, rank=0, num_ranks=1)
+    assert list(batches) == [[0, 2, 4], [6], [3], [1, 5]]
+    assert len(batches) == 4
+    assert list(batches) == list(batches)
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3, 7])
+@pytest.mark.parametrize("batch_size", [1, 2, 99])
+def test_ranks_take_every_image_once(num_ranks, batch_size):
+    taken = []
+    for rank in range(num_ranks):
+        batches = SameSizeBatches(SIZES, batch_size=batch_size, rank=rank, num_ranks=num_ranks)
+        assert all(len({SIZES[index] for index in batch}) == 1 for batch in batches)
+        assert all(1 <= len(batch) <= batch_size for batch in batches)
+        taken += [index for batch in batches for index in batch]
+    assert sorted(taken) == list(range(7))
+
+
+def test_ranks_beyond_the_images_take_the_first_too():
+    ranks = [SameSizeBatches(SIZES[:2], batch_size=4, rank=rank, num_ranks=4) for rank in range(4)]
+    assert [list(rank) for rank in ranks] == [[[0]], [[1]], [[0]], [[0]]]
+
+
+def test_images_of_many_sizes_are_scored_in_full(pair_root):
+    names = [pair.name for pair in find_pairs(pair_root / "val")]
+    resize(pair_root / "val", names[1], (24, 16))
+    resize(pair_root / "val", names[3], (24, 16))
+    task, module = Recorder(), module_of(pair_root, batch_size=4)
+    trainer_of().validate(task, module, verbose=False)
+    assert [batch["index"].tolist() for batch in task.scored] == [[1, 3], [0, 2]]
+    assert [batch["case"].tolist() for batch in task.scored] == [[0, 1], [0, 1]]
+    assert [batch["image"].shape for batch in task.scored] == [(2, 1, 16, 24), (2, 1, 32, 32)]
+    for batch in task.scored:
+        for place, index in enumerate(batch["index"].tolist()):
+            sample = module.dataset("val")[index]
+            assert batch["mask"][place].equal(sample["mask"])
+            assert batch["image"][place].equal(sample["image"])
+
+
+def test_the_test_split_is_served_in_order(pair_root):
+    task = Recorder()
+    trainer_of().test(task, module_of(pair_root, batch_size=2), verbose=False)
+    assert [batch["index"].tolist() for batch in task.scored] == [[0, 1], [2]]
+
+
+def test_training_images_of_many_sizes_share_a_batch(pair_root):
+    resize(pair_root / "train", find_pairs(pair_root / "train")[0].name, (24, 16))
+    task = Recorder()
+    settings = {"max_epochs": 1, "limit_val_batches": 0, "num_sanity_val_steps": 0}
+    trainer_of(**settings).fit(task, module_of(pair_root, batch_size=4))
+    assert [len(indices) for _, indices in task.trained] == [4, 2]
+    assert sorted(task.trained[0][1] + task.trained[1][1]) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_smaller_sample_is_padded_right_and_below_with_ignored_pixels():
+    samples = [
+        {"image": torch.ones(1, *size), "mask": torch.ones(size).byte(), "index": i, "case": -1}
+        for i, size in enumerate([(1, 3), (2, 2)])
+    ]
+    batch = pad_and_stack(samples)
+    assert batch["image"].tolist() == [[[[1, 1, 1], [0, 0, 0]]], [[[1, 1, 0], [1, 1, 0]]]]
+    assert batch["mask"].tolist() == [
+        [[1, 1, 1], [IGNORED] * 3],
+        [[1, 1, IGNORED], [1, 1, IGNORED]],
+    ]
+    assert batch["mask"].dtype == torch.uint8
+    assert (batch["index"].tolist(), batch["case"].tolist()) == ([0, 1], [-1, -1])
