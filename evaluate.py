@@ -8,7 +8,7 @@ except ModuleNotFoundError:
     sys.exit("this Python has no Hydra; type: source .venv/bin/activate (after make setup)")
 from omegaconf import DictConfig
 
-from liverseg.settings import prepare_command, refuse_bad_overrides
+from liverseg.settings import prepare_command, refuse_bad_overrides, told_in_one_sentence
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
@@ -17,7 +17,6 @@ def main(config: DictConfig) -> None:
     from liverseg.experiment import evaluate
     from liverseg.runs import short_path
     from liverseg.scores import summary
-    from liverseg.settings import told_in_one_sentence
 
     with told_in_one_sentence():
         scores = evaluate(config)
@@ -25,6 +24,7 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    prepare_command()
-    refuse_bad_overrides(__file__, "evaluate")
-    main()
+    with told_in_one_sentence(ends_command=True):
+        prepare_command()
+        refuse_bad_overrides(__file__, "evaluate")
+        main()

@@ -9,7 +9,7 @@ except ModuleNotFoundError:
 from omegaconf import DictConfig
 
 from liverseg.runs import resume_or, share_folder
-from liverseg.settings import prepare_command, refuse_bad_overrides
+from liverseg.settings import prepare_command, refuse_bad_overrides, told_in_one_sentence
 
 
 def run(config: DictConfig) -> float:
@@ -22,7 +22,8 @@ def run(config: DictConfig) -> float:
 main = hydra.main(version_base="1.3", config_path="configs", config_name="train")(run)
 
 if __name__ == "__main__":
-    prepare_command()
-    share_folder()
-    refuse_bad_overrides(__file__, "train")
-    resume_or(main, run)
+    with told_in_one_sentence(ends_command=True):
+        prepare_command()
+        share_folder()
+        refuse_bad_overrides(__file__, "train")
+        resume_or(main, run)

@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from liverseg.checks import check_settings, score_names
 from liverseg.scores.metrics import SCORES, SegmentationScores
-from liverseg.settings.commandline import all_keys
 from liverseg.settings.mistakes import find_sentence
+from liverseg.settings.words import all_keys
 
 Compose = Callable[..., DictConfig]
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -9,12 +9,11 @@ from hydra import compose, initialize_config_dir
 
 from liverseg.settings.commandline import (
     check_overrides,
-    nearest,
-    nearest_key,
     prepare_command,
     refuse_bad_overrides,
     what_blocks,
 )
+from liverseg.settings.words import nearest, nearest_key
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"

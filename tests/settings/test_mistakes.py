@@ -1,14 +1,19 @@
+import logging
+import re
+import sys
 from pathlib import Path
 
 import pytest
-import torch
-from hydra.errors import CompactHydraException
+from hydra._internal import utils
+from hydra.errors import CompactHydraException, ConfigCompositionException
 from hydra.utils import instantiate
+from omegaconf.errors import KeyValidationError
 from torch.utils.data import DataLoader
 
 from liverseg.data.pairs import MaskReader, PairDataset, find_pairs
 from liverseg.network.unet import UNet
-from liverseg.settings.mistakes import find_sentence, told_in_one_sentence
+from liverseg.runs.files import write_text
+from liverseg.settings.mistakes import find_sentence, sentence_of, told_in_one_sentence
 
 
 def test_an_error_of_ours_becomes_its_sentence(tmp_path: Path) -> None:
@@ -25,16 +30,72 @@ def test_an_error_inside_instantiate_is_found() -> None:
     assert find_sentence(caught.value) == "model.depth=0 must be at least 1"
 
 
-def test_an_error_of_others_passes_as_it_is() -> None:
-    with pytest.raises(RuntimeError, match="size"), told_in_one_sentence():
-        torch.zeros(2) + torch.zeros(3)
-    with pytest.raises(ValueError, match="invalid literal"), told_in_one_sentence():
+def test_an_error_of_others_is_told_with_its_place_and_the_flag(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    with pytest.raises(CompactHydraException) as caught, told_in_one_sentence():
         int("a word")
+    assert re.fullmatch(
+        r"invalid literal for int\(\) with base 10: 'a word' \(ValueError in test_mistakes.py, "
+        r"line \d+\); HYDRA_FULL_ERROR=1 in front of the command shows the traceback",
+        str(caught.value),
+    )
 
 
-def test_our_bugs_pass_as_they_are() -> None:
-    with pytest.raises(AttributeError), told_in_one_sentence():
-        UNet(1, 1, depth=1, width=1)(None)
+def test_of_what_was_typed_that_is_named_which_an_error_speaks_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", "seed=1", "+trainer.profiler=abc"])
+    said = sentence_of(RuntimeError("the `profiler` is unknown"))
+    assert said.startswith("+trainer.profiler=abc: the `profiler` is unknown (RuntimeError); ")
+    said = sentence_of(RuntimeError(""))
+    assert said.startswith("seed=1, +trainer.profiler=abc: RuntimeError (RuntimeError); ")
+
+
+def test_a_part_that_cannot_be_made_is_told_with_its_key() -> None:
+    config = {"net": {"_target_": "torch.nn.Conv2d", "in_channels": 1}}
+    with pytest.raises(Exception, match="Error in call to target") as caught:
+        instantiate(config)
+    assert sentence_of(caught.value).startswith("net: ")
+    assert "missing 2 required positional arguments" in sentence_of(caught.value)
+
+
+def test_an_error_of_a_file_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(OSError) as caught:  # noqa: PT011  # the system's own words
+        write_text(tmp_path / "a", "text")  # raised within this package, but not by a raise
+    assert find_sentence(caught.value) is None
+    assert sentence_of(caught.value) == f"{tmp_path}/a.unfinished: Is a directory"
+
+
+def test_the_traceback_of_a_bug_is_in_the_log_and_comes_back_with_the_flag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = logging.FileHandler(tmp_path / "run.log")
+    logging.getLogger().addHandler(handler)
+    try:
+        with pytest.raises(CompactHydraException), told_in_one_sentence():
+            UNet(1, 1, depth=1, width=1)(None)
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+        with pytest.raises(AttributeError), told_in_one_sentence():
+            UNet(1, 1, depth=1, width=1)(None)
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+    log = (tmp_path / "run.log").read_text()
+    assert log.count("Traceback (most recent call last)") == 1
+    assert "in forward" in log
+
+
+def test_a_command_ends_with_the_sentence_of_hydra_itself() -> None:
+    def fail() -> None:
+        raise ConfigCompositionException("cannot compose") from KeyValidationError("no such key")
+
+    with pytest.raises(SystemExit) as caught, told_in_one_sentence(ends_command=True):
+        utils.run_and_report(fail)
+    assert caught.value.code == "cannot compose no such key"
 
 
 @pytest.mark.slow

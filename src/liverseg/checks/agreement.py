@@ -1,7 +1,7 @@
 """Values that are fine alone and do not fit together."""
 
 from liverseg.settings.classes import Plain, class_nodes, find_target
-from liverseg.settings.rules import as_typed, is_whole
+from liverseg.settings.values import as_typed, is_whole
 from liverseg.training import BinaryCrossEntropy, CrossEntropy, SoftDiceLoss
 
 

@@ -19,7 +19,8 @@ from liverseg.settings.classes import (
     refuse_no_class,
 )
 from liverseg.settings.devices import check_device
-from liverseg.settings.rules import TOP_RULES, check_value
+from liverseg.settings.table import TOP
+from liverseg.settings.values import check_value
 
 _SECTIONS = ("data", "model", "loss", "optimizer", "scheduler", "trainer")
 _VALUES = ("seed", "monitor", "monitor_mode", "threshold", "compile", "output_dir")
@@ -45,10 +46,10 @@ def check_settings(config: DictConfig) -> None:
             f"{absent[0]} is missing from the config; leave out ~{absent[0]}, or set it"
         )
     plain = _resolved(config)
-    for key, rule in TOP_RULES.items():
+    for key, hint in TOP.items():
         keeps_that_of_the_run = key == "threshold" and not is_training and plain.get(key) is None
         if key in plain and not keeps_that_of_the_run:
-            check_value(key, plain[key], rule)
+            check_value(key, plain[key], hint)
     if is_training:
         for section in _SECTIONS:
             refuse_no_class(section, plain[section])

@@ -12,7 +12,7 @@ from liverseg.data import PairDataModule, case_of, list_images
 from liverseg.scores import SCORES
 from liverseg.settings import nearest
 from liverseg.settings.classes import Plain, find_target, refuse_plain
-from liverseg.settings.rules import is_whole
+from liverseg.settings.values import is_whole
 
 
 def score_names(data: Mapping[str, Any]) -> list[str]:

@@ -2,13 +2,15 @@
 
 import hashlib
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import torch
 from lightning import LightningDataModule, Trainer
+from pydantic import AfterValidator, Field
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -28,6 +30,20 @@ class PairSource(Protocol):
     def write(self, folder: Path) -> None:
         """Write the splits; return at once where the folder already holds them."""
         ...
+
+
+def _one_group(pattern: str) -> str:
+    """Return a pattern that is empty, or a regular expression with exactly one group."""
+    try:
+        is_good = pattern == "" or re.compile(pattern).groups == 1
+    except re.error:
+        is_good = False
+    if not is_good:
+        raise ValueError(f"{pattern} does not have one group")
+    return pattern
+
+
+_Count = Annotated[int, Field(ge=0)]
 
 
 class PairDataModule(LightningDataModule):
@@ -65,23 +81,42 @@ class PairDataModule(LightningDataModule):
     def __init__(
         self,
         *,
-        root: str | Path,
-        phantom: PairSource | None,
-        channels: int,
-        image_size: Sequence[int] | None,
+        root: Annotated[str | Path, Field(min_length=1, description="a folder")],
+        phantom: Annotated[
+            PairSource | None, Field(description="null, or a class that draws pairs")
+        ],
+        channels: Annotated[Literal[1, 3], Field(description="1 (grey) or 3 (RGB)")],
+        image_size: Annotated[
+            Sequence[int] | None, Field(description="null or [height, width] in pixels")
+        ],
         mean: float | Sequence[float],
         std: float | Sequence[float],
         num_classes: int,
         class_names: Sequence[str] | None,
         ignore_index: int | None,
-        mask_values: Sequence[int | Sequence[int]] | None,
+        mask_values: Annotated[
+            Sequence[int | Sequence[int]] | None,
+            Field(
+                description="null, or a list with a mask value, or a list of them, for each class"
+            ),
+        ],
         mask_threshold: int | None,
-        case_pattern: str,
-        augment: Mapping[str, nn.Module],
+        case_pattern: Annotated[
+            str,
+            AfterValidator(_one_group),
+            Field(
+                description="a regular expression with exactly one group, such as "
+                r'^(.+)_slice\d+$, or ""'
+            ),
+        ],
+        augment: Annotated[
+            Mapping[str, nn.Module],
+            Field(description="a mapping of names to transforms, {} for none"),
+        ],
         batch_size: int,
-        num_workers: int,
-        cache_megabytes: int,
-        seed: int,
+        num_workers: _Count,
+        cache_megabytes: _Count,
+        seed: Annotated[int, Field(ge=0, le=2**32 - 1)],
         fold: int | None = None,  # a default, because older checkpoints do not name it
         num_folds: int = 5,
     ) -> None:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from pydantic import Field
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
@@ -55,7 +56,13 @@ class PictureBoard(Callback):
         num_worst: How many of the worst images, and at the end how many of the best; 0 draws none.
     """
 
-    def __init__(self, *, folder: str | Path, num_pictures: int, num_worst: int) -> None:
+    def __init__(
+        self,
+        *,
+        folder: str | Path,
+        num_pictures: Annotated[int, Field(ge=0)],
+        num_worst: Annotated[int, Field(ge=0)],
+    ) -> None:
         self._folder = Path(folder)
         self._num_pictures = num_pictures
         self._num_worst = num_worst

@@ -7,15 +7,13 @@ Lightning, which take seconds, so these are imported by their own names.
 """
 
 from liverseg.settings.commandline import (
-    all_keys,
     check_overrides,
-    nearest,
-    nearest_key,
     prepare_command,
     refuse_bad_overrides,
     what_blocks,
 )
 from liverseg.settings.mistakes import find_sentence, told_in_one_sentence
+from liverseg.settings.words import all_keys, nearest, nearest_key
 
 __all__ = [
     "all_keys",

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from liverseg.settings.classes import Plain, find_target, refuse_plain
-from liverseg.settings.rules import is_whole
+from liverseg.settings.values import is_whole
 
 _Kind = TypeVar("_Kind")
 _MOST_STEPS = 10_000  # of a schedule, tried before training

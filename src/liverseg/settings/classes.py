@@ -7,8 +7,9 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from liverseg.settings.commandline import nearest
-from liverseg.settings.rules import RULES, as_typed, check_value, is_object, rule_of
+from liverseg.settings.table import rules_of
+from liverseg.settings.values import as_typed, check_value, is_object
+from liverseg.settings.words import nearest
 
 Plain = dict[str, Any]  # a config as plain dictionaries, lists and values
 _TYPED = ("liverseg", "lightning", "torch", "torchvision")  # type hints that tell the truth
@@ -86,23 +87,17 @@ def check_node(key: str, node: Plain) -> None:
 
 
 def check_values(key: str, values: Mapping[str, Any], target: type) -> None:
-    """Hold values against the rules for a class, or else against the types it declares."""
-    rules = {
-        word: rule
-        for owner, table in RULES.items()
-        if issubclass(target, owner)
-        for word, rule in table.items()
-    }
+    """Hold values against the table for a class, or else against the types it declares."""
     hints: dict[str, Any] = {}
     if target.__module__.partition(".")[0] in _TYPED:
         try:
-            hints = typing.get_type_hints(inspect.getattr_static(target, "__init__"))
+            make = inspect.getattr_static(target, "__init__")
+            hints = typing.get_type_hints(make, include_extras=True)
         except Exception:  # hints are free text to Python; without them, the class itself judges
             hints = {}
+    hints |= rules_of(target)
     for word, value in values.items():
-        rule = rules.get(word) or rule_of(hints.get(word, Any))
-        if rule is not None:
-            check_value(f"{key}.{word}", value, rule)
+        check_value(f"{key}.{word}", value, hints.get(word, Any))
 
 
 def find_target(key: str, target: Any) -> Callable[..., Any]:

@@ -5,13 +5,12 @@ module looks for the word that is wrong and says so in one sentence; what it can
 to Hydra's own message.
 """
 
-import difflib
 import importlib
 import inspect
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,6 +30,8 @@ from hydra.core.override_parser.types import (
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from liverseg.settings.words import all_keys, nearest, nearest_key
 
 _SHOWS_ONLY = ("help", "hydra_help", "version", "cfg", "info", "shell_completion")
 _PACKAGES = {"hydra/launcher=submitit_slurm": "hydra-submitit-launcher"}  # that bring a choice
@@ -112,44 +113,6 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> Non
         _refuse_blocked_folder(composed, options.multirun, overrides)
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that looks most like this one, or None where none does."""
-    words = {one.lower(): one for one in sorted(set(known))}
-    low = word.lower()
-    longer = [one for one in words if low and one.startswith(low)]
-    found = longer if len(longer) == 1 else difflib.get_close_matches(low, words, n=1)
-    return words[found[0]] if found else None
-
-
-def nearest_key(key: str, known: Iterable[str]) -> str | None:
-    """Return the known key, such as ``model.depth``, that looks most like this one, or None."""
-    keys = sorted(set(known), key=lambda one: (one.count("."), one))
-    last = key.rpartition(".")[2]
-    if "." not in key and key not in keys:  # depth=3 for model.depth=3
-        below = [one for one in keys if one.rpartition(".")[2] == key]
-        if below:
-            return below[0]
-    scores = {
-        one: (_likeness(key, one) + _likeness(last, one.rpartition(".")[2])) / 2 for one in keys
-    }
-    best = max(scores, key=lambda one: scores[one], default=None)
-    if best is not None and scores[best] >= 0.7:
-        return best
-    section = key.rpartition(".")[0]
-    inside = [one for one in keys if one.startswith(section) and _is_short_for(last, one)]
-    return inside[0] if inside else None
-
-
-def _is_short_for(word: str, key: str) -> bool:
-    """Tell whether a word is a part of a key's last name, or its initials, or the other way round.
-
-    So ``epochs`` stands for ``max_epochs``, and ``learning_rate`` for ``lr``.
-    """
-    parts, others = word.split("_"), key.rpartition(".")[2].split("_")
-    initials = ["".join(name[:1] for name in names) for names in (parts, others)]
-    return word in (*others, initials[1]) or "_".join(others) == initials[0]
-
-
 def what_blocks(folder: Path) -> str | None:
     """Say why a folder can neither be made nor written, or return None where it can."""
     place = folder.absolute()
@@ -174,10 +137,6 @@ def _with_path_quoted(argument: str) -> str:
         return argument
     escaped = path.replace("'", r"\'")
     return f"{key}='{escaped}'"
-
-
-def _likeness(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, one, other).ratio()
 
 
 def _parse(argument: str) -> Override:
@@ -367,14 +326,6 @@ def _exists(node: Any, key: str) -> bool:
         else:
             return False
     return True
-
-
-def all_keys(node: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the key of every section and value."""
-    for name, value in node.items() if isinstance(node, dict) else ():
-        if not str(name).startswith("_"):
-            yield f"{prefix}{name}"
-        yield from all_keys(value, f"{prefix}{name}.")
 
 
 def _parameters(config: DictConfig, section: str) -> tuple[str, set[str]]:

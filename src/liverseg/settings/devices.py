@@ -3,7 +3,7 @@
 import torch
 
 from liverseg.settings.classes import Plain
-from liverseg.settings.rules import as_typed, is_whole
+from liverseg.settings.values import as_typed, is_whole
 
 
 def devices_here() -> tuple[int, bool]:

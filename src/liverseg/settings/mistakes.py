@@ -1,45 +1,88 @@
-"""A user's mistake is told in one sentence, without a traceback."""
+"""A mistake is told in one sentence, without a traceback.
 
+One border around each command catches whatever a setting or a file raises. What this package
+refuses on purpose is its own sentence; of everything else the border says what was raised, where,
+and beside which key, file or typed override. So a rule is owed only where a sentence should be
+better than that.
+"""
+
+import dis
+import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from hydra._internal import utils as hydra_main
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, InstantiationException
 from hydra.types import RunMode
+from omegaconf.errors import OmegaConfBaseException
 
 _PACKAGE = Path(__file__).parents[1]
+_LONGEST = 400  # characters of what others say
+_RAISE = dis.opmap["RAISE_VARARGS"]
 
 
 @contextmanager
 def told_in_one_sentence(*, ends_command: bool = False) -> Iterator[None]:
-    """Turn an error that this package raised on purpose into its sentence.
+    """Turn whatever is raised into a sentence.
 
     A command that is a single run ends with the sentence and status 1. A job among others fails
-    with an error that Hydra prints as a sentence. Everything else passes as it is.
-    ``HYDRA_FULL_ERROR=1`` in the environment shows the traceback of either.
+    with an error that Hydra prints as a sentence. ``HYDRA_FULL_ERROR=1`` in the environment shows
+    the traceback of either; that of an error which nobody foresaw is in the run's log as well.
 
     Args:
-        ends_command: Whether what is wrapped is all of a command, also where it is no single run.
+        ends_command: Whether what is wrapped is all of a command, Hydra's own work included.
     """
+    report = hydra_main.run_and_report
+    if ends_command:  # Hydra prints tracebacks of its own errors, and offers no other way
+        hydra_main.run_and_report = lambda func: func()
     try:
         yield
     except Exception as error:
-        sentence = find_sentence(error)
-        if sentence is None:
+        if wants_traceback():
             raise
-        if os.environ.get("HYDRA_FULL_ERROR") != "1" and (ends_command or _is_single_run()):
+        sentence = sentence_of(error)
+        if find_sentence(error) is None and not isinstance(error, CompactHydraException):
+            _keep_traceback(error)
+        if ends_command or _is_single_run():
             sys.exit(sentence)
         raise CompactHydraException(sentence) from error
+    finally:
+        hydra_main.run_and_report = report
 
 
-def _is_single_run() -> bool:
-    """Tell whether Hydra runs one job."""
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN
+def wants_traceback() -> bool:
+    """Tell whether the user has asked for tracebacks."""
+    return os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+def sentence_of(error: BaseException) -> str:
+    """Return the sentence that tells of an error, whoever raised it."""
+    if told := find_sentence(error):
+        return told
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        key = re.search(r"^full_key: (.+)$", str(error), re.MULTILINE)
+        error = error.__cause__
+        if key:
+            error.add_note(key[1])
+    if isinstance(error, CompactHydraException):
+        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else ""
+        return _one_line(str(error), str(cause))
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{os.fspath(error.filename)}: {error.strerror}"
+    name = type(error).__name__
+    said = _one_line(str(error)).rstrip(".") or name
+    at_hand = ", ".join(_at_hand(error, said))
+    return (
+        f"{at_hand + ': ' if at_hand else ''}{said} ({name}{_place(error)}); HYDRA_FULL_ERROR=1 in "
+        "front of the command shows the traceback"
+    )
 
 
 def find_sentence(error: BaseException) -> str | None:
@@ -57,9 +100,58 @@ def find_sentence(error: BaseException) -> str | None:
 
 
 def _is_ours(trace: TracebackType | None) -> bool:
-    """Tell whether the innermost frame, where the error was raised, is in this package."""
+    """Tell whether an error was raised by a ``raise`` of this package."""
     if trace is None:
         return False
     while trace.tb_next is not None:
         trace = trace.tb_next
-    return _PACKAGE in Path(trace.tb_frame.f_code.co_filename).parents
+    code = trace.tb_frame.f_code
+    return _PACKAGE in Path(code.co_filename).parents and code.co_code[trace.tb_lasti] == _RAISE
+
+
+def _is_single_run() -> bool:
+    """Tell whether Hydra runs one job."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN
+
+
+def _at_hand(error: BaseException, said: str) -> Sequence[str]:
+    """Return the keys that an error is about, or else those typed that it may be about."""
+    if notes := getattr(error, "__notes__", None):
+        return [str(notes[-1])]
+    if key := getattr(error, "full_key", None):
+        return [str(key)]
+    is_run = HydraConfig.initialized()
+    typed = list(HydraConfig.get().overrides.task) if is_run else sys.argv[1:]
+    typed = [one for one in typed if re.match(r"[~+]*[\w./@]+=", one)]
+    named = [one for one in typed if re.search(rf"\b{_last_name(one)}\b", said)]
+    return named or typed
+
+
+def _last_name(override: str) -> str:
+    return re.escape(re.split(r"[./]", override.partition("=")[0])[-1].strip("+~"))
+
+
+def _one_line(*texts: str) -> str:
+    """Write texts in one line, without what OmegaConf knows of its own types."""
+    line = " ".join(" ".join(text.partition("\n    full_key: ")[0].split()) for text in texts)
+    line = line.strip()
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
+
+
+def _place(error: BaseException) -> str:
+    """Return the file and line that raised, of code that is not installed where there is some."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename]
+    last = (own or frames)[-1:]
+    return "".join(f" in {Path(frame.filename).name}, line {frame.lineno}" for frame in last)
+
+
+def _keep_traceback(error: BaseException) -> None:
+    """Write a traceback into the run's log, not onto the screen."""
+    record = logging.LogRecord(
+        __name__, logging.ERROR, __file__, 0, "not foreseen", None, (type(error), error, None)
+    )
+    record.exc_text = "".join(traceback.format_exception(error))
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)

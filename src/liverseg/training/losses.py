@@ -7,8 +7,10 @@ one logit per class, class 0 being background. A mask holds class indices; pixel
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -116,7 +118,11 @@ class SumLoss(nn.Module):
         weights: One factor each.
     """
 
-    def __init__(self, losses: Sequence[nn.Module], weights: Sequence[float]) -> None:
+    def __init__(
+        self,
+        losses: Annotated[Sequence[nn.Module], Field(description="a list of classes")],
+        weights: Sequence[float],
+    ) -> None:
         super().__init__()
         if len(losses) != len(weights):
             raise ValueError(

@@ -1,0 +1,55 @@
+"""The known word that was probably meant."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that looks most like this one, or None where none does."""
+    words = {one.lower(): one for one in sorted(set(known))}
+    low = word.lower()
+    longer = [one for one in words if low and one.startswith(low)]
+    found = longer if len(longer) == 1 else difflib.get_close_matches(low, words, n=1)
+    return words[found[0]] if found else None
+
+
+def nearest_key(key: str, known: Iterable[str]) -> str | None:
+    """Return the known key, such as ``model.depth``, that looks most like this one, or None."""
+    keys = sorted(set(known), key=lambda one: (one.count("."), one))
+    last = key.rpartition(".")[2]
+    if "." not in key and key not in keys:  # depth=3 for model.depth=3
+        below = [one for one in keys if one.rpartition(".")[2] == key]
+        if below:
+            return below[0]
+    scores = {
+        one: (_likeness(key, one) + _likeness(last, one.rpartition(".")[2])) / 2 for one in keys
+    }
+    best = max(scores, key=lambda one: scores[one], default=None)
+    if best is not None and scores[best] >= 0.7:
+        return best
+    section = key.rpartition(".")[0]
+    inside = [one for one in keys if one.startswith(section) and _is_short_for(last, one)]
+    return inside[0] if inside else None
+
+
+def _is_short_for(word: str, key: str) -> bool:
+    """Tell whether a word is a part of a key's last name, or its initials, or the other way round.
+
+    So ``epochs`` stands for ``max_epochs``, and ``learning_rate`` for ``lr``.
+    """
+    parts, others = word.split("_"), key.rpartition(".")[2].split("_")
+    initials = ["".join(name[:1] for name in names) for names in (parts, others)]
+    return word in (*others, initials[1]) or "_".join(others) == initials[0]
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
+
+
+def all_keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the key of every section and value."""
+    for name, value in node.items() if isinstance(node, dict) else ():
+        if not str(name).startswith("_"):
+            yield f"{prefix}{name}"
+        yield from all_keys(value, f"{prefix}{name}.")
