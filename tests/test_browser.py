@@ -19,7 +19,8 @@ from PIL import Image
 from liverseg.experiment import train
 
 pytestmark = pytest.mark.slow
-RUNS = ["sweeps/study/0/tensorboard", "sweeps/study/1/tensorboard"]
+JOBS = ["sweeps/study/0/tensorboard", "sweeps/study/1/tensorboard"]
+RUNS = ["train", "val", "final", "final/val", "final/test"]  # of each job
 
 
 class TensorBoard:
@@ -57,7 +58,7 @@ def board(compose: Callable[..., DictConfig], tmp_path: Path) -> Iterator[Tensor
         train(compose([*changes, "callbacks.dashboard.graph=true"]))
     served = TensorBoard(tmp_path / "logs", tmp_path / "tensorboard.txt")
     ends = time.monotonic() + 60
-    while len(served.ask("runs")) < 2 and time.monotonic() < ends:
+    while len(served.ask("runs")) < 10 and time.monotonic() < ends:
         time.sleep(0.5)
     yield served
     served.process.kill()
@@ -65,7 +66,7 @@ def board(compose: Callable[..., DictConfig], tmp_path: Path) -> Iterator[Tensor
 
 
 def test_the_dashboard_answers(board: TensorBoard) -> None:
-    assert sorted(board.ask("runs")) == RUNS  # one for each run folder, and no other
+    assert sorted(board.ask("runs")) == sorted(f"{job}/{run}" for job in JOBS for run in RUNS)
     tabs = {name for name, tab in board.ask("plugins_listing").items() if tab["enabled"]}
     assert tabs >= {"custom_scalars", "graphs", "hparams", "images", "pr_curves", "scalars"}
 
@@ -73,23 +74,28 @@ def test_the_dashboard_answers(board: TensorBoard) -> None:
     titles = [chart["title"] for part in layout["category"] for chart in part["chart"]]
     assert len(titles) == len(set(titles)) == 9  # shared by both runs, not repeated
     loss = layout["category"][0]["chart"][0]["multiline"]["tag"][0]
-    lines = board.ask("plugin/custom_scalars/scalars", run=RUNS[0], tag=loss)["tag_to_events"]
-    assert {tag: len(points) for tag, points in lines.items()} == {
-        "train/loss": 2,
-        "val/loss": 2,
-        "test/loss": 1,
-    }
-    assert list(board.ask("plugin/pr_curves/tags")[RUNS[0]]) == ["val/precision_recall"]
-    assert len(board.ask("plugin/images/tags")[RUNS[1]]) == 8
+    for run, count in {"train": 2, "val": 2, "final/val": 1, "final/test": 1}.items():
+        asked = {"run": f"{JOBS[0]}/{run}", "tag": loss}
+        lines = board.ask("plugin/custom_scalars/scalars", **asked)["tag_to_events"]
+        assert {tag: len(points) for tag, points in lines.items()} == {"loss": count}, run
+    charts = {tag for tags in board.ask("plugin/scalars/tags").values() for tag in tags}
+    assert not [tag for tag in charts if "epoch" in tag or "final" in tag]
+    assert list(board.ask("plugin/pr_curves/tags")[f"{JOBS[0]}/val"]) == ["precision_recall"]
+    assert len(board.ask("plugin/images/tags")[f"{JOBS[1]}/val"]) == 8
 
     experiment = board.ask("plugin/hparams/experiment", {"experimentName": ""})
     compared = {one["name"]: one.get("differs", False) for one in experiment["hparamInfos"]}
-    assert {name for name, differs in compared.items() if differs} == {"model/width"}
+    assert {name for name, differs in compared.items() if differs} - {"TEST dice"} == {
+        *("VAL dice", "model/width")
+    }
+    metrics = {(one["name"]["group"], one["name"]["tag"]) for one in experiment["metricInfos"]}
+    assert len(metrics) == 14
+    assert {group for group, _ in metrics} == {"val", "test"}
     assert compared.keys() >= {"optimizer/lr", "model/depth", "seed", "scheduler"}
     wanted = {
         "experimentName": "",
         "allowedStatuses": ["STATUS_SUCCESS"],
-        "colParams": [{"hparam": "model/width"}, {"metric": {"tag": "final/test/dice"}}],
+        "colParams": [{"hparam": "model/width"}, {"metric": {"group": "test", "tag": "dice"}}],
         "startIndex": 0,
         "sliceSize": 10,
     }
@@ -99,23 +105,23 @@ def test_the_dashboard_answers(board: TensorBoard) -> None:
         group["name"]: one["value"]
         for group in groups
         for one in group["metricValues"]
-        if one["name"]["tag"] == "final/test/dice"
+        if (one["name"]["group"], one["name"]["tag"]) == ("test", "dice")
     }
-    for run in RUNS:
-        folder = Path(board.ask("environment")["data_location"]) / run
+    for job in JOBS:
+        folder = Path(board.ask("environment")["data_location"]) / job
         scores = json.loads((folder.parent / "metrics.json").read_text())
-        assert final[run] == pytest.approx(scores["test/dice"])
+        assert final[f"{job}/final"] == pytest.approx(scores["test/dice"])
 
 
 @pytest.mark.skipif(browser.PROGRAM is None, reason="there is no chromium here")
 def test_a_browser_shows_charts_pictures_and_runs(board: TensorBoard, tmp_path: Path) -> None:
     with Browser(tmp_path / "profile") as page:
         for place, texts, num_images in [
-            ("#custom_scalars", ["Loss", "Gradient norm", "Images per second", *RUNS], 0),
-            ("#images", ["val/patient004_slice00", "val/patient005_slice03"], 4),
-            ("#pr_curves", ["val/precision_recall", *RUNS], 0),
-            ("#hparams", ["model/width", "optimizer/lr", "final/test/dice", "RandomAffine"], 0),
-            ("?tagFilter=val_worst#timeseries", ["val_worst/1", "val_worst/4"], 2),
+            ("#custom_scalars", ["Loss", "Gradient norm", "Images per second", *JOBS], 0),
+            ("#images", ["pictures/patient004_slice00", "pictures/patient005_slice03"], 4),
+            ("#pr_curves", ["precision_recall", *JOBS], 0),
+            ("#hparams", ["VAL dice", "model/width", "optimizer/lr", "test.dice"], 0),
+            ("?tagFilter=worst#timeseries", ["worst/1", "worst/4"], 2),
         ]:
             page.open(f"{board.address}{place}")
             page.wait_for(*texts, num_images=num_images)

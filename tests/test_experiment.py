@@ -48,16 +48,20 @@ def test_the_dashboard_shows_curves_pictures_and_final_scores(
     compose: Compose, tmp_path: Path
 ) -> None:
     scores = train(compose(["trainer.max_epochs=2"]))
-    board = EventAccumulator(str(tmp_path / "run" / "tensorboard"), {"images": 0}).Reload()
-    tags = board.Tags()
+    folder = tmp_path / "run" / "tensorboard"
+    boards = {
+        run: EventAccumulator(str(folder / run), {"images": 0}).Reload()
+        for run in ("train", "val", "final", "final/test")
+    }
     for name in ("loss", "dice", "iou"):
         for split in ("train", "val"):
-            assert len(board.Scalars(f"{split}/{name}")) == 2
-    assert len(tags["images"]) == 4 + 4  # the same ones, and the worst
-    assert all(len(board.Images(tag)) == 2 for tag in tags["images"])
-    assert board.Scalars("final/test/dice")[-1].value == pytest.approx(scores["test/dice"])
-    assert board.Scalars("test/dice")[-1].value == pytest.approx(scores["test/dice"])
-    assert "_hparams_/session_start_info" in board.summary_metadata
+            assert len(boards[split].Scalars(name)) == 2
+    images = boards["val"].Tags()["images"]
+    assert len(images) == 4 + 4  # the same ones, and the worst
+    assert all(len(boards["val"].Images(tag)) == 2 for tag in images)
+    final = boards["final/test"].Scalars("dice")[-1].value
+    assert final == pytest.approx(scores["test/dice"])
+    assert "_hparams_/session_start_info" in boards["final"].summary_metadata
 
 
 @pytest.fixture

@@ -69,26 +69,30 @@ def same(one: Any, other: Any) -> bool:
 
 
 def curves(run: Path) -> dict[str, dict[int, set[Any]]]:
-    """Return every value, picture and table on the dashboard by tag and step.
+    """Return every value, picture and table on the dashboard by name and step.
 
     What stands under ``machine/`` is the time and memory that a run took, and is left out.
     """
     everything = {"scalars": 0, "images": 0, "tensors": 0}
-    board = EventAccumulator(str(run / "tensorboard"), everything).Reload()
     points: dict[str, dict[int, set[Any]]] = {}
-    for tag in board.Tags()["scalars"]:
-        for event in board.Scalars(tag):
-            if not tag.startswith("machine/"):
-                points.setdefault(tag, {}).setdefault(event.step, set()).add(event.value)
-    for tag in board.Tags()["images"]:
-        for image in board.Images(tag):
-            points.setdefault(tag, {}).setdefault(image.step, set()).add(image.encoded_image_string)
-    for tag in board.Tags()["tensors"]:
-        for table in board.Tensors(tag):
-            points.setdefault(tag, {}).setdefault(table.step, set()).add(
-                table.tensor_proto.SerializeToString()
-            )
-    assert {"train/gradient_norm", "val_worst/1", "val/precision_recall"} <= points.keys()
+
+    def add(name: str, step: int, value: Any) -> None:
+        if "machine/" not in name:
+            points.setdefault(name, {}).setdefault(step, set()).add(value)
+
+    for split in ("train", "val", "final", "final/val", "final/test"):
+        board = EventAccumulator(str(run / "tensorboard" / split), everything).Reload()
+        for tag in board.Tags()["scalars"]:
+            for event in board.Scalars(tag):
+                add(f"{split}/{tag}", event.step, event.value)
+        for tag in board.Tags()["images"]:
+            for image in board.Images(tag):
+                add(f"{split}/{tag}", image.step, image.encoded_image_string)
+        for tag in board.Tags()["tensors"]:
+            for table in board.Tensors(tag):
+                add(f"{split}/{tag}", table.step, table.tensor_proto.SerializeToString())
+    assert {"train/gradient_norm", "val/worst/1", "val/precision_recall"} <= points.keys()
+    assert "final/test/dice" in points
     return points
 
 

@@ -111,7 +111,7 @@ def train(config: DictConfig) -> Scores:
         if data.has_split("test"):
             scores |= _score(trainer, task, data, "test", output_dir)
     if trainer.is_global_zero:
-        show_result(trainer, plain, scores, step=best["global_step"])
+        show_result(trainer, plain, scores, monitor=config.monitor, step=best["global_step"])
         _draw_curves(trainer, config, scores)
         write_json(output_dir / SCORES_FILE, scores)  # last: a run that has it has ended
     return scores

@@ -19,11 +19,13 @@ Written = tuple[str, int, float]
 
 
 def write(folder: Path, events: Sequence[Written], start: float = 0, name: str = "") -> None:
-    """Write scalars as the dashboard does, one second apart, into a file of their own."""
-    writer = SummaryWriter(str(folder), filename_suffix=name)
-    for place, (tag, step, value) in enumerate(events):
-        writer.add_scalar(tag, value, step, walltime=start + place)
-    writer.close()
+    """Write scalars as the dashboard does, one second apart, into a file for each split."""
+    for split in ("train", "val"):
+        writer = SummaryWriter(str(folder / split), filename_suffix=name)
+        for place, (tag, step, value) in enumerate(events):
+            if tag.startswith(f"{split}/"):
+                writer.add_scalar(tag.partition("/")[2], value, step, walltime=start + place)
+        writer.close()
 
 
 def epoch(number: int, steps: int, dice: float) -> list[Written]:
@@ -31,7 +33,7 @@ def epoch(number: int, steps: int, dice: float) -> list[Written]:
     last = (number + 1) * steps - 1
     return [
         ("train/lr", last, 0.5**number),
-        *(("val/dice", last, dice), ("epoch", last, number), ("train/dice", last, dice / 2)),
+        *(("val/dice", last, dice), ("train/loss", last, 1.0), ("train/dice", last, dice / 2)),
     ]
 
 
@@ -63,15 +65,38 @@ def test_points_stand_where_their_epoch_ends(tmp_path: Path) -> None:
     assert read_curves(tmp_path) == {
         "train/lr": [(1, 1), (2, 0.5)],
         "val/dice": [(1, 0.25), (2, 0.5)],
+        "train/loss": [(1, 1), (2, 1)],
         "train/dice": [(1, 0.125), (2, 0.25)],
     }
 
 
-def test_epochs_without_a_validation_are_counted(tmp_path: Path) -> None:
-    written = [("val/dice", 7, 0.5), ("epoch", 7, 1), ("train/dice", 3, 0.25)]
-    write(tmp_path, [*written, ("train/dice", 11, 0.5)])
+def test_files_of_one_run_are_read_too(tmp_path: Path) -> None:
+    """As Lightning's own logger writes them, with a curve of the epoch."""
+    writer = SummaryWriter(str(tmp_path))
+    for number, dice in enumerate((0.25, 0.5)):
+        for tag, step, value in epoch(number, 4, dice):
+            writer.add_scalar(tag, value, step)
+        writer.add_scalar("epoch", number, 4 * number + 3)
+    writer.close()
     curves = read_curves(tmp_path)
-    assert curves == {"val/dice": [(2, 0.5)], "train/dice": [(1, 0.25), (3, 0.5)]}
+    assert curves["val/dice"] == [(1, 0.25), (2, 0.5)]
+    assert "epoch" not in curves
+
+
+def test_epochs_without_a_validation_are_counted(tmp_path: Path) -> None:
+    losses = [("train/loss", 3, 3.0), ("train/loss", 7, 2.0), ("train/loss", 11, 1.0)]
+    write(
+        tmp_path, [("val/dice", 7, 0.5), ("train/dice", 3, 0.25), ("train/dice", 11, 0.5), *losses]
+    )
+    curves = read_curves(tmp_path)
+    assert curves["val/dice"] == [(2, 0.5)]
+    assert curves["train/dice"] == [(1, 0.25), (3, 0.5)]
+
+
+def test_a_check_within_an_epoch_stands_within_it(tmp_path: Path) -> None:
+    losses = [("train/loss", 3, 3.0), ("train/loss", 7, 2.0)]
+    write(tmp_path, [("val/dice", 1, 0.25), ("val/dice", 5, 0.5), *losses])
+    assert read_curves(tmp_path)["val/dice"] == [(0.5, 0.25), (1.5, 0.5)]
 
 
 def test_what_a_resumed_run_wrote_again_counts_once(tmp_path: Path) -> None:
@@ -80,6 +105,7 @@ def test_what_a_resumed_run_wrote_again_counts_once(tmp_path: Path) -> None:
     assert read_curves(tmp_path) == {
         "train/lr": [(1, 1), (2, 0.5)],
         "val/dice": [(1, 0.25), (2, 0.625)],
+        "train/loss": [(1, 1), (2, 1)],
         "train/dice": [(1, 0.125), (2, 0.3125)],
     }
 
@@ -91,7 +117,7 @@ def test_scalars_are_those_that_tensorboard_itself_reads(tmp_path: Path) -> None
         writer.add_image("val/a", picture, step)
         writer.add_text("note", "x" * 5000, step)
         writer.add_scalar("val/dice", 1 / (step + 1), step)
-        writer.add_scalar("epoch", step, step)
+        writer.add_scalar("train/loss", 1, step)
     writer.close()
     reference = EventAccumulator(str(tmp_path), {"scalars": 0}).Reload().Scalars("val/dice")
     assert read_curves(tmp_path)["val/dice"] == [(one.step + 1, one.value) for one in reference]
@@ -99,7 +125,7 @@ def test_scalars_are_those_that_tensorboard_itself_reads(tmp_path: Path) -> None
 
 def test_a_file_cut_off_by_a_kill_is_read_up_to_there(tmp_path: Path) -> None:
     write(tmp_path, [*epoch(0, 4, 0.25), *epoch(1, 4, 0.5)])
-    (file,) = tmp_path.iterdir()
+    (file,) = (tmp_path / "train").iterdir()
     whole = file.read_bytes()
     for lost in range(1, 30):
         file.write_bytes(whole[:-lost])

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
@@ -19,10 +18,11 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ExponentialLR
 from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
 
 from liverseg.experiment import train
 from liverseg.network.unet import UNet
-from liverseg.pictures import dashboard
+from liverseg.pictures import TensorBoard, dashboard
 from liverseg.pictures.dashboard import Dashboard
 from liverseg.scores.metrics import precision_recall
 from liverseg.training.task import SegmentationTask
@@ -72,7 +72,7 @@ def fit(
     trainer = Trainer(
         **{"max_epochs": 1, "log_every_n_steps": 1, "gradient_clip_val": 1.0, **settings},
         accelerator="cpu",
-        logger=TensorBoardLogger(folder, name="", version=""),
+        logger=TensorBoard(save_dir=folder, name="", version=""),
         callbacks=[Dashboard(pr_curve=True, graph=False), *callbacks],
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -81,11 +81,12 @@ def fit(
     )
     served = DataLoader([batch(seed) for seed in range(num_batches)], batch_size=None)
     trainer.fit(task, served, served)
-    return task, events(folder)
+    return task, events(folder, "train")
 
 
-def events(folder: Path) -> EventAccumulator:
-    return EventAccumulator(str(folder), {"scalars": 0, "tensors": 0, "images": 0}).Reload()
+def events(folder: Path, run: str) -> EventAccumulator:
+    sizes = {"scalars": 0, "tensors": 0, "images": 0}
+    return EventAccumulator(str(folder / run), sizes).Reload()
 
 
 def points(board: EventAccumulator, tag: str) -> list[tuple[int, float]]:
@@ -94,7 +95,7 @@ def points(board: EventAccumulator, tag: str) -> list[tuple[int, float]]:
 
 def test_the_gradient_is_measured_before_it_is_clipped(tmp_path: Path) -> None:
     task, board = fit(tmp_path)
-    assert points(board, "train/gradient_norm") == [(step, 5.0) for step in range(3)]
+    assert points(board, "gradient_norm") == [(step, 5.0) for step in range(3)]
     # clipped to a length of 1, it moves the parameters by 3/5 and 4/5 of the learning rate
     assert isinstance(task.net, ThreeAndFour)
     assert (task.net.a.item(), task.net.b.item()) == pytest.approx((-0.9, -1.2))
@@ -103,18 +104,18 @@ def test_the_gradient_is_measured_before_it_is_clipped(tmp_path: Path) -> None:
 def test_the_learning_rate_is_that_of_the_step(tmp_path: Path) -> None:
     _, board = fit(tmp_path, max_epochs=2)
     rates = [0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
-    assert points(board, "train/lr") == list(enumerate(rates))
+    assert points(board, "lr") == list(enumerate(rates))
 
 
 def test_points_come_every_few_steps_and_at_the_end_of_an_epoch(tmp_path: Path) -> None:
     _, board = fit(tmp_path, max_epochs=2, log_every_n_steps=2)
-    for tag in ("train/lr", "machine/images_per_second", "machine/peak_memory_megabytes"):
+    for tag in ("lr", "machine/images_per_second", "machine/peak_memory_megabytes"):
         assert [step for step, _ in points(board, tag)] == [1, 2, 3, 5]
 
 
 def test_gradients_that_are_added_up_are_one_point(tmp_path: Path) -> None:
     _, board = fit(tmp_path, num_batches=4, accumulate_grad_batches=2, gradient_clip_val=None)
-    assert points(board, "train/gradient_norm") == [(0, 5.0), (1, 5.0)]
+    assert points(board, "gradient_norm") == [(0, 5.0), (1, 5.0)]
     assert [step for step, _ in points(board, "machine/images_per_second")] == [0, 1]
 
 
@@ -156,9 +157,10 @@ def test_memory_is_the_most_that_was_in_use() -> None:
 def test_the_curve_is_that_of_all_pixels_that_count(tmp_path: Path) -> None:
     from torchmetrics.classification import BinaryPrecisionRecallCurve
 
-    task, board = fit(tmp_path, max_epochs=2)
-    assert [event.step for event in board.Tensors("val/precision_recall")] == [2, 5]
-    shown = make_ndarray(board.Tensors("val/precision_recall")[-1].tensor_proto)
+    task, _ = fit(tmp_path, max_epochs=2)
+    drawn = events(tmp_path, "val").Tensors("precision_recall")
+    assert [event.step for event in drawn] == [2, 5]
+    shown = make_ndarray(drawn[-1].tensor_proto)
     reference = BinaryPrecisionRecallCurve(
         thresholds=torch.linspace(0, 1, 65).tolist(), ignore_index=255
     )
@@ -192,10 +194,28 @@ def test_several_classes_have_a_curve_each(compose: Compose, tmp_path: Path) -> 
         "data.mask_values=[0,1,255]",
     ]
     train(compose(["data=pairs", *classes]))
-    board = events(tmp_path / "run" / "tensorboard")
-    curves = [tag for tag in board.Tags()["tensors"] if tag.startswith("val/precision")]
-    assert curves == ["val/precision_recall/corner", "val/precision_recall/liver"]
-    assert "Dice of each class" in charts(board)
+    folder = tmp_path / "run" / "tensorboard"
+    tags = events(folder, "val").Tags()
+    curves = [tag for tag in tags["tensors"] if tag.startswith("precision")]
+    assert curves == ["precision_recall/corner", "precision_recall/liver"]
+    drawn = charts(events(folder, "train"))
+    for name in ("corner", "liver"):
+        (pattern,) = drawn[f"Dice of {name}"]
+        assert [tag for tag in tags["scalars"] if re.match(pattern, tag)] == [f"dice/{name}"]
+
+
+def test_a_class_of_any_name_has_a_chart_of_its_own() -> None:
+    layout = dashboard._layout(["a", "a+", "(a"], has_cases=True)
+    for name, (_, (pattern,)) in layout["Classes"].items():
+        tags = ["dice/a", "dice/a+", "dice/(a", "dice", "dice_pooled/a"]
+        assert [tag for tag in tags if re.match(pattern, tag)] == [f"dice/{name[8:]}"]
+
+
+def test_without_patients_there_is_no_chart_of_their_score() -> None:
+    titles = {
+        has: dashboard._layout(["a"], has_cases=has)["Scores"].keys() for has in (True, False)
+    }
+    assert titles[True] - titles[False] == {"Dice, per case"}
 
 
 def charts(board: EventAccumulator) -> dict[str, list[str]]:
@@ -209,23 +229,33 @@ def charts(board: EventAccumulator) -> dict[str, list[str]]:
     }
 
 
-def test_splits_share_a_chart_and_no_chart_is_empty(compose: Compose, tmp_path: Path) -> None:
+def test_splits_are_runs_that_share_a_chart_and_no_chart_is_empty(
+    compose: Compose, tmp_path: Path
+) -> None:
     train(compose(["trainer.max_epochs=2"]))
-    board = events(tmp_path / "run" / "tensorboard")
+    folder = tmp_path / "run" / "tensorboard"
+    runs = {
+        run: set(events(folder, run).Tags()["scalars"])
+        for run in ("train", "val", "final/val", "final/test")
+    }
     shown = {
         title: {
-            tag
-            for tag in board.Tags()["scalars"]
+            (run, tag)
+            for run, tags in runs.items()
+            for tag in tags
             for pattern in patterns
             if re.match(pattern, tag)  # as TensorBoard does
         }
-        for title, patterns in charts(board).items()
+        for title, patterns in charts(events(folder, "train")).items()
     }
-    assert shown["Loss"] == {"train/loss", "val/loss", "test/loss"}
-    assert shown["Dice"] == {"train/dice", "val/dice", "test/dice"}
-    assert shown["IoU"] == {"train/iou", "val/iou", "test/iou"}
-    assert shown["Learning rate"] == {"train/lr"}
+    for title, tag in (("Loss", "loss"), ("Dice", "dice"), ("IoU", "iou")):
+        assert shown[title] == {(run, tag) for run in runs}
+    assert shown["Learning rate"] == {("train", "lr")}
     assert all(shown.values())
+    # what has a single point lies on a chart that has a curve
+    assert runs["final/val"] == runs["final/test"] <= runs["val"]
+    assert not [tag for tags in runs.values() for tag in tags if "epoch" in tag]
+    assert {path.name for path in folder.iterdir()} == {"train", "val", "final"}
 
 
 def test_the_final_scores_stand_at_the_step_of_the_best_weights(
@@ -234,17 +264,31 @@ def test_the_final_scores_stand_at_the_step_of_the_best_weights(
     scores = train(compose(["trainer.max_epochs=3"]))
     run = tmp_path / "run"
     best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
-    board = events(run / "tensorboard")
-    for tag in ("final/val/dice", "final/test/dice", "test/dice"):
-        ((step, value),) = points(board, tag)
+    for split in ("val", "test"):
+        ((step, value),) = points(events(run / "tensorboard", f"final/{split}"), "dice")
         assert step == best["global_step"] - 1
-        assert value == pytest.approx(scores[tag.removeprefix("final/")])
-    assert dict(points(board, "val/dice"))[step] == pytest.approx(scores["val/dice"])
+        assert value == pytest.approx(scores[f"{split}/dice"])
+    on_val = dict(points(events(run / "tensorboard", "val"), "dice"))
+    assert on_val[step] == pytest.approx(scores["val/dice"])
+
+
+def test_lightnings_own_logger_shows_the_same_in_one_run(compose: Compose, tmp_path: Path) -> None:
+    own = "logger._target_=lightning.pytorch.loggers.TensorBoardLogger"
+    scores = train(compose([own, "trainer.max_epochs=2"]))
+    board = events(tmp_path / "run", "tensorboard")
+    tags = set(board.Tags()["scalars"])
+    assert tags >= {"train/loss", "val/loss", "train/lr", "machine/images_per_second"}
+    ((_, value),) = points(board, "final/test/dice")
+    assert value == pytest.approx(scores["test/dice"])
+    for title, patterns in charts(board).items():
+        assert [tag for tag in tags for one in patterns if re.match(one, tag)], title
+    assert len([tag for tag in board.Tags()["images"] if tag.startswith("val/pictures/")]) == 4
+    assert (tmp_path / "run" / "pictures" / "curves.png").is_file()
 
 
 def test_hyperparameters_are_those_that_change_a_result(compose: Compose, tmp_path: Path) -> None:
-    train(compose(["optimizer.lr=0.02", "seed=7"]))
-    board = events(tmp_path / "run" / "tensorboard")
+    scores = train(compose(["optimizer.lr=0.02", "seed=7", "monitor=val/iou"]))
+    board = events(tmp_path / "run" / "tensorboard", "final")
     summary = board.SummaryMetadata("_hparams_/session_start_info")
     start = metadata.parse_session_start_info_plugin_data(summary.plugin_data.content)
     shown = start.hparams
@@ -255,7 +299,10 @@ def test_hyperparameters_are_those_that_change_a_result(compose: Compose, tmp_pa
     assert not [name for name in shown if "_partial_" in name or "dir" in name]
     # the columns of one run would hide what other runs differ in
     assert "_hparams_/experiment" not in board.summary_metadata
-    assert [path for path in (tmp_path / "run" / "tensorboard").iterdir() if path.is_dir()] == []
+    # TensorBoard shows five, in this order: without scrolling, the scores among them
+    first = sorted(shown)[:2]
+    assert first == ["TEST iou", "VAL iou"]
+    assert [shown[name].number_value for name in first] == [scores["test/iou"], scores["val/iou"]]
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
@@ -267,14 +314,13 @@ def test_drawing_the_network_leaves_it_as_it_is(padding: Any, tmp_path: Path) ->
     before = {name: value.clone() for name, value in net.state_dict().items()}
     strides = [value.stride() for value in net.state_dict().values()]
     random = torch.get_rng_state()
-    board = TensorBoardLogger(tmp_path, name="", version="")
-    dashboard._draw_graph(board, net, torch.zeros(1, 1, 32, 40))
-    board.save()
+    with SummaryWriter(str(tmp_path)) as writer:
+        dashboard._draw_graph(writer, net, torch.zeros(1, 1, 32, 40))
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert [value.stride() for value in net.state_dict().values()] == strides
     assert [module.training for module in net.modules()] == modes
     assert torch.equal(torch.get_rng_state(), random)
-    graph = events(tmp_path).Graph()
+    graph = events(tmp_path, "").Graph()
     assert any("ConvTranspose2d" in node.name for node in graph.node)
 
 
@@ -284,7 +330,7 @@ def test_the_network_is_drawn_on_request_alone(compose: Compose, tmp_path: Path)
         folder = tmp_path / str(wanted)
         flag = f"callbacks.dashboard.graph={str(wanted).lower()}"
         scores[wanted] = train(compose([flag, f"output_dir={folder}"]))
-        assert events(folder / "tensorboard").Tags()["graph"] is wanted
+        assert events(folder / "tensorboard", "train").Tags()["graph"] is wanted
     assert scores[True] == scores[False]
 
 

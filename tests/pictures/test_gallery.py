@@ -69,14 +69,14 @@ def test_each_check_shows_the_same_images_and_then_the_worst(
         ]
     )
     train(config)
-    board = EventAccumulator(str(tmp_path / "run" / "tensorboard"), {"images": 0}).Reload()
-    names = {tag.removeprefix("val/") for tag in board.Tags()["images"] if tag.startswith("val/")}
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard" / "val"), {"images": 0}).Reload()
+    tags = set(board.Tags()["images"])
+    names = {tag.removeprefix("pictures/") for tag in tags if tag.startswith("pictures/")}
     assert len(names) == 2
-    worst = [f"val_worst/{place}" for place in (1, 2, 3)]
-    assert set(board.Tags()["images"]) == {*worst, *(f"val/{name}" for name in names)}
+    assert tags - {f"pictures/{name}" for name in names} == {"worst/1", "worst/2", "worst/3"}
     steps = {tag: [event.step for event in board.Images(tag)] for tag in board.Tags()["images"]}
     assert len(set(map(tuple, steps.values()))) == 1
-    assert len(steps["val_worst/1"]) == 3
+    assert len(steps["worst/1"]) == 3
     for check in range(3):
         captions = drawn.captions[5 * check : 5 * (check + 1)]
         assert [caption.split()[0] for caption in captions[:2]] == sorted(names)
@@ -127,7 +127,7 @@ def test_no_pictures_are_drawn_where_none_are_wanted(compose: Compose, tmp_path:
     train(compose(["callbacks.pictures.num_pictures=0", "callbacks.pictures.num_worst=0"]))
     drawn = [file.name for file in (tmp_path / "run" / "pictures").iterdir()]
     assert drawn == ["curves.png"]
-    board = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard" / "val")).Reload()
     assert board.Tags()["images"] == []
 
 

@@ -29,11 +29,12 @@ def read_curves(folder: str | Path) -> dict[str, Curve]:
 
     Returns:
         Points (epochs done, value) in order: what the first epoch ended with stands at 1. Empty
-        where no epoch has been scored.
+        where no epoch has ended.
     """
     written = [
-        (event.wall_time, value.tag, event.step, value.simple_value)
-        for file in sorted(Path(folder).glob("events.out.tfevents.*"))
+        (event.wall_time, _name(start, value.tag), event.step, value.simple_value)
+        for start in ("", "train/", "val/", "test/")
+        for file in sorted(Path(folder, start).glob("events.out.tfevents.*"))
         for event in _short_events(file)
         for value in event.summary.value
         if value.HasField("simple_value")
@@ -44,14 +45,21 @@ def read_curves(folder: str | Path) -> dict[str, Curve]:
         while points and points[-1][0] >= step:
             points.pop()
         points.append((step, value))
-    ends = {round(epoch) + 1: step + 1 for step, epoch in steps.pop("epoch", [])}
-    anchors = [(0, 0), *((step, epoch) for epoch, step in ends.items())]
-    if not ends:
+    # Each epoch that ends leaves one point of it.
+    ends = enumerate(steps.get("train/loss", []), start=1)
+    anchors = [(0, 0), *((step + 1, epoch) for epoch, (step, _) in ends)]
+    if len(anchors) == 1:
         return {}
     return {
         tag: [(_epochs_done(step + 1, anchors), value) for step, value in points]
         for tag, points in steps.items()
+        if tag != "epoch"  # which Lightning's own logger writes
     }
+
+
+def _name(start: str, tag: str) -> str:
+    """Return the name of a curve from its run and tag; what belongs to no split keeps its tag."""
+    return tag if tag.startswith("machine/") else f"{start}{tag}"
 
 
 def draw_curves(

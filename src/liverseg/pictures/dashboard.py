@@ -1,47 +1,49 @@
 """What TensorBoard shows besides loss, scores and pictures, and how it is laid out."""
 
 import copy
+import re
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
+from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from liverseg.network import Shrinking
-from liverseg.pictures.gallery import boards_of
+from liverseg.pictures.boards import FINAL, boards_of, place_of
 from liverseg.scores import count_by_probability, precision_recall
 from liverseg.training import SegmentationTask
 
 _Chart = tuple[str, list[str]]  # a kind, and patterns of tags
 
-# The tags are patterns that TensorBoard matches from the start of a name.
+# The tags are patterns that TensorBoard matches from the start of a name. Earlier names have the
+# split in front, as Lightning's own logger writes them.
+_SPLIT = "((train|val|test)/)?"
 LAYOUT: dict[str, dict[str, _Chart]] = {
     "Scores": {
-        "Loss": ("Multiline", ["(train|val|test)/loss$"]),
-        "Dice": ("Multiline", ["(train|val|test)/dice$"]),
-        "IoU": ("Multiline", ["(train|val|test)/iou$"]),
-        "Dice, pooled": ("Multiline", ["(train|val|test)/dice_pooled$"]),
-        "Dice, per case": ("Multiline", ["(train|val|test)/dice_case$"]),
+        "Loss": ("Multiline", [f"{_SPLIT}loss$"]),
+        "Dice": ("Multiline", [f"{_SPLIT}dice$"]),
+        "IoU": ("Multiline", [f"{_SPLIT}iou$"]),
+        "Dice, pooled": ("Multiline", [f"{_SPLIT}dice_pooled$"]),
+        "Dice, per case": ("Multiline", [f"{_SPLIT}dice_case$"]),
     },
     "Training": {
-        "Learning rate": ("Multiline", ["train/lr$"]),
-        "Gradient norm": ("Multiline", ["train/gradient_norm$"]),
+        "Learning rate": ("Multiline", ["(train/)?lr$"]),
+        "Gradient norm": ("Multiline", ["(train/)?gradient_norm$"]),
     },
     "Machine": {
         "Images per second": ("Multiline", ["machine/images_per_second$"]),
         "Peak memory (MB)": ("Multiline", ["machine/peak_memory_megabytes$"]),
     },
 }
-_PER_CLASS: dict[str, _Chart] = {"Dice of each class": ("Multiline", ["val/dice/"])}
 
 _COMPARED = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "seed")
 # What leaves a result alone, or says nothing when runs are compared.
@@ -84,12 +86,11 @@ class Dashboard(Callback):
             return
         task = _task_of(pl_module)
         for board in boards_of(trainer):
-            layout = LAYOUT
-            if len(task.tally("val").scores.class_names) > 1:
-                layout = {**LAYOUT, "Scores": {**LAYOUT["Scores"], **_PER_CLASS}}
-            board.experiment.add_custom_scalars(layout)
+            writer, _ = place_of(board, "train/layout")
+            names = task.tally("val").scores.class_names
+            writer.add_custom_scalars(_layout(names, has_cases=_has_cases(trainer)))
             if self._graph:
-                _draw_graph(board, task.net, _example(trainer))
+                _draw_graph(writer, task.net, _example(trainer))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -159,13 +160,15 @@ class Dashboard(Callback):
         counts = trainer.strategy.reduce(self._counts, reduce_op="sum")
         assert isinstance(counts, Tensor)
         self._counts = None
+        if not trainer.is_global_zero:
+            return
         names = _task_of(pl_module).tally("val").scores.class_names
         for board in boards_of(trainer):
             for name, rows in zip(names, precision_recall(counts).numpy(), strict=True):
-                tag = "val/precision_recall" + (f"/{name}" if len(names) > 1 else "")
-                board.experiment.add_pr_curve_raw(
-                    tag, *rows, global_step=trainer.global_step - 1, num_thresholds=rows.shape[1]
-                )
+                shown = "val/precision_recall" + (f"/{name}" if len(names) > 1 else "")
+                writer, tag = place_of(board, shown)
+                step, num_thresholds = trainer.global_step - 1, rows.shape[1]
+                writer.add_pr_curve_raw(tag, *rows, step, num_thresholds)  # type: ignore[call-arg]  # six rows
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the time since the last training step out."""
@@ -173,30 +176,70 @@ class Dashboard(Callback):
 
 
 def show_result(
-    trainer: Trainer, config: Mapping[str, Any], scores: Mapping[str, float], *, step: int
+    trainer: Trainer,
+    config: Mapping[str, Any],
+    scores: Mapping[str, float],
+    *,
+    monitor: str,
+    step: int,
 ) -> None:
-    """Show a run's config and final scores (HPARAMS), and its scores on test beside the curves.
+    """Show a run's config and final scores (HPARAMS); they are points beside the curves.
+
+    HPARAMS shows five settings and then the scores, those first that differ between runs, in the
+    order of their names. So the score that is monitored is given as a setting too, in capitals,
+    which come first.
 
     Args:
         trainer: The trainer whose loggers are written to.
         config: The config of the run as plain dictionaries, lists and values.
-        scores: Final scores by name; shown as ``final/NAME``.
+        scores: Final scores by name, such as ``val/dice``; those of single classes are left out.
+        monitor: The score that chose the weights.
         step: The number of steps that the scored weights were trained for.
     """
+    quantity = monitor.partition("/")[2]
     for board in boards_of(trainer):
         compared = {key: config[key] for key in _COMPARED if key in config}
-        shown = {
+        shown: dict[str, bool | float | str] = {
+            f"{split.upper()} {quantity}": scores[f"{split}/{quantity}"]
+            for split in ("val", "test")
+            if f"{split}/{quantity}" in scores
+        }
+        shown |= {
             key: value if isinstance(value, bool | int | float) else str(value)
             for key, value in _hyperparameters(compared)
         }
-        final = {f"final/{name}": value for name, value in scores.items()}
-        on_test = {name: value for name, value in scores.items() if name.startswith("test/")}
-        board.log_metrics({**final, **on_test}, step=step - 1)
+        for name, value in scores.items():
+            if name.count("/") == 1:
+                writer, tag = place_of(board, f"{FINAL}/{name}")
+                writer.add_scalar(tag, value, step - 1)
         # Its first part would fix the columns to those of one run. Without it TensorBoard takes
         # those of all runs, the ones that differ between them first.
+        writer, _ = place_of(board, f"{FINAL}/settings")
         for summary in hparams(shown, {})[1:]:
-            board.experiment.file_writer.add_summary(summary)
+            writer._get_file_writer().add_summary(summary)
         board.save()
+
+
+def _layout(class_names: Sequence[str], *, has_cases: bool) -> dict[str, dict[str, _Chart]]:
+    """Return the charts of a run: one for each class where there are several, no empty one."""
+    scores = {
+        title: chart
+        for title, chart in LAYOUT["Scores"].items()
+        if has_cases or "case" not in title
+    }
+    if len(class_names) < 2:
+        return {**LAYOUT, "Scores": scores}
+    classes: dict[str, _Chart] = {
+        f"Dice of {name}": ("Multiline", [f"{_SPLIT}dice/{re.escape(name)}$"])
+        for name in class_names
+    }
+    return {"Scores": scores, "Classes": classes, **{key: LAYOUT[key] for key in list(LAYOUT)[1:]}}
+
+
+def _has_cases(trainer: Trainer) -> bool:
+    """Tell whether there is a score per case on val."""
+    data = trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer's entry points
+    return data is None or None not in data.dataset("val").cases
 
 
 def _hyperparameters(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -226,7 +269,7 @@ def _example(trainer: Trainer) -> Tensor:
     return image[None]
 
 
-def _draw_graph(board: TensorBoardLogger, net: nn.Module, image: Tensor) -> None:
+def _draw_graph(writer: SummaryWriter, net: nn.Module, image: Tensor) -> None:
     """Show the layers of a network, from a copy of it."""
     if isinstance(net, Shrinking):
         height, width = (net.input_size(side) for side in image.shape[-2:])
@@ -235,7 +278,7 @@ def _draw_graph(board: TensorBoardLogger, net: nn.Module, image: Tensor) -> None
         # The writer traces with torch.jit, which is deprecated and warns of checks of sizes:
         # https://github.com/pytorch/pytorch/blob/main/torch/utils/tensorboard/_pytorch_graph.py
         warnings.simplefilter("ignore")
-        board.experiment.add_graph(copy.deepcopy(net).cpu().eval(), image)
+        writer.add_graph(copy.deepcopy(net).cpu().eval(), image)
 
 
 def _peak_memory(device: torch.device) -> int | None:

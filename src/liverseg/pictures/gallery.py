@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from pydantic import Field
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from liverseg.data import PairDataModule, PairDataset
+from liverseg.pictures.boards import boards_of, place_of
 from liverseg.pictures.cases import Case, draw_best_and_worst, draw_case
 from liverseg.scores import dice
 from liverseg.training import Scored, SegmentationTask
@@ -43,8 +43,8 @@ class _Kept:
 class PictureBoard(Callback):
     """Draws images of a split each time it is scored, with their names and Dice.
 
-    While training, TensorBoard shows the same few images of val at every check, ``val/NAME``, and
-    the worst ones of that check, ``val_worst/1`` and so on. A validation or test of its own writes
+    While training, TensorBoard shows the same few images of val at every check, ``pictures/NAME``,
+    and the worst ones of that check, ``worst/1`` and so on. A validation or test of its own writes
     the few images into a folder, as ``SPLIT_NAME.png``, and the best and worst ones together, as
     ``best_and_worst_SPLIT.png``. Dice is that of :class:`liverseg.scores.SegmentationScores` per
     image, and what is drawn is the prediction that was scored. With several processes the first one
@@ -159,8 +159,8 @@ class PictureBoard(Callback):
         worst = sorted(worst, key=_Kept.badness)[: self._num_worst]
         if trainer.state.fn == "fit":
             tags = [
-                *((f"{split}/{dataset.pairs[one.index].name}", one) for one in chosen),
-                *((f"{split}_worst/{place}", one) for place, one in enumerate(worst, start=1)),
+                *((f"{split}/pictures/{dataset.pairs[one.index].name}", one) for one in chosen),
+                *((f"{split}/worst/{place}", one) for place, one in enumerate(worst, start=1)),
             ]
             for tag, one in tags:
                 # TensorBoard shows pictures small: a square keeps the text legible.
@@ -191,15 +191,11 @@ class PictureBoard(Callback):
 
     def _show(self, tag: str, picture: Tensor, trainer: Trainer) -> None:
         for board in boards_of(trainer):
-            board.experiment.add_image(tag, picture, trainer.global_step - 1)  # as the scores
+            writer, name = place_of(board, tag)
+            writer.add_image(name, picture, trainer.global_step - 1)  # as the scores
 
     def _write(self, name: str, picture: Tensor) -> None:
         to_pil_image(picture).save(self._folder / f"{name}.png")
-
-
-def boards_of(trainer: Trainer) -> list[TensorBoardLogger]:
-    """Return the loggers that can show pictures."""
-    return [board for board in trainer.loggers if isinstance(board, TensorBoardLogger)]
 
 
 def _data_of(trainer: Trainer) -> PairDataModule | None:
