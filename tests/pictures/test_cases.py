@@ -1,17 +1,15 @@
-import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from liverseg.labels import IGNORED
-from liverseg.pictures.cases import (
-    OUTCOME_COLOURS,
-    Case,
-    class_colour,
-    draw_best_and_worst,
-    draw_case,
-)
+from liverseg.pictures.cases import Case, as_shown, draw_best_and_worst, draw_case
+from liverseg.pictures.colours import HATCHING, OUTCOME_COLOURS, class_colour
+from liverseg.pictures.lettering import Entry, Lettering
 
 LINE, GAP, FACTOR = 22, 4, 64  # 4 pixels enlarged to 256
 WIDTH = 256 + GAP
@@ -52,7 +50,7 @@ def test_each_panel_shows_what_its_title_says() -> None:
     colour = torch.tensor(class_colour(1), dtype=torch.uint8)
     assert (shown_image == 128).all()
     assert torch.equal(shown_truth[:, 3, 3], colour)
-    assert shown_truth[:, 0, 3].tolist() == list(class_colour(IGNORED))
+    assert tuple(shown_truth[:, 0, 3].tolist()) in HATCHING
     assert shown_truth[:, 0, 0].tolist() == [0, 0, 0]
     assert torch.equal(shown_prediction[:, 0, 0], colour)
     assert shown_prediction[:, 3, 3].tolist() == [0, 0, 0]
@@ -74,7 +72,20 @@ def test_each_pixel_has_the_colour_of_its_outcome() -> None:
         assert is_near(errors[:, row, column], expected), outcome
     assert is_near(errors[:, 3, 3], torch.full((3,), dimmed))  # neither true nor predicted
     for column in (1, 2):  # ignored, whatever is predicted
-        assert errors[:, 1, column].tolist() == list(class_colour(IGNORED))
+        assert tuple(errors[:, 1, column].tolist()) in HATCHING
+
+
+def test_ignored_pixels_are_hatched_whatever_their_size() -> None:
+    for side in (4, 300, 600):
+        truth = torch.zeros(side, side, dtype=torch.uint8)
+        truth[: side // 2] = IGNORED
+        picture = draw_case(torch.rand(3, side, side), truth.where(truth == 0, 1), truth)
+        shown = max(256, side)
+        top = (picture.shape[1] - shown) // 2  # within the hatching
+        stripes = picture[:, top : top + shown // 4, shown + GAP : 2 * shown + GAP]
+        found = set(map(tuple, stripes.flatten(1).T.tolist()))
+        assert found == set(HATCHING)
+        assert (stripes == torch.tensor(HATCHING[0])[:, None, None]).float().mean() > 0.4
 
 
 def legend(picture: Tensor) -> set[str]:
@@ -90,20 +101,100 @@ def test_the_legend_names_a_wrong_class_only_where_there_are_several() -> None:
     assert legend(draw_case(image, classes(p00=2), classes())) == set(OUTCOME_COLOURS)
 
 
-def test_classes_are_named_in_their_colours_where_there_are_several() -> None:
+def colours_of(lines: Tensor) -> set[tuple[int, ...]]:
+    return set(map(tuple, lines.flatten(1).T.tolist()))
+
+
+def words(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that legends are also written into, from now on."""
+    written: list[str] = []
+    write = Lettering.write_entries
+
+    def listen(self: Lettering, canvas: Any, top: int, entries: Sequence[Entry]) -> None:
+        written.extend(entry.text for entry in entries)
+        write(self, canvas, top, entries)
+
+    monkeypatch.setattr(Lettering, "write_entries", listen)
+    return written
+
+
+def test_background_classes_and_ignored_are_named_in_their_colours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = words(monkeypatch)
     image, names = torch.zeros(1, 4, 4), ["liver", "spleen", "aorta"]
-    plain = draw_case(image, classes(p00=1), classes(p11=3))
-    named = draw_case(image, classes(p00=1), classes(p11=3), class_names=names)
-    top = plain.shape[1] - LINE
-    assert torch.equal(named[:, :top], plain[:, :top])
-    assert torch.equal(named[:, -LINE:], plain[:, -LINE:])  # the outcomes come last
-    line = set(map(tuple, named[:, top : top + LINE].flatten(1).T.tolist()))
-    shown = [class_colour(index) in line for index in (1, 2, 3)]
-    assert shown == [True, False, True]  # no spleen is predicted or true
-    assert torch.equal(
-        draw_case(image, classes(), classes(), class_names=names[:1])[:, top:],
-        draw_case(image, classes(), classes())[:, top:],
+    truth = classes(p11=3, p22=IGNORED)
+    named = draw_case(image, classes(p00=1), truth, class_names=names)
+    line = colours_of(named[:, LINE + 256 : LINE + 256 + LINE])
+    shown = [class_colour(index) in line for index in range(4)]
+    assert shown == [True, True, False, True]  # no spleen is predicted or true
+    assert set(HATCHING) <= line
+    outcomes = ["right", "missed", "false", "wrong class"]
+    assert written == ["background", "liver", "aorta", "ignored", *outcomes]
+    written.clear()
+    draw_case(image, classes(), classes(p00=1), class_names=["liver"])
+    assert written == ["background", "liver", *outcomes[:3]]
+    written.clear()
+    draw_case(image, classes(), truth)
+    assert written == [*outcomes, "ignored"]
+
+
+def test_errors_between_classes_say_which_was_taken_for_which(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = words(monkeypatch)
+    names = ["liver", "spleen", "aorta", "a", "b"]
+    truth = classes(p00=2, p01=2, p02=1, p03=IGNORED, p10=3, p20=3)
+    prediction = classes(p00=1, p01=1, p02=2, p03=1, p10=0, p11=1, p20=3)
+    picture = draw_case(torch.zeros(1, 4, 4), prediction, truth, class_names=names)
+    told = [text for text in written if "taken" in text]
+    assert told == ["2 px spleen taken for liver", "1 px liver taken for spleen"]
+    row = picture[:, LINE + 256 + LINE : LINE + 256 + 2 * LINE]
+    assert {class_colour(1), class_colour(2)} <= colours_of(row)
+    written.clear()
+    every = torch.arange(1, 6, dtype=torch.uint8).repeat(5, 1)
+    draw_case(torch.zeros(1, 5, 5), every, every.T, class_names=names)
+    told = [text for text in written if "taken" in text or "more" in text]
+    assert told[3:] == ["and 17 more such pairs"]  # of 5 x 4
+    assert all(text.startswith("1 px ") for text in told[:3])
+
+
+def test_counts_of_errors_are_those_of_the_files_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = words(monkeypatch)
+    truth = torch.full((40, 3000), 2, dtype=torch.uint8)
+    draw_case(torch.zeros(1, 40, 3000), truth - 1, truth, class_names=["a", "b"])
+    assert "120,000 px b taken for a" in written
+
+
+def test_without_background_every_class_is_coloured_and_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = words(monkeypatch)
+    truth, prediction = classes(p00=1, p33=IGNORED), classes(p01=1)
+    picture = draw_case(
+        torch.full((1, 4, 4), 0.5),
+        prediction,
+        truth,
+        class_names=["sky", "road"],
+        has_background=False,
     )
+    assert written == [
+        *("sky", "road", "ignored"),
+        *("1 px sky taken for road", "1 px road taken for sky", "wrong class"),
+    ]
+    _, shown_truth, _, errors = panels(picture, 4)
+    assert shown_truth[:, 2, 2].tolist() == list(class_colour(1))  # sky
+    assert shown_truth[:, 0, 0].tolist() == list(class_colour(2))  # road
+    dimmed = 0.6 * 128
+    for column in (0, 1):
+        wrong = mixed(OUTCOME_COLOURS["wrong class"], 0.8, dimmed)
+        assert is_near(errors[:, 0, column], wrong)
+    assert is_near(errors[:, 2, 2], torch.full((3,), dimmed))  # right
+    overlay = panels(
+        draw_case(torch.full((1, 4, 4), 0.5), classes(), class_names=["sky"], has_background=False),
+        3,
+    )[2]
+    assert is_near(overlay[:, 0, 0], mixed(class_colour(1), 0.45, 128))
 
 
 def test_many_classes_take_several_lines_within_the_picture() -> None:
@@ -114,8 +205,7 @@ def test_many_classes_take_several_lines_within_the_picture() -> None:
     added = named.shape[1] - plain.shape[1]
     assert added > LINE
     assert added % LINE == 0
-    lines = named[:, plain.shape[1] - LINE : -LINE]
-    found = set(map(tuple, lines.flatten(1).T.tolist()))
+    found = colours_of(lines := named[:, plain.shape[1] - LINE : -LINE])
     assert all(class_colour(index) in found for index in range(1, 16))
     assert (lines[:, :, -GAP:] == 255).all()
 
@@ -154,6 +244,47 @@ def test_two_columns_make_a_square() -> None:
     assert torch.equal(lower[:, :-LINE], row[:, :-LINE, 2 * WIDTH :])
 
 
+def test_text_grows_with_a_picture_that_is_shown_smaller() -> None:
+    image, prediction = torch.full((1, 4, 4), 0.5), classes(p00=1)
+    square = draw_case(image, prediction, prediction, num_columns=2, shown_width=258)
+    assert square.shape == (3, 2 * (2 * LINE + 256) + 2 * LINE, 516)  # 516 is twice 258
+
+
+def test_a_large_image_is_shrunk_to_the_largest_panel() -> None:
+    classes_of = torch.zeros(1000, 4000, dtype=torch.uint8)
+    classes_of[:, 2000:] = 1
+    picture = draw_case(torch.full((1, 500, 2000), 0.5), classes_of, largest_panel=300)
+    assert picture.shape == (3, LINE + 75, 3 * (300 + GAP) - GAP)
+    prediction = picture[:, LINE:, 300 + GAP : 600 + GAP]
+    assert (prediction[:, :, :150] == 0).all()
+    yellow = torch.tensor(class_colour(1), dtype=torch.uint8)[:, None, None]
+    assert (prediction[:, :, 150:] == yellow).all()
+
+
+def test_eight_bits_are_shown_as_they_are() -> None:
+    image = torch.tensor([[[0, 51]], [[102, 255]], [[0, 0]]], dtype=torch.uint8)
+    assert as_shown(image).flatten().tolist() == pytest.approx([0, 0.2, 0.4, 1, 0, 0])
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 4095 / 65535), (-1024.0, 3071.0), (1e-9, 2e-9)])
+def test_other_numbers_are_spread_from_black_to_white(low: float, high: float) -> None:
+    ramp = torch.linspace(low, high, 2001).reshape(1, 1, -1)
+    shown = as_shown(ramp)[0, 0]
+    assert (shown[:10] == 0).all()  # half a percent
+    assert (shown[-10:] == 1).all()
+    assert shown[1000].item() == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_flat_or_broken_image_is_drawn_too() -> None:
+    assert as_shown(torch.full((1, 2, 2), 7.0)).tolist() == torch.zeros(1, 2, 2).tolist()
+    values = torch.tensor([[[math.nan, math.inf, 0.0, 1.0]]])
+    assert as_shown(values).isfinite().all()
+    assert as_shown(torch.full((1, 1, 2), math.nan)).tolist() == [[[0.0, 0.0]]]
+    one_bright = torch.zeros(1, 100, 100)
+    one_bright[0, 3, 3] = 9
+    assert as_shown(one_bright)[0, 3, 3] == 1
+
+
 def test_without_truth_there_are_image_prediction_and_overlay() -> None:
     picture = draw_case(torch.full((3, 8, 8), 0.5), classes(p00=1))
     assert picture.shape == (3, LINE + 256, 3 * WIDTH - GAP)
@@ -166,59 +297,6 @@ def test_without_truth_there_are_image_prediction_and_overlay() -> None:
 def test_a_large_image_is_not_enlarged() -> None:
     picture = draw_case(torch.rand(1, 300, 280), torch.zeros(300, 280, dtype=torch.uint8))
     assert picture.shape == (3, LINE + 300, 3 * (280 + GAP) - GAP)
-
-
-@pytest.mark.parametrize("index", range(1, 8))
-def test_neighbouring_classes_have_colours_far_apart(index: int) -> None:
-    one, other = class_colour(index), class_colour(index + 1)
-    assert sum(abs(a - b) for a, b in zip(one, other, strict=True)) > 150
-
-
-# Severity 1.0 in Machado et al. 2009, for linear RGB:
-# https://www.inf.ufrgs.br/~oliveira/pubs_files/CVD_Simulation/CVD_Simulation.html
-EYES = {
-    "all receptors": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-    "no red": [
-        [0.152286, 1.052583, -0.204868],
-        [0.114503, 0.786281, 0.099216],
-        [-0.003882, -0.048116, 1.051998],
-    ],
-    "no green": [
-        [0.367322, 0.860646, -0.227968],
-        [0.280085, 0.672501, 0.047413],
-        [-0.011820, 0.042940, 0.968881],
-    ],
-    "no blue": [
-        [1.255528, -0.076749, -0.178779],
-        [-0.078411, 0.930809, 0.147602],
-        [0.004733, 0.691367, 0.303900],
-    ],
-}
-
-
-def as_seen(colour: tuple[int, int, int], eyes: str) -> Tensor:
-    """Return a colour in CIELAB (D65)."""
-    share = torch.tensor(colour, dtype=torch.float64) / 255
-    linear = torch.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    linear = (torch.tensor(EYES[eyes], dtype=torch.float64) @ linear).clamp(0, 1)
-    to_xyz = [
-        [0.4124564, 0.3575761, 0.1804375],
-        [0.2126729, 0.7151522, 0.0721750],
-        [0.0193339, 0.1191920, 0.9503041],
-    ]
-    white = torch.tensor([0.95047, 1.0, 1.08883], dtype=torch.float64)
-    xyz = torch.tensor(to_xyz, dtype=torch.float64) @ linear / white
-    f = torch.where(xyz > 216 / 24389, xyz ** (1 / 3), (24389 / 27 * xyz + 16) / 116)
-    return torch.stack([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
-
-
-@pytest.mark.parametrize("eyes", EYES)
-def test_outcomes_differ_for_colour_blind_eyes(eyes: str) -> None:
-    shown = {**OUTCOME_COLOURS, "nothing": (0, 0, 0), "dimmed": (60, 60, 60)}
-    for (one, first), (other, second) in itertools.combinations(shown.items(), 2):
-        if {one, other} != {"nothing", "dimmed"}:
-            distance = (as_seen(first, eyes) - as_seen(second, eyes)).norm()
-            assert distance > 30, (one, other)
 
 
 def case(caption: str, prediction: Tensor, size: tuple[int, int] = (4, 4)) -> Case:
@@ -243,3 +321,16 @@ def test_the_best_and_the_worst_stand_in_two_columns() -> None:
     assert is_near(picture[:, second + 100, column + gap + WIDTH + 100], false)  # errors of c
     assert (picture[:, second : second + 128, :column] == 255).all()  # there is no second best
     assert legend(picture) == {"right", "missed", "false"}
+
+
+def test_of_the_best_and_the_worst_the_largest_error_between_classes_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = words(monkeypatch)
+    one = case("a   Dice 0.000", torch.full((1, 1), 2, dtype=torch.uint8))
+    one.truth[0, :3] = torch.tensor([1, 1, 3])
+    names = ["liver", "spleen", "aorta"]
+    picture = draw_best_and_worst([], [one], class_names=names)
+    assert written[0] == "2 px liver taken for spleen"
+    assert "1 px aorta taken for spleen" not in written
+    assert picture.shape[1] == 2 * LINE + (2 * LINE + 256) + GAP

@@ -3,15 +3,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from liverseg.experiment import evaluate, train
 from liverseg.pictures import gallery
-from liverseg.pictures.cases import Case
+from liverseg.pictures.cases import Case, draw_case
 
 Compose = Callable[..., DictConfig]
 
@@ -34,8 +36,10 @@ class Drawn:
         *,
         caption: str,
         class_names: list[str],
-        num_columns: int,
+        has_background: bool,
+        **layout: int,
     ) -> Tensor:
+        assert has_background
         assert class_names == ["liver"]
         assert image.shape[-2:] == prediction.shape == truth.shape == (32, 32)
         assert 0 <= image.min() < image.max() <= 1
@@ -43,7 +47,8 @@ class Drawn:
         self.predicted.append(int((prediction > 0).sum()))
         return torch.zeros(3, 8, 8, dtype=torch.uint8)
 
-    def two(self, best: list[Case], worst: list[Case]) -> Tensor:
+    def two(self, best: list[Case], worst: list[Case], **names: Any) -> Tensor:
+        assert names == {"class_names": ["liver"], "has_background": True}
         self.columns = [[case.caption for case in column] for column in (best, worst)]
         return torch.zeros(3, 8, 8, dtype=torch.uint8)
 
@@ -187,3 +192,40 @@ def test_a_kept_image_holds_no_batch_in_memory() -> None:
     one = gallery._alone(gallery._Kept(0, 0.0, 0, 0, batch[3]), batch)
     assert one.prediction.untyped_storage().nbytes() == 16
     assert gallery._alone(one, batch) is one
+
+
+def test_pictures_show_the_image_as_it_lies_on_disk(
+    compose: Compose, pair_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fine = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    for file in (pair_root / "val").glob("*slice0?.png"):
+        Image.fromarray(fine).save(file)
+    shown: list[Tensor] = []
+
+    def draw(image: Tensor, *arguments: Any, **named: Any) -> Tensor:
+        shown.append(image)
+        return draw_case(image, *arguments, **named)
+
+    monkeypatch.setattr(gallery, "draw_case", draw)
+    train(compose(["data.image_size=[16,16]"]))  # for the network
+    stored = torch.from_numpy(fine).movedim(-1, 0) / 255
+    assert len(shown) == 8 + 4 + 3  # val while training, val and test at the end
+    assert all(torch.equal(image, stored) for image in shown[:12])  # in colour, sharp
+    picture = Image.open(tmp_path / "run" / "pictures" / "val_patient004_slice00.png")
+    panel = np.asarray(picture)[2 * 22 + 4 : 2 * 22 + 256 : 8, 4:256:8]
+    assert np.array_equal(panel, fine)
+
+
+def test_files_that_are_gone_stop_no_run(
+    compose: Compose, pair_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = compose(["data.cache_megabytes=100"])
+    read = gallery.read_image
+
+    def gone(path: Path, channels: int) -> Tensor:
+        return read(path.with_name("gone.png"), channels)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gallery, "read_image", gone)
+        assert 0 <= train(config)["val/dice"] <= 1
+    assert "is drawn as the network sees it" in caplog.text

@@ -1,12 +1,13 @@
 """What people look at.
 
-Reading order: ``cases`` (how an image, its truth and its prediction are drawn), ``boards``
-(TensorBoard's files), ``gallery`` (which pictures are drawn, and when), ``dashboard`` (what
-TensorBoard shows besides), ``charts`` (the curves of a run), ``diagrams`` (a U-Net as the U).
+Reading order: ``colours``, ``lettering`` (captions and legends), ``cases`` (how an image, its truth
+and its prediction are drawn), ``boards`` (TensorBoard's files), ``gallery`` (which pictures are
+drawn, and when), ``dashboard`` (what TensorBoard shows besides), ``charts`` (the curves of a run),
+``diagrams`` (a U-Net as the U).
 """
 
 from liverseg.pictures.boards import TensorBoard, boards_of
-from liverseg.pictures.cases import draw_case
+from liverseg.pictures.cases import as_shown, draw_case
 from liverseg.pictures.charts import draw_curves, read_curves
 from liverseg.pictures.dashboard import Dashboard, show_result
 from liverseg.pictures.diagrams import draw_numbers, draw_u
@@ -16,6 +17,7 @@ __all__ = [
     "Dashboard",
     "PictureBoard",
     "TensorBoard",
+    "as_shown",
     "boards_of",
     "draw_case",
     "draw_curves",

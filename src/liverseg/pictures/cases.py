@@ -1,41 +1,28 @@
 """Pictures of what a network does: image, truth, prediction and errors side by side."""
 
-import colorsys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from liverseg.labels import IGNORED
-
-Colour = tuple[int, int, int]
+from liverseg.pictures.colours import OUTCOME_COLOURS, Colour, class_colour
+from liverseg.pictures.lettering import GAP, PAPER, Entry, Lettering, hatched
 
 _PANEL_SIZE = 256  # smaller images are enlarged by a whole factor to at least this side
-_LINE = 22  # height of a line of text
-_TEXT_SIZE = 15
-_SQUARE = 12  # side of a colour in a legend
-_GAP = 4
+_LARGEST_PANEL = 2048  # larger images are shrunk to this side
 _WIDE_GAP = 24  # between best and worst
 _OPACITY = 0.45
 _ERROR_OPACITY = 0.8
 _DIMMED = 0.6  # how bright the image is below the errors
-_INK, _PAPER = (0, 0, 0), (255, 255, 255)
-_IGNORED_COLOUR = (110, 110, 110)
-
-# Apart from one another and from dark grey by 30 in CIELAB and more, also for eyes without red,
-# green or blue receptors, as simulated by Machado et al. 2009, "A physiologically-based model for
-# simulation of color vision deficiency", https://doi.org/10.1109/TVCG.2009.113.
-OUTCOME_COLOURS: dict[str, Colour] = {
-    "right": (235, 235, 235),  # true positive
-    "missed": (60, 150, 255),  # false negative: background is predicted
-    "false": (255, 140, 0),  # false positive: the truth is background
-    "wrong class": (150, 0, 150),  # both: another foreground class is predicted
-}
+_MOST_CONFUSIONS = 4  # that are told
+_SHOWN_WIDTH = 4 * (_PANEL_SIZE + GAP) - GAP
 
 
 class Case(NamedTuple):
@@ -47,6 +34,28 @@ class Case(NamedTuple):
     truth: Tensor  # class indices (H, W), ignored pixels as IGNORED
 
 
+def as_shown(image: Tensor) -> Tensor:
+    """Return a decoded image as it is looked at, float32 in [0, 1].
+
+    Eight bits a channel stay as they are. Of others the values from the 0.5th to the 99.5th
+    percentile are spread over [0, 1], as one would set the window of a CT by eye: twelve bits in a
+    file of sixteen are not black.
+
+    Args:
+        image: uint8, or float of any range, of shape (C, H, W).
+    """
+    if image.dtype == torch.uint8:
+        return image.float() / 255
+    image = image.float()
+    finite = image[image.isfinite()].numpy()
+    if not finite.size:
+        return torch.zeros_like(image)
+    low, high = (float(bound) for bound in np.percentile(finite, (0.5, 99.5)))
+    if low == high:
+        low, high = float(finite.min()), float(finite.max())
+    return ((image.nan_to_num(low, high, low) - low) / ((high - low) or 1.0)).clamp(0, 1)
+
+
 def draw_case(
     image: Tensor,
     prediction: Tensor,
@@ -54,92 +63,109 @@ def draw_case(
     *,
     caption: str = "",
     class_names: Sequence[str] = (),
+    has_background: bool = True,
     num_columns: int = 4,
+    largest_panel: int = _LARGEST_PANEL,
+    shown_width: int = _SHOWN_WIDTH,
 ) -> Tensor:
     """Draw image, truth, prediction and errors side by side.
 
     The errors tint the image where a class is predicted or true, see :data:`OUTCOME_COLOURS`; a
-    legend below names the colours. Without a truth there are image, prediction and overlay, which
-    tints the image where a class is predicted.
+    legend below names the colours, and says how many pixels of one class are taken for another.
+    Without a background only wrong classes are tinted. Without a truth there are image, prediction
+    and overlay, which tints the image where a class is predicted.
 
     Args:
         image: Image of shape (C, h, w), C 1 or 3, in [0, 1]; resized to the prediction's size.
         prediction: Class indices of shape (H, W).
-        truth: Class indices of shape (H, W), ignored pixels as IGNORED (drawn grey).
+        truth: Class indices of shape (H, W), ignored pixels as IGNORED (drawn hatched).
         caption: A line above the picture, such as the image's name and Dice.
-        class_names: Names of the foreground classes; where there are several, those that are
-            predicted or true are named below, with their colours.
+        class_names: Names of the foreground classes; background and those that are predicted or
+            true are named below, with their colours.
+        has_background: Whether class 0 is background; else it is the first that has a name.
         num_columns: How many stand side by side; 2 makes a square of four.
+        largest_panel: Images with a longer side are shrunk to it, in pixels.
+        shown_width: Where a picture is wider than this, text grows with it, lest it be illegible
+            when the picture is shown so wide.
 
     Returns:
         A picture with titles, uint8 of shape (3, height, width).
     """
-    prediction = prediction.cpu()
+    prediction, truth = prediction.cpu(), None if truth is None else truth.cpu()
+    first = 1 if has_background else 0
+    names = dict(enumerate(class_names, start=first))
+    confused = [] if truth is None else _confusions(prediction, truth, names, first)
+    prediction = _shrunk(prediction, largest_panel)
+    truth = None if truth is None else _shrunk(truth, largest_panel)
     grey = _to_size(image, (prediction.shape[-2], prediction.shape[-1]))
+    panels = {"image": _enlarged(grey)}
     if truth is None:
-        panels = {"image": grey, "prediction": _coloured(prediction)}
-        panels["overlay"] = _tinted(grey, _coloured(prediction), prediction > 0, _OPACITY)
-        legend = []
+        predicted = _coloured(prediction, first)
+        panels["prediction"] = _enlarged(predicted)
+        panels["overlay"] = _enlarged(_tinted(grey, predicted, prediction >= first, _OPACITY))
+        outcomes = []
     else:
-        truth = truth.cpu()
-        panels = {"image": grey, "truth": _coloured(truth), "prediction": _coloured(prediction)}
-        panels["errors"] = _draw_errors(grey, prediction, truth)
-        legend = _legend(prediction, truth)
-    shown = {title: _enlarged(panel) for title, panel in panels.items()}
-    classes = {
-        name: class_colour(index)
-        for index, name in enumerate(class_names, start=1)
-        if len(class_names) > 1
-        and ((prediction == index).any() or (truth is not None and (truth == index).any()))
-    }
-    picture: Tensor = pil_to_tensor(_arranged(shown, caption, classes, legend, num_columns))
+        ignored = truth == IGNORED
+        panels["truth"] = _enlarged(_coloured(truth, first), ignored)
+        panels["prediction"] = _enlarged(_coloured(prediction, first))
+        panels["errors"] = _enlarged(_draw_errors(grey, prediction, truth, first), ignored)
+        outcomes = _outcome_entries(prediction, truth, first)
+    classes = _class_entries(prediction, truth, names, first)
+    outcomes = [entry for entry in outcomes if entry not in classes]  # ignored is named once
+    picture: Tensor = pil_to_tensor(
+        _arranged(panels, caption, [classes, confused, outcomes], num_columns, shown_width)
+    )
     return picture
 
 
-def draw_best_and_worst(best: Sequence[Case], worst: Sequence[Case]) -> Tensor:
+def draw_best_and_worst(
+    best: Sequence[Case],
+    worst: Sequence[Case],
+    *,
+    class_names: Sequence[str] = (),
+    has_background: bool = True,
+) -> Tensor:
     """Draw two columns of cases, each as image and errors below its caption.
 
     Args:
         best: The best cases, the best one first.
         worst: The worst cases, the worst one first.
+        class_names: Names of the foreground classes; where there are several, the largest error
+            between two of them stands below the caption.
+        has_background: Whether class 0 is background; else it is the first that has a name.
 
     Returns:
         A picture with a legend, uint8 of shape (3, height, width).
     """
-    tiles = [[_tile(case) for case in column] for column in (best, worst)]
+    first = 1 if has_background else 0
+    names = dict(enumerate(class_names, start=first))
+    letters = Lettering()
+    tiles = [[_tile(case, names, first, letters) for case in column] for column in (best, worst)]
     heights = [
         max(column[row].height for column in tiles if row < len(column))
         for row in range(max(len(best), len(worst)))
     ]
-    width = 2 * _PANEL_SIZE + _GAP
+    width, line = 2 * _PANEL_SIZE + GAP, letters.line
     canvas = Image.new(
-        "RGB", (2 * width + _WIDE_GAP, 2 * _LINE + sum(heights) + _GAP * len(heights)), _PAPER
+        "RGB", (2 * width + _WIDE_GAP, 2 * line + sum(heights) + GAP * len(heights)), PAPER
     )
     for place, (title, column) in enumerate(zip(("best", "worst"), tiles, strict=True)):
         left = place * (width + _WIDE_GAP)
-        _write(canvas, (left + width // 2, 2), title, "ma")
+        letters.write(canvas, (left + width // 2, 2), title, "ma")
         for row, tile in enumerate(column):
-            canvas.paste(tile, (left, _LINE + sum(heights[:row]) + _GAP * row))
-    _write_legend(canvas, _legend(*_joined([*best, *worst])))
+            canvas.paste(tile, (left, line + sum(heights[:row]) + GAP * row))
+    entries = _outcome_entries(*_joined([*best, *worst]), first)
+    letters.write_entries(canvas, canvas.height - line, entries)
     picture: Tensor = pil_to_tensor(canvas)
     return picture
 
 
-def class_colour(index: int) -> Colour:
-    """Return the colour of a class as red, green, blue in 0 ... 255; black for background."""
-    if index == 0:
-        return (0, 0, 0)
-    if index == IGNORED:
-        return _IGNORED_COLOUR
-    # The golden angle keeps neighbours apart; the first classes look like no outcome.
-    hue = (0.45 + (index - 1) * 0.381966) % 1
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 1.0)
-    return round(red * 255), round(green * 255), round(blue * 255)
-
-
-def _outcomes(prediction: Tensor, truth: Tensor) -> dict[str, Tensor]:
+def _outcomes(prediction: Tensor, truth: Tensor, first: int) -> dict[str, Tensor]:
     """Return where each outcome is found, as bool of shape (H, W); ignored pixels are nowhere."""
-    predicted, true, counts = prediction > 0, truth > 0, truth != IGNORED
+    counts = truth != IGNORED
+    if first == 0:
+        return {"wrong class": (prediction != truth) & counts}
+    predicted, true = prediction > 0, truth > 0
     return {
         "right": predicted & (prediction == truth),
         "missed": true & ~predicted & counts,
@@ -148,17 +174,65 @@ def _outcomes(prediction: Tensor, truth: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _draw_errors(grey: Tensor, prediction: Tensor, truth: Tensor) -> Tensor:
+def _draw_errors(grey: Tensor, prediction: Tensor, truth: Tensor, first: int) -> Tensor:
     panel = grey * _DIMMED
-    for outcome, where in _outcomes(prediction, truth).items():
+    for outcome, where in _outcomes(prediction, truth, first).items():
         panel = _tinted(panel, _flat(OUTCOME_COLOURS[outcome]), where, _ERROR_OPACITY)
-    return _tinted(panel, _flat(_IGNORED_COLOUR), truth == IGNORED, 1.0)
+    return panel
 
 
-def _legend(prediction: Tensor, truth: Tensor) -> list[str]:
-    """Return the outcomes that can occur: a wrong class only where there are several."""
+def _confusions(
+    prediction: Tensor, truth: Tensor, names: dict[int, str], first: int
+) -> list[Entry]:
+    """Say how many pixels of one class are taken for another, the most first."""
+    where = _outcomes(prediction, truth, first)["wrong class"]
+    pairs = truth[where].long() * 256 + prediction[where].long()
+    counts = torch.bincount(pairs, minlength=1)
+    found = counts.nonzero()[:, 0].tolist()
+    found.sort(key=lambda pair: -int(counts[pair]))
+    told = [
+        Entry(
+            (class_colour(true - first + 1), class_colour(taken - first + 1)),
+            f"{int(counts[pair]):,} px {names[true]} taken for {names[taken]}",
+        )
+        for pair in found
+        for true, taken in [divmod(pair, 256)]
+        if true in names and taken in names
+    ]
+    if len(told) > _MOST_CONFUSIONS:
+        rest = len(told) - _MOST_CONFUSIONS + 1
+        told[_MOST_CONFUSIONS - 1 :] = [Entry((), f"and {rest} more such pairs")]
+    return told
+
+
+def _class_entries(
+    prediction: Tensor, truth: Tensor | None, names: dict[int, str], first: int
+) -> list[Entry]:
+    """Name background, the classes that are predicted or true, and ignored pixels."""
+    if not names:
+        return []
+    found = set(prediction.unique().tolist()) | set(
+        [] if truth is None else truth.unique().tolist()
+    )
+    entries = [Entry((class_colour(0),), "background")] if first else []
+    entries += [
+        Entry((class_colour(index - first + 1),), name)
+        for index, name in names.items()
+        if index in found
+    ]
+    return [*entries, Entry((None,), "ignored")] if IGNORED in found else entries
+
+
+def _outcome_entries(prediction: Tensor, truth: Tensor, first: int) -> list[Entry]:
+    """Name the outcomes that can occur: a wrong class only where there are several."""
     has_classes = bool((prediction > 1).any() or ((truth > 1) & (truth != IGNORED)).any())
-    return [outcome for outcome in OUTCOME_COLOURS if has_classes or outcome != "wrong class"]
+    outcomes = [*OUTCOME_COLOURS] if first else ["wrong class"]
+    entries = [
+        Entry((OUTCOME_COLOURS[outcome],), outcome)
+        for outcome in outcomes
+        if has_classes or not first or outcome != "wrong class"
+    ]
+    return [*entries, Entry((None,), "ignored")] if (truth == IGNORED).any() else entries
 
 
 def _joined(cases: Sequence[Case]) -> tuple[Tensor, Tensor]:
@@ -168,22 +242,34 @@ def _joined(cases: Sequence[Case]) -> tuple[Tensor, Tensor]:
     )
 
 
+def _shrunk(classes: Tensor, largest: int) -> Tensor:
+    """Return class indices of shape (H, W) with no side above a largest one."""
+    longest = max(classes.shape)
+    if longest <= largest:
+        return classes
+    height, width = (max(1, side * largest // longest) for side in classes.shape)
+    rows = torch.arange(height) * classes.shape[0] // height
+    columns = torch.arange(width) * classes.shape[1] // width
+    return classes[rows][:, columns]
+
+
 def _to_size(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Return an image as colours of shape (3, H, W) in 0 ... 255."""
-    image = image.detach().cpu().float().expand(3, -1, -1)
+    image = image.detach().cpu().float()
     if image.shape[-2:] != size:
         image = functional.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0]
-    return (image.clamp(0, 1) * 255).round()
+    return (image.expand(3, -1, -1).clamp(0, 1) * 255).round()
 
 
-def _coloured(classes: Tensor) -> Tensor:
+def _coloured(classes: Tensor, first: int) -> Tensor:
     """Return class indices of shape (H, W) as colours of shape (3, H, W) in 0 ... 255."""
-    return _palette()[classes.long()].movedim(-1, 0)
+    return _palette(first)[classes.long()].movedim(-1, 0)
 
 
 @cache
-def _palette() -> Tensor:
-    return torch.tensor([class_colour(index) for index in range(256)], dtype=torch.float32)
+def _palette(first: int) -> Tensor:
+    colours = [class_colour(min(index - first + 1, IGNORED)) for index in range(256)]
+    return torch.tensor(colours, dtype=torch.float32)
 
 
 def _flat(colour: Colour) -> Tensor:
@@ -195,109 +281,68 @@ def _tinted(panel: Tensor, colour: Tensor, where: Tensor, opacity: float) -> Ten
     return torch.where(where, panel + opacity * (colour - panel), panel)
 
 
-def _enlarged(panel: Tensor) -> Image.Image:
-    """Return a panel with at least :data:`_PANEL_SIZE` pixels along its longer side."""
+def _enlarged(panel: Tensor, ignored: Tensor | None = None) -> Image.Image:
+    """Return a panel with at least :data:`_PANEL_SIZE` pixels along its longer side.
+
+    Args:
+        panel: Colours of shape (3, H, W) in 0 ... 255.
+        ignored: Where it is hatched, bool of shape (H, W).
+    """
     height, width = panel.shape[-2:]
     factor = max(1, -(-_PANEL_SIZE // max(height, width)))
+    size = (width * factor, height * factor)
     image: Image.Image = to_pil_image(panel.round().to(torch.uint8))
-    return image.resize((width * factor, height * factor), Image.Resampling.NEAREST)
+    image = image.resize(size, Image.Resampling.NEAREST)
+    if ignored is not None and bool(ignored.any()):
+        where = to_pil_image(ignored.to(torch.uint8) * 255).resize(size, Image.Resampling.NEAREST)
+        image.paste(hatched(*size, scale=max(size) / _PANEL_SIZE), mask=where)
+    return image
 
 
-def _tile(case: Case) -> Image.Image:
+def _tile(case: Case, names: dict[int, str], first: int, letters: Lettering) -> Image.Image:
     """Draw image and errors, each at most :data:`_PANEL_SIZE` wide and high, and the caption."""
     prediction, truth = case.prediction.cpu(), case.truth.cpu()
+    confused = _confusions(prediction, truth, names, first)[:1] if len(names) > 1 else []
+    prediction, truth = (_shrunk(one, _LARGEST_PANEL) for one in (prediction, truth))
     grey = _to_size(case.image, (prediction.shape[-2], prediction.shape[-1]))
+    errors = _draw_errors(grey, prediction, truth, first)
     box = (_PANEL_SIZE, _PANEL_SIZE)
     panels = [
-        ImageOps.contain(_enlarged(panel), box, method=Image.Resampling.BOX)
-        for panel in (grey, _draw_errors(grey, prediction, truth))
+        ImageOps.contain(panel, box, method=Image.Resampling.BOX)
+        for panel in (_enlarged(grey), _enlarged(errors, truth == IGNORED))
     ]
-    tile = Image.new("RGB", (2 * _PANEL_SIZE + _GAP, _LINE + panels[0].height), _PAPER)
-    _write(tile, (_GAP, 2), case.caption, "la")
+    top = letters.line * (1 + len(confused))
+    tile = Image.new("RGB", (2 * _PANEL_SIZE + GAP, top + panels[0].height), PAPER)
+    letters.write(tile, (GAP, 2), case.caption, "la")
+    letters.write_entries(tile, letters.line, confused)
     for place, panel in enumerate(panels):
-        tile.paste(panel, (place * (_PANEL_SIZE + _GAP), _LINE))
+        tile.paste(panel, (place * (_PANEL_SIZE + GAP), top))
     return tile
 
 
 def _arranged(
     panels: dict[str, Image.Image],
     caption: str,
-    classes: Mapping[str, Colour],
-    legend: Sequence[str],
+    legend: Sequence[Sequence[Entry]],
     num_columns: int,
+    shown_width: int,
 ) -> Image.Image:
     width, height = next(iter(panels.values())).size
     num_rows = -(-len(panels) // num_columns)
     num_columns = min(num_columns, len(panels))
-    whole_width = num_columns * (width + _GAP) - _GAP
-    lines = _lines_of(classes, whole_width)
-    top = _LINE if caption else 0
-    below = top + num_rows * (_LINE + height)
-    num_lines = len(lines) + bool(legend)
-    canvas = Image.new("RGB", (whole_width, below + num_lines * _LINE), _PAPER)
+    whole_width = num_columns * (width + GAP) - GAP
+    letters = Lettering(max(1.0, whole_width / shown_width))
+    lines = [line for part in legend for line in letters.in_lines(part, whole_width)]
+    top = letters.line if caption else 0
+    below = top + num_rows * (letters.line + height)
+    canvas = Image.new("RGB", (whole_width, below + len(lines) * letters.line), PAPER)
     for row, line in enumerate(lines):
-        _write_classes(canvas, below + row * _LINE, {name: classes[name] for name in line})
+        letters.write_entries(canvas, below + row * letters.line, line)
     if caption:
-        _write(canvas, (_GAP, 2), caption, "la")
+        letters.write(canvas, (GAP, 2), caption, "la")
     for place, (title, panel) in enumerate(panels.items()):
         row, column = divmod(place, num_columns)
-        left, title_top = column * (width + _GAP), top + row * (_LINE + height)
-        _write(canvas, (left + width // 2, title_top + 2), title, "ma")
-        canvas.paste(panel, (left, title_top + _LINE))
-    _write_legend(canvas, legend)
+        left, title_top = column * (width + GAP), top + row * (letters.line + height)
+        letters.write(canvas, (left + width // 2, title_top + 2), title, "ma")
+        canvas.paste(panel, (left, title_top + letters.line))
     return canvas
-
-
-@cache
-def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(_TEXT_SIZE)
-
-
-def _write(canvas: Image.Image, place: tuple[int, int], text: str, anchor: str) -> None:
-    """Write a line; what does not fit into the canvas loses its middle."""
-    pen = ImageDraw.Draw(canvas)
-    shown, kept = text, len(text)
-    while kept and pen.textlength(shown, _font()) > canvas.width - 2 * _GAP:
-        kept -= 1
-        shown = f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
-    pen.text(place, shown, fill=_INK, font=_font(), anchor=anchor)
-
-
-def _lines_of(names: Iterable[str], width: int) -> list[list[str]]:
-    """Divide names into lines that fit into a width."""
-    lines: list[list[str]] = []
-    left = 0.0
-    for name in names:
-        length = _SQUARE + 5 + _font().getlength(name) + 12
-        if not lines or left + length > width:
-            lines.append([])
-            left = _GAP
-        lines[-1].append(name)
-        left += length
-    return lines
-
-
-def _write_classes(canvas: Image.Image, top: int, classes: Mapping[str, Colour]) -> None:
-    """Name the colours of classes in a line, from the left."""
-    pen, left = ImageDraw.Draw(canvas), _GAP
-    for name, colour in classes.items():
-        box = (left, top + 4, left + _SQUARE, top + 4 + _SQUARE)
-        pen.rectangle(box, fill=colour, outline=_INK)
-        left += _SQUARE + 5
-        pen.text((left, top + 2), name, fill=_INK, font=_font())
-        left += round(_font().getlength(name)) + 12
-
-
-def _write_legend(canvas: Image.Image, legend: Sequence[str]) -> None:
-    """Name the colours of outcomes in the last line, at the right."""
-    pen = ImageDraw.Draw(canvas)
-    side = _SQUARE
-    top, right = canvas.height - _LINE + 4, canvas.width - 2
-    for outcome in reversed(legend):
-        right -= round(pen.textlength(outcome, _font()))
-        _write(canvas, (right, top - 2), outcome, "la")
-        right -= side + 5
-        pen.rectangle(
-            (right, top, right + side, top + side), fill=OUTCOME_COLOURS[outcome], outline=_INK
-        )
-        right -= 12

@@ -1,6 +1,6 @@
 """Which images are drawn, and when: the same ones at every check, the worst, and the best."""
 
-from collections.abc import Sequence
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,13 +11,16 @@ from pydantic import Field
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from liverseg.data import PairDataModule, PairDataset
+from liverseg.data import PairDataModule, PairDataset, read_image
 from liverseg.pictures.boards import boards_of, place_of
-from liverseg.pictures.cases import Case, draw_best_and_worst, draw_case
+from liverseg.pictures.cases import Case, as_shown, draw_best_and_worst, draw_case
 from liverseg.scores import dice
 from liverseg.training import Scored, SegmentationTask
 
+logger = logging.getLogger(__name__)
 _SplitScored = Literal["val", "test"]
+# A card is some 350 pixels wide: a square, text that grows with it, and no more pixels than needed.
+_FOR_TENSORBOARD = {"num_columns": 2, "largest_panel": 512, "shown_width": 430}
 
 
 @dataclass(frozen=True)
@@ -163,16 +166,12 @@ class PictureBoard(Callback):
                 *((f"{split}/worst/{place}", one) for place, one in enumerate(worst, start=1)),
             ]
             for tag, one in tags:
-                # TensorBoard shows pictures small: a square keeps the text legible.
-                self._show(
-                    tag,
-                    _picture(_case(data, dataset, one), data.class_names, num_columns=2),
-                    trainer,
-                )
+                picture = _picture(_case(data, dataset, one), data, **_FOR_TENSORBOARD)
+                self._show(tag, picture, trainer)
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         for one in chosen:
-            picture = _picture(_case(data, dataset, one), data.class_names, num_columns=4)
+            picture = _picture(_case(data, dataset, one), data)
             self._write(f"{split}_{dataset.pairs[one.index].name}", picture)
         if worst:
             best.sort(key=_Kept.goodness)
@@ -180,6 +179,8 @@ class PictureBoard(Callback):
             montage = draw_best_and_worst(
                 [_case(data, dataset, one) for one in best],
                 [_case(data, dataset, one) for one in worst],
+                class_names=data.class_names,
+                has_background=_has_background(data),
             )
             self._write(f"best_and_worst_{split}", montage)
 
@@ -239,21 +240,33 @@ def _apart(best: list[_Kept], worst: list[_Kept]) -> tuple[list[_Kept], list[_Ke
 
 
 def _case(data: PairDataModule, dataset: PairDataset, kept: _Kept) -> Case:
-    sample = dataset[kept.index]
+    """Return an image with its truth at the size of its file, not as the network sees it."""
+    sample, pair = dataset[kept.index], dataset.pairs[kept.index]
+    try:
+        image = as_shown(read_image(pair.image, 3))
+    except (OSError, ValueError) as error:  # where pairs are in memory, a run can do without files
+        logger.warning("%s is drawn as the network sees it: %s", pair.image, error)
+        image = data.normalize.undo(sample["image"])
     return Case(
-        caption=f"{dataset.pairs[kept.index].name}   Dice {kept.dice:.3f}",
-        image=data.normalize.undo(sample["image"]),
+        caption=f"{pair.name}   Dice {kept.dice:.3f}",
+        image=image,
         prediction=kept.prediction,
         truth=sample["mask"],
     )
 
 
-def _picture(case: Case, class_names: Sequence[str], *, num_columns: int) -> Tensor:
+def _picture(case: Case, data: PairDataModule, **layout: int) -> Tensor:
     return draw_case(
         case.image,
         case.prediction,
         case.truth,
         caption=case.caption,
-        class_names=class_names,
-        num_columns=num_columns,
+        class_names=data.class_names,
+        has_background=_has_background(data),
+        **layout,
     )
+
+
+def _has_background(data: PairDataModule) -> bool:
+    """Tell whether class 0 is background, which has no name."""
+    return len(data.class_names) < max(data.num_classes, 2)

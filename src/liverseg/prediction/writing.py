@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional
 from torchvision.transforms.v2.functional import to_pil_image
 
 from liverseg.data import MaskReader, list_images, read_image, resize_image, stored_size
-from liverseg.pictures import draw_case
+from liverseg.pictures import as_shown, draw_case
 from liverseg.scores import count_pixels, dice
 
 
@@ -120,12 +120,17 @@ class PredictionWriter(Callback):
         truth = self._mask_reader.read(truth_file) if truth_file.is_file() else None
         if truth is not None and truth.shape != prediction.shape:
             raise ValueError(f"{truth_file} differs in size from its image; correct or remove it")
-        image = functional.to_dtype(read_image(path, 3), torch.float32, scale=True)
+        image = as_shown(read_image(path, 3))
         caption = path.stem
         if truth is not None:
             counts = count_pixels(prediction[None], truth[None], self._num_classes)
             caption += f"   Dice {float(dice(counts).mean()):.3f}"
         picture = draw_case(
-            image, prediction, truth, caption=caption, class_names=self._class_names
+            image,
+            prediction,
+            truth,
+            caption=caption,
+            class_names=self._class_names,
+            has_background=len(self._class_names) < max(self._num_classes, 2),
         )
         to_pil_image(picture).save(self._folder / f"{path.stem}_picture.png")
