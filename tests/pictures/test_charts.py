@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
+from liverseg.pictures import charts
 from liverseg.pictures.charts import Curve, draw_curves, read_curves
+from liverseg.pictures.colours import class_colour
 
 Written = tuple[str, int, float]
 
@@ -211,22 +214,48 @@ def test_the_average_shown_is_the_monitored_one(monitor: str, title: str, tmp_pa
     assert lines(panel(figure, title))["val"] == [(1, expected)]
 
 
-def test_a_few_classes_have_thin_lines_with_their_names(tmp_path: Path) -> None:
+def names_of_classes(figure: Figure | None) -> dict[str, Any]:
+    """Return the colour and style of each class in the legend at the side."""
+    assert figure is not None
+    _, legend = figure.legends
+    texts = [text.get_text() for text in legend.get_texts()]
+    styles = [(line.get_color(), line.get_linestyle()) for line in legend.get_lines()]
+    return dict(zip(texts, styles, strict=True))
+
+
+def test_classes_have_thin_lines_with_their_names(tmp_path: Path) -> None:
     classes = {"val_dice_liver": [0.5, 0.75], "val_dice_$\\b$": [0.25, 0.5]}
     figure = draw_curves(tmp_path / "a.png", curves_of([0.375, 0.625], **classes))
     axes = panel(figure, "Dice")
     assert [data(line) for line in axes.lines[:2]] == [[(1, 0.5), (2, 0.75)], [(1, 0.25), (2, 0.5)]]
     assert axes.lines[0].get_linewidth() < axes.lines[2].get_linewidth()
-    legend = axes.get_legend()
-    assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == ["liver", "$\\b$"]  # no formula
+    assert list(names_of_classes(figure)) == ["liver", "$\\b$"]  # no formula
 
 
-def test_many_classes_have_thin_lines_without_names(tmp_path: Path) -> None:
-    classes = {f"val_dice_{place}": [place / 10] for place in range(7)}
-    axes = panel(draw_curves(tmp_path / "a.png", curves_of([0.25], **classes)), "Dice")
-    assert [data(line) for line in axes.lines[:7]] == [[(1, place / 10)] for place in range(7)]
-    assert axes.get_legend() is None
+def test_twenty_classes_have_names_and_lines_of_their_own_within_the_picture(
+    tmp_path: Path,
+) -> None:
+    classes = {f"val_dice_{place}": [place / 20] for place in range(20)}
+    figure = draw_curves(tmp_path / "a.png", curves_of([0.25], **classes))
+    axes = panel(figure, "Dice")
+    assert [data(line) for line in axes.lines[:20]] == [[(1, place / 20)] for place in range(20)]
+    shown = names_of_classes(figure)
+    assert list(shown) == [str(place) for place in range(20)]
+    assert len(set(shown.values())) == 20
+    assert [line.get_color() for line in axes.lines[:20]] == [
+        colour for colour, _ in shown.values()
+    ]
+    assert figure is not None
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+        assert 0 <= box.y0 < box.y1 <= figure.bbox.height
+
+
+def test_no_class_is_lost_on_white_paper() -> None:
+    for index in range(1, 21):
+        red, green, blue = charts._on_paper(class_colour(index))
+        assert 0.3 * red + 0.6 * green + 0.1 * blue < 0.66
 
 
 def test_a_single_epoch_is_drawn_as_points(tmp_path: Path) -> None:

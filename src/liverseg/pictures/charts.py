@@ -3,21 +3,25 @@
 import math
 import struct
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from liverseg.pictures.colours import Colour, class_colour
 
 if TYPE_CHECKING:  # imported where they are needed, because it takes a second
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
     from tensorboard.compat.proto.event_pb2 import Event
 
 Curve = list[tuple[float, float]]  # (epochs done, value)
 _TRAIN, _VAL, _TEST, _QUIET = "#0072B2", "#D55E00", "#000000", "#999999"  # of Okabe & Ito (2008)
-_OTHER_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
+_STYLES = ("-", "--", ":", "-.")  # of classes, besides their colours
 _AVERAGES = {"": "per image", "_pooled": "pooled", "_case": "per case"}
 _LARGEST_SCALAR = 4096  # bytes; a longer record holds a picture
 _MOST_MARKED = 40  # points of a curve
+_MOST_NAMES = 30  # below one another
 
 
 def read_curves(folder: str | Path) -> dict[str, Curve]:
@@ -73,9 +77,10 @@ def draw_curves(
     """Draw loss, Dice, IoU and learning rate over the epochs of a run.
 
     Dice and IoU are averaged as ``monitor`` is. Where there are several classes, the val score of
-    each is a thin line. The best epoch is marked, and the test scores stand there, because they are
-    those of its checkpoint. Train scores are counted while the weights change and the images are
-    augmented, so they may lie below those of val.
+    each is a thin line, in the colour that the class has in pictures, and named at the side. The
+    best epoch is marked, and the test scores stand there, because they are those of its checkpoint.
+    Train scores are counted while the weights change and the images are augmented, so they may lie
+    below those of val.
 
     Args:
         file: The PNG file to write.
@@ -126,6 +131,7 @@ def draw_curves(
         handles.append(axes[0].lines[-1])
         labels.append(f"best epoch by {monitor}: {best:g} of {last:g}")
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    _name_classes(figure, axes[: len(drawn)], curves, drawn)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file)
     return figure
@@ -179,11 +185,11 @@ def _draw_score(
     """Draw a score of train and val, of each class on val, and the test score at the best epoch."""
     classes = [tag for tag in curves if tag.startswith(f"val/{name}/")]
     for place, tag in enumerate(classes):
-        is_named = len(classes) <= len(_OTHER_COLOURS)
         panel.plot(
             *zip(*curves[tag], strict=True),
-            color=_OTHER_COLOURS[place] if is_named else _QUIET,
-            linewidth=0.8,
+            color=_on_paper(class_colour(place + 1)),
+            linestyle=_STYLES[place % len(_STYLES)],
+            linewidth=1,
             marker="." if len(curves[tag]) <= _MOST_MARKED else None,
             markersize=2,
         )
@@ -205,14 +211,41 @@ def _draw_score(
         figures.append(f"test {test:.3f}")
     if figures:
         panel.set_title("  ".join([f"epoch {best:g}:", *figures]), loc="right", fontsize=8)
-    if 0 < len(classes) <= len(_OTHER_COLOURS):
-        lines = panel.lines[: len(classes)]
-        names = [tag.rpartition("/")[2] for tag in classes]
-        legend = panel.legend(
-            lines, names, title="val, class by class", fontsize=8, title_fontsize=8
-        )
-        for text in legend.get_texts():
-            text.set_parse_math(False)  # $ is a letter of a name
+
+
+def _name_classes(
+    figure: "Figure", axes: Sequence["Axes"], curves: Mapping[str, Curve], drawn: Iterable[str]
+) -> None:
+    """Name the curves of classes beside the panels, and make room for that."""
+    named: dict[str, Line2D] = {}
+    for panel, score in zip(axes, drawn, strict=True):
+        start = f"val/{score}/"
+        names = [tag.removeprefix(start) for tag in curves if tag.startswith(start)]
+        named = dict(zip(names, panel.lines, strict=False)) | named
+    if not named:
+        return
+    columns = -(-len(named) // _MOST_NAMES)
+    figure.set_figwidth(figure.get_figwidth() + 1.8 * columns)
+    shown = [name if len(name) <= 20 else f"{name[:10]}...{name[-7:]}" for name in named]
+    legend = figure.legend(
+        named.values(),
+        shown,
+        title="val, class by class",
+        loc="outside right upper",
+        ncols=columns,
+        fontsize=8,
+        title_fontsize=8,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # $ is a letter of a name
+
+
+def _on_paper(colour: Colour) -> tuple[float, ...]:
+    """Return a class's colour, darker where it would be lost on white."""
+    red, green, blue = (part / 255 for part in colour)
+    brightness = 0.3 * red + 0.6 * green + 0.1 * blue
+    share = min(1.0, 0.65 / brightness) if brightness else 1.0
+    return red * share, green * share, blue * share
 
 
 def _draw_rates(panel: "Axes", rates: Curve) -> None:
