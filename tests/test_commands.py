@@ -59,7 +59,7 @@ def test_training_draws_the_phantom_and_says_where_everything_is(tmp_path: Path)
     assert "dashboard  tensorboard --logdir logs\n" in text
     log = (tmp_path / "run" / "run.log").read_text()
     assert "UNet" in log
-    assert "6 train, 3 val pairs, in memory" in log
+    assert "train 6 pairs of 2 patients, val 3 pairs of 1 patient, test" in log
     assert (tmp_path / "run" / ".hydra" / "config.yaml").is_file()
 
 

@@ -43,7 +43,12 @@ def test_a_split_is_read_once_and_no_sooner_than_needed(tmp_path, pair_root):
 
 @pytest.mark.parametrize(
     ("stage", "needed"),
-    [("fit", {"train", "val"}), ("validate", {"val"}), ("test", {"test"}), ("predict", set())],
+    [
+        ("fit", {"train", "val", "test"}),
+        ("validate", {"val"}),
+        ("test", {"test"}),
+        ("predict", set()),
+    ],
 )
 def test_a_stage_reads_the_splits_it_needs(pair_root, stage, needed):
     for split in {"train", "val", "test"} - needed:
@@ -135,29 +140,91 @@ def heard(root: Path, caplog: pytest.LogCaptureFixture, **settings: object) -> l
 )
 def test_the_number_of_pairs_is_told(pair_root, caplog, megabytes, kept):
     assert heard(pair_root, caplog, cache_megabytes=megabytes) == []
-    assert told(caplog, logging.INFO) == [f"{pair_root}: 6 train, 4 val pairs, {kept}"]
-
-
-def rename_val(root: Path, old: str, new: str) -> None:
-    for file in (root / "val").glob(f"{old}*"):
-        file.rename(file.with_name(file.name.replace(old, new)))
-
-
-def test_cases_in_both_train_and_val_are_told(pair_root, caplog):
-    rename_val(pair_root, "patient004", "patient003")
-    rename_val(pair_root, "patient005", "patient002")
-    assert heard(pair_root, caplog) == [
-        f"{pair_root}: 2 cases are in train and in val (patient002 ...): "
-        "scores will flatter the network"
+    assert told(caplog, logging.INFO) == [
+        f"{pair_root}: train 6 pairs of 3 patients, val 4 pairs of 2 patients, test 3 pairs of 2 "
+        f"patients; {kept}"
     ]
 
 
-def test_val_names_without_a_case_are_told(pair_root, caplog):
-    rename_val(pair_root, "patient004_slice00", "patient004")
-    rename_val(pair_root, "patient005_slice02", "patient005")
+def test_a_folder_without_test_and_names_without_patients_is_told_so(pair_root, caplog):
+    (pair_root / "test").rename(pair_root / "other")
+    assert heard(pair_root, caplog, case_pattern="") == []
+    assert told(caplog, logging.INFO) == [
+        f"{pair_root}: train 6 pairs, val 4 pairs; decoded each epoch"
+    ]
+
+
+def rename(root: Path, split: str, old: str, new: str) -> None:
+    for file in sorted((root / split).glob(f"{old}*")):
+        file.rename(file.with_name(file.name.replace(old, new)))
+
+
+FLATTERS = "scores of {} will flatter the network"
+
+
+def test_patients_in_both_train_and_val_are_told(pair_root, caplog):
+    rename(pair_root, "val", "patient004", "patient003")
+    rename(pair_root, "val", "patient005", "patient002")
     assert heard(pair_root, caplog) == [
-        f"{pair_root / 'val'}: 2 of 4 names carry no case (data.case_pattern=^(.+)_slice\\d+$), "
-        "so there is no per-case score"
+        f"{pair_root}: 2 patients are in train and in val (patient002, patient003): "
+        + FLATTERS.format("val")
+    ]
+
+
+@pytest.mark.parametrize("fold", [None, 0, 3])
+def test_a_patient_of_test_in_another_split_is_told(pair_root, caplog, fold):
+    rename(pair_root, "test", "patient006", "patient001")
+    rename(pair_root, "test", "patient007", "patient005")
+    expected = []
+    for split in ("train", "val"):
+        both = {"patient001", "patient005"} & set(cases_of(module_of(pair_root, fold=fold), split))
+        if both:
+            count = "1 patient is" if len(both) == 1 else "2 patients are"
+            expected.append(
+                f"{pair_root}: {count} in {split} and in test ({', '.join(sorted(both))}): "
+                + FLATTERS.format("test")
+            )
+    assert expected
+    assert heard(pair_root, caplog, fold=fold) == expected
+
+
+def test_a_nameless_file_hides_no_shared_patient(pair_root, caplog):
+    rename(pair_root, "val", "patient004_slice00", "nameless")
+    rename(pair_root, "val", "patient005", "patient002")
+    rename(pair_root, "test", "patient007", "patient004")
+    rename(pair_root, "train", "patient001_slice00", "other")
+    assert heard(pair_root, caplog) == [
+        f"{pair_root}: 1 of 4 names of val carry no case (data.case_pattern=^(.+)_slice\\d+$), so "
+        "val has no per-case score",
+        f"{pair_root}: 1 patient is in train and in val (patient002): {FLATTERS.format('val')}",
+        f"{pair_root}: 1 patient is in val and in test (patient004): {FLATTERS.format('test')}",
+    ]
+    assert told(caplog, logging.INFO) == [
+        f"{pair_root}: train 6 pairs (5 of 3 patients), val 4 pairs (3 of 2 patients), test 3 pairs"
+        " of 2 patients; decoded each epoch"
+    ]
+
+
+def test_of_many_shared_patients_three_are_named(pair_root, caplog):
+    for split, place in (("train", "0"), ("val", "1")):
+        for number, pair in enumerate(find_pairs(pair_root / split)[:4]):
+            for file in (pair.image, pair.mask):
+                suffix = file.name.removeprefix(pair.name)
+                file.rename(file.with_name(f"p{number}_slice{place}{suffix}"))
+    assert heard(pair_root, caplog) == [
+        f"{pair_root}: 4 patients are in train and in val (p0, p1, p2 ...): "
+        + FLATTERS.format("val")
+    ]
+
+
+def test_names_of_val_and_test_without_a_case_are_told(pair_root, caplog):
+    rename(pair_root, "val", "patient004_slice00", "patient004")
+    rename(pair_root, "val", "patient005_slice02", "patient005")
+    rename(pair_root, "test", "patient007_slice02", "patient007")
+    assert heard(pair_root, caplog) == [
+        f"{pair_root}: {count} of {split} carry no case (data.case_pattern=^(.+)_slice\\d+$), so "
+        f"{split} has no per-case score"
+        for count, split in (("2 of 4 names", "val"), ("1 of 3 names", "test"))
     ]
 
 
@@ -236,8 +303,8 @@ def test_pairs_of_one_name_in_both_folders_stay_apart(pair_root, caplog):
             assert pair.mask == pair_root / folder / f"{stem}_mask.png"
     assert heard(pair_root, caplog, fold=0) == [
         f"{pair_root}: 10 of 10 names carry no case (data.case_pattern=^(.+)_slice\\d+$), so folds "
-        "are made of images: slices of one patient may be in train and in val, which flatters the "
-        "network"
+        "take each such image for a patient: slices of one patient may be in train and in val, "
+        "which flatters the network"
     ]
 
 
@@ -253,21 +320,24 @@ def test_a_case_keeps_its_name_where_pairs_do_not(pair_root):
     assert (cases_of(module, "train"), cases_of(module, "val")) == ({"anna"}, {"bert"})
 
 
-def test_where_one_name_carries_no_case_folds_are_made_of_images(pair_root, caplog):
-    rename_val(pair_root, "patient004_slice00", "patient004")
-    (sentence,) = heard(pair_root, caplog, fold=0, num_folds=10)
+def test_an_image_without_a_case_is_a_fold_unit_and_patients_stay_whole(pair_root, caplog):
+    rename(pair_root, "val", "patient004_slice00", "nameless")
+    (sentence, *_) = heard(pair_root, caplog, fold=0, num_folds=6)
     assert sentence.startswith(f"{pair_root}: 1 of 10 names carry no case (")
-    for fold in range(10):  # more than the 5 patients
-        module = module_of(pair_root, fold=fold, num_folds=10)
-        assert len(module.dataset("val")) == 1
-        assert module.dataset("val").cases == [None]  # the other half of the case is in train
+    sizes = []
+    for fold in range(6):  # 5 patients and an image
+        module = module_of(pair_root, fold=fold, num_folds=6)
+        assert cases_of(module, "train").isdisjoint(cases_of(module, "val"))
+        sizes.append(len(module.dataset("val")))
+    assert sorted(sizes) == [1, 1, 2, 2, 2, 2]
     assert module.dataset("test").cases == ["patient006", "patient006", "patient007"]
 
 
 def test_the_fold_is_told(pair_root, caplog):
     assert heard(pair_root, caplog, fold=4) == []
     assert told(caplog, logging.INFO) == [
-        f"{pair_root}, fold=4 of 5: 8 train, 2 val pairs, decoded each epoch"
+        f"{pair_root}, fold=4 of 5: train 8 pairs of 4 patients, val 2 pairs of 1 patient, "
+        "test 3 pairs of 2 patients; decoded each epoch"
     ]
 
 

@@ -1,7 +1,8 @@
 """What a sample is and how it is served: from files on disk to batches of images and masks.
 
 Reading order: ``pairs`` (image and mask of one name, as tensors), ``transforms``, ``folds``,
-``loaders`` (their order, and batches), ``datamodule`` (splits), ``phantom`` (the embedded pairs).
+``patients`` (who is in which split), ``loaders`` (order and batches), ``datamodule`` (splits),
+``phantom`` (the embedded pairs).
 """
 
 from liverseg.data.datamodule import PairDataModule

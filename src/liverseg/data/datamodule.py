@@ -16,7 +16,15 @@ from torch.utils.data import DataLoader
 
 from liverseg.data.folds import Division, divide_folders
 from liverseg.data.loaders import ResumableSampler, SameSizeBatches, pad_and_stack
-from liverseg.data.pairs import MaskReader, Pair, PairDataset, Sample, find_pairs
+from liverseg.data.pairs import (
+    MaskReader,
+    Pair,
+    PairDataset,
+    Sample,
+    case_of,
+    find_pairs,
+)
+from liverseg.data.patients import count_pairs, shared_patients
 from liverseg.data.transforms import Augment, Normalize
 from liverseg.labels import foreground_names
 
@@ -192,9 +200,6 @@ class PairDataModule(LightningDataModule):
         """
         if split not in self._datasets:
             is_training = split == "train"
-            is_made_of_images = (
-                self._fold is not None and split != "test" and self._division.num_without_case > 0
-            )
             self._datasets[split] = PairDataset(
                 self._pairs(split),
                 channels=self.channels,
@@ -204,7 +209,7 @@ class PairDataModule(LightningDataModule):
                 resize_masks=is_training,
                 augment=self._augment if is_training else None,
                 seed=self._seed,
-                case_pattern="" if is_made_of_images else self._case_pattern,  # no halves of cases
+                case_pattern=self._case_pattern,
                 cache_megabytes=self._cache_megabytes,
             )
         return self._datasets[split]
@@ -295,32 +300,35 @@ class PairDataModule(LightningDataModule):
 
     def _tell(self) -> None:
         """Log what was found, and what makes scores look better than they are."""
-        train, val = self.dataset("train"), self.dataset("val")
-        kept = "in memory" if train.is_cached else "decoded each epoch"
         where = str(self.root)
         if self._fold is not None:
             where += f", fold={self._fold} of {self._num_folds}"
-        logger.info("%s: %d train, %d val pairs, %s", where, len(train), len(val), kept)
-        if self._fold is not None:
-            if count := self._division.num_without_case:
-                logger.warning(
-                    "%s: %d of %d names carry no case (data.case_pattern=%s), so folds are made of "
-                    "images: slices of one patient may be in train and in val, which flatters the "
-                    "network",
-                    *(self.root, count, len(train) + len(val), self._case_pattern),
-                )
-        elif None in val.cases:
-            if len(set(val.cases)) > 1:
-                logger.warning(
-                    "%s: %d of %d names carry no case (data.case_pattern=%s), so there is no "
-                    "per-case score",
-                    *(self.root / "val", val.cases.count(None), len(val), self._case_pattern),
-                )
-        elif shared := sorted(set(map(str, train.cases)) & set(map(str, val.cases))):
+        pairs = {"train": self.dataset("train").pairs, "val": self.dataset("val").pairs}
+        if self.has_split("test"):
+            pairs["test"] = self._pairs("test")  # refuses a faulty folder before training
+        cases = {
+            split: [case_of(pair.image.stem, self._case_pattern) for pair in pairs[split]]
+            for split in pairs
+        }
+        kept = "in memory" if self.dataset("train").is_cached else "decoded each epoch"
+        logger.info("%s: %s; %s", where, count_pairs(cases), kept)
+        if self._fold is not None and (count := self._division.num_without_case):
             logger.warning(
-                "%s: %d cases are in train and in val (%s ...): scores will flatter the network",
-                *(self.root, len(shared), shared[0]),
+                "%s: %d of %d names carry no case (data.case_pattern=%s), so folds take each such "
+                "image for a patient: slices of one patient may be in train and in val, which "
+                "flatters the network",
+                *(self.root, count, len(self._division.pairs), self._case_pattern),
             )
+        for split in ("val", "test"):
+            nameless = cases.get(split, []).count(None)
+            if 0 < nameless < len(cases.get(split, [])):
+                logger.warning(
+                    "%s: %d of %d names of %s carry no case (data.case_pattern=%s), so %s has no "
+                    "per-case score",
+                    *(self.root, nameless, len(cases[split]), split, self._case_pattern, split),
+                )
+        for sentence in shared_patients(cases):
+            logger.warning("%s: %s", self.root, sentence)
 
 
 def two_sides(image_size: Sequence[int] | None) -> tuple[int, int] | None:

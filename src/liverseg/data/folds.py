@@ -17,7 +17,7 @@ from liverseg.data.pairs import Pair, case_of, find_pairs
 class Division:
     """Pairs, and the fold that each is in.
 
-    ``num_without_case`` names carry no case: with one of them, folds are made of images.
+    ``num_without_case`` names carry no case: each such image was taken for a case of its own.
     """
 
     pairs: list[Pair]
@@ -36,7 +36,7 @@ class Division:
 def divide_folders(folders: Sequence[Path], *, case_pattern: str, num_folds: int) -> Division:
     """Divide the pairs of all folders into folds.
 
-    Folds are made of whole cases where every name carries one, else of images.
+    Folds are made of whole cases; an image whose name carries none is one of its own.
 
     Args:
         folders: Each as :func:`~liverseg.data.pairs.find_pairs` reads it.
@@ -50,11 +50,11 @@ def divide_folders(folders: Sequence[Path], *, case_pattern: str, num_folds: int
     pairs = put_together({folder.name: find_pairs(folder) for folder in folders})
     # The case stands in the file's own name: what is put in front of it is no part of it.
     cases = [case_of(pair.image.stem, case_pattern) for pair in pairs]
-    has_cases = None not in cases
-    units = list(map(str, cases)) if has_cases else [pair.name for pair in pairs]
+    units = [pair.name if case is None else case for case, pair in zip(cases, pairs, strict=True)]
     count = len(set(units))
     if count < num_folds:
-        found = f"{count} {'case' if has_cases else 'image'}{'s' if count > 1 else ''}"
+        unit = "image" if cases.count(None) == len(cases) else "case"
+        found = f"{count} {unit}{'s' if count > 1 else ''}"
         remedy = f"set data.num_folds={count} or fewer" if count > 1 else "leave fold out"
         raise ValueError(
             f"data.num_folds={num_folds} is more than the {found} in "
