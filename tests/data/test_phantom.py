@@ -8,8 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from liverseg.data import phantom
-from liverseg.data.phantom import draw_patient, write_phantom
+from liverseg.data.phantom import draw_patient, drawing, write_phantom, writing
 
 SMALL = {"num_patients": (2, 1, 1), "slices_per_patient": 2, "image_size": 32, "seed": 0}
 REMEDY = "delete the folder or set data.root to another one"
@@ -102,7 +101,7 @@ def test_files_are_grey_pictures_of_the_size_asked_for_and_masks_are_0_or_255(tm
 def test_a_second_call_draws_nothing(tmp_path, monkeypatch):
     write(tmp_path / "phantom")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "phantom").rglob("*")}
-    monkeypatch.setattr(phantom, "draw_patient", None)
+    monkeypatch.setattr(writing, "draw_patient", None)
     write(tmp_path / "phantom", num_patients=[2, 1, 1])  # a list, as a config gives it
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "phantom").rglob("*")}
 
@@ -132,7 +131,7 @@ def test_a_folder_of_another_recipe_is_refused(tmp_path):
     write(folder)
     found = json.loads((folder / "phantom.json").read_text())
     (folder / "phantom.json").write_text(json.dumps({**found, "recipe": 0}))
-    sentence = f"{folder} was drawn with recipe=0, but recipe={phantom.RECIPE} is asked for; "
+    sentence = f"{folder} was drawn with recipe=0, but recipe={drawing.RECIPE} is asked for; "
     with pytest.raises(ValueError, match=f"^{re.escape(sentence + REMEDY)}$"):
         write(folder)
 
@@ -155,14 +154,14 @@ def test_a_folder_of_somebody_else_is_refused_and_left_as_it_is(tmp_path, conten
 
 
 def test_a_drawing_that_fails_leaves_no_folder_behind(tmp_path, monkeypatch):
-    draw = phantom.draw_patient
+    draw = writing.draw_patient
 
     def stumble(*, patient_number: int, **settings) -> tuple[torch.Tensor, torch.Tensor]:
         if patient_number == 2:
             raise KeyboardInterrupt
         return draw(patient_number=patient_number, **settings)
 
-    monkeypatch.setattr(phantom, "draw_patient", stumble)
+    monkeypatch.setattr(writing, "draw_patient", stumble)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "data" / "phantom")
     assert list((tmp_path / "data").iterdir()) == []
@@ -179,15 +178,15 @@ def test_the_leftover_of_a_killed_run_does_no_harm(tmp_path):
 
 def let_another_process_win(monkeypatch, folder: Path, **changes) -> None:
     """Make a rival fill ``folder`` while the last patient is being drawn."""
-    draw = phantom.draw_patient
+    draw = writing.draw_patient
 
     def be_slow(*, patient_number: int, **settings) -> tuple[torch.Tensor, torch.Tensor]:
         if patient_number == 3:
-            monkeypatch.setattr(phantom, "draw_patient", draw)
+            monkeypatch.setattr(writing, "draw_patient", draw)
             write(folder, **changes)
         return draw(patient_number=patient_number, **settings)
 
-    monkeypatch.setattr(phantom, "draw_patient", be_slow)
+    monkeypatch.setattr(writing, "draw_patient", be_slow)
 
 
 def test_the_slower_of_two_processes_keeps_the_folder_of_the_faster(tmp_path, monkeypatch):
