@@ -1,3 +1,5 @@
+import json
+import math
 import re
 import resource
 import sys
@@ -8,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from google.protobuf import json_format
 from lightning import Callback, Trainer
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -303,6 +306,19 @@ def test_hyperparameters_are_those_that_change_a_result(compose: Compose, tmp_pa
     first = sorted(shown)[:2]
     assert first == ["TEST iou", "VAL iou"]
     assert [shown[name].number_value for name in first] == [scores["test/iou"], scores["val/iou"]]
+
+
+def test_numbers_that_are_not_finite_do_not_break_the_table(tmp_path: Path) -> None:
+    logger = TensorBoard(save_dir=tmp_path, name="", version="")
+    trainer: Any = SimpleNamespace(loggers=[logger])
+    config = {"seed": 1, "optimizer": {"lr": math.inf}}
+    dashboard.show_result(trainer, config, {"val/hd95": math.nan}, monitor="val/hd95", step=5)
+    summary = events(tmp_path, "final").SummaryMetadata("_hparams_/session_start_info")
+    start = metadata.parse_session_start_info_plugin_data(summary.plugin_data.content)
+    assert start.hparams["VAL hd95"].string_value == "nan"
+    assert start.hparams["optimizer/lr"].string_value == "inf"
+    assert start.hparams["seed"].number_value == 1
+    assert json.loads(json_format.MessageToJson(start))["hparams"]["VAL hd95"] == "nan"
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])

@@ -1,6 +1,7 @@
 """What TensorBoard shows besides loss, scores and pictures, and how it is laid out."""
 
 import copy
+import math
 import re
 import sys
 import time
@@ -199,14 +200,14 @@ def show_result(
     quantity = monitor.partition("/")[2]
     for board in boards_of(trainer):
         compared = {key: config[key] for key in _COMPARED if key in config}
-        shown: dict[str, bool | float | str] = {
+        settings = {
             f"{split.upper()} {quantity}": scores[f"{split}/{quantity}"]
             for split in ("val", "test")
             if f"{split}/{quantity}" in scores
-        }
-        shown |= {
-            key: value if isinstance(value, bool | int | float) else str(value)
-            for key, value in _hyperparameters(compared)
+        } | dict(_hyperparameters(compared))
+        shown = {  # TensorBoard's page cannot take numbers that are not finite
+            key: value if isinstance(value, int | float) and math.isfinite(value) else str(value)
+            for key, value in settings.items()
         }
         for name, value in scores.items():
             if name.count("/") == 1:
