@@ -196,6 +196,7 @@ def _fit(
         starts = run / "run.json"
         earlier = json.loads(starts.read_text()) if starts.is_file() else []
         data.prepare_data()
+        data.keep_hashes(run / "pairs.json")
         described = describe_run(device=device, seed=config.seed)
         write_json(starts, [*earlier, {**described, "pairs": data.state_dict()}])
         (run / "uncommitted.patch").write_text(uncommitted_changes())

@@ -1,6 +1,5 @@
 """Splits: the pairs of a folder, served so that a run can be repeated and resumed."""
 
-import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from pydantic import AfterValidator, Field
 from torch import nn
 from torch.utils.data import DataLoader
 
+from liverseg.data.fingerprints import FileHashes, hash_of_bytes, hash_of_sizes
 from liverseg.data.folds import Division, divide_folders
 from liverseg.data.loaders import ResumableSampler, SameSizeBatches, pad_and_stack
 from liverseg.data.pairs import (
@@ -160,6 +160,8 @@ class PairDataModule(LightningDataModule):
         self._fold = fold
         self._num_folds = num_folds
         self._datasets: dict[Split, PairDataset] = {}
+        self._hashes = FileHashes()
+        self._fingerprints: dict[Split, str] = {}
 
     def prepare_data(self) -> None:
         """Draw the phantom, where one is declared."""
@@ -214,13 +216,18 @@ class PairDataModule(LightningDataModule):
             )
         return self._datasets[split]
 
+    def keep_hashes(self, file: Path) -> None:
+        """Keep hashes of the pairs' bytes in a file, so that a resumed run need not read them."""
+        self._hashes = FileHashes(file)
+        self._fingerprints.clear()
+        self.state_dict()
+        self._hashes.keep()
+
     def fingerprint(self, split: Split) -> str:
-        """Return a hash of the names and file sizes of a split's pairs."""
-        digest = hashlib.sha256()
-        for pair in self.dataset(split).pairs:
-            sizes = (pair.image.stat().st_size, pair.mask.stat().st_size)
-            digest.update(f"{pair.name} {sizes}\n".encode())
-        return digest.hexdigest()
+        """Return a hash of the names and bytes of a split's pairs, as at the first call."""
+        if split not in self._fingerprints:
+            self._fingerprints[split] = hash_of_bytes(self.dataset(split).pairs, self._hashes)
+        return self._fingerprints[split]
 
     def state_dict(self) -> dict[str, str]:
         """Return the fingerprints of the pairs, which every checkpoint carries."""
@@ -233,11 +240,21 @@ class PairDataModule(LightningDataModule):
             ValueError: If the pairs have changed since the checkpoint was written.
         """
         for split in ("train", "val"):
-            if state_dict[split] != self.fingerprint(split):
+            if is_earlier := not state_dict[split].startswith("bytes:"):
+                found = hash_of_sizes(self.dataset(split).pairs)
+            else:
+                found = self.fingerprint(split)
+            if state_dict[split] != found:
                 folders = " and ".join(map(str, self._folders(split)))
                 raise ValueError(
                     f"the pairs in {folders} are not those that the run began with; "
                     "restore them, or start a new run"
+                )
+            if is_earlier:
+                logger.warning(
+                    "the checkpoint is of an earlier release, which kept names and sizes of the "
+                    "%s pairs alone: whether their contents have changed is not known",
+                    split,
                 )
 
     def setup(self, stage: str) -> None:
