@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from liverseg.checks import check_settings
+from liverseg.checkpoints import load_checkpoint
+from liverseg.checks import check_continuation, check_settings
 from liverseg.experiment import Scores, train
 from liverseg.runs import (
     JOB_FILE,
@@ -29,6 +30,8 @@ from liverseg.runs import (
     num_cores,
     read_scores,
     recorded,
+    refuse_fixed,
+    refuse_without_last,
     requeue,
     save_config,
     short_path,
@@ -107,8 +110,16 @@ def _settled(config: DictConfig) -> DictConfig:
                 f"{folder} holds a run already; resume={folder} continues it, another "
                 "hydra.run.dir starts a new one"
             )
+        refuse_without_last(folder / "checkpoints")
         last = folder / "checkpoints" / "last.ckpt"
         config.resume = str(last) if last.is_file() else None
+    if config.resume is not None and Path(config.resume).is_file():
+        checkpoint = load_checkpoint(config.resume)
+        plain = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(plain, dict)
+        check_continuation(
+            checkpoint, config, {str(key): value for key, value in plain.items()}, refuse_fixed
+        )
     return config
 
 

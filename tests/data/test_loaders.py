@@ -22,14 +22,19 @@ def trainer_of(**settings: object) -> Trainer:
 
 
 class FakeTrainer:
-    """What the sampler asks of a trainer, at any rank and from any batch on."""
+    """What the sampler asks of a trainer, at any rank and after ``seen`` batches of an epoch."""
 
-    def __init__(self, rank: int = 0, ranks: int = 1, seen: int = 0, limit: float = 1.0) -> None:
-        self.global_rank, self.world_size, self.limit_train_batches = rank, ranks, limit
+    def __init__(
+        self, rank: int = 0, ranks: int = 1, epoch: int = 0, seen: int = 0, *, ended: bool = False
+    ) -> None:
+        self.global_rank, self.world_size = rank, ranks
         self.fit_loop = Trainer(
             accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
         ).fit_loop
-        self.fit_loop.epoch_loop.batch_progress.total.processed = seen
+        self.fit_loop.epoch_progress.current.ready = epoch + 1
+        self.fit_loop.epoch_progress.current.processed = epoch
+        self.fit_loop.epoch_loop.batch_progress.current.processed = seen
+        self.fit_loop.epoch_loop.batch_progress.is_last_batch = ended
 
 
 class Recorder(LightningModule):
@@ -67,9 +72,9 @@ def test_the_order_is_a_permutation_that_depends_on_seed_and_epoch_alone(pair_ro
     orders = []
     for seed in (0, 5):
         for epoch in (0, 1):
-            order = order_of(pair_root, seed=seed, seen=3 * epoch)
+            order = order_of(pair_root, seed=seed, epoch=epoch)
             torch.manual_seed(seed + 5)
-            assert order == order_of(pair_root, seed=seed, seen=3 * epoch)
+            assert order == order_of(pair_root, seed=seed, epoch=epoch)
             assert sorted(order) == [(index, epoch) for index in range(6)]
             orders.append(tuple(index for index, _ in order))
     assert len(set(orders)) == 4
@@ -77,44 +82,42 @@ def test_the_order_is_a_permutation_that_depends_on_seed_and_epoch_alone(pair_ro
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "limit", "seen", "epoch", "skip"),
+    ("batch_size", "epoch", "seen", "ended", "next_epoch", "skip"),
     [
-        (2, 1.0, 2, 0, 4),
-        (2, 1.0, 3, 1, 0),
-        (2, 1.0, 7, 2, 2),
-        (4, 1.0, 3, 1, 4),  # the second batch of an epoch is short
-        (6, 1.0, 3, 3, 0),
-        (2, 2, 3, 1, 2),
-        (2, 99, 4, 1, 2),
-        (2, 0.67, 5, 2, 2),
-        (2, 0.0, 0, 0, 0),
+        (2, 0, 0, False, 0, 0),
+        (2, 0, 2, False, 0, 4),
+        (2, 0, 3, True, 1, 0),
+        (2, 2, 1, False, 2, 2),
+        (4, 1, 1, False, 1, 4),  # the second batch of an epoch is short
+        (4, 1, 2, True, 2, 0),
+        (2, 1, 2, True, 2, 0),  # an epoch of two batches, trainer.limit_train_batches=2
     ],
 )
 def test_the_order_goes_on_where_the_trainer_stands(
-    pair_root, batch_size, limit, seen, epoch, skip
+    pair_root, batch_size, epoch, seen, ended, next_epoch, skip
 ):
-    batches = {1.0: -(-6 // batch_size), 2: 2, 99: 3, 0.67: 2, 0.0: 1}[limit]
-    whole = order_of(pair_root, batch_size=batch_size, limit=limit, seen=epoch * batches)
+    whole = order_of(pair_root, batch_size=batch_size, epoch=next_epoch)
     assert len(whole) == 6
-    rest = order_of(pair_root, batch_size=batch_size, limit=limit, seen=seen)
+    rest = order_of(pair_root, batch_size=batch_size, epoch=epoch, seen=seen, ended=ended)
     assert rest == whole[skip:]
-    assert {number for _, number in rest} == {epoch}
+    assert {number for _, number in rest} == {next_epoch}
 
 
 def test_only_the_first_epoch_after_a_start_is_shortened(pair_root):
     dataset = module_of(pair_root).dataset("train")
-    sampler = ResumableSampler(dataset, trainer=FakeTrainer(seen=4), batch_size=2, seed=0)
+    trainer = FakeTrainer(epoch=1, seen=1)
+    sampler = ResumableSampler(dataset, trainer=trainer, batch_size=2, seed=0)
     assert len(list(sampler)) == 4
     sampler.set_epoch(2)
-    assert list(sampler) == order_of(pair_root, seen=6)
+    assert list(sampler) == order_of(pair_root, epoch=2)
 
 
 def test_two_ranks_share_an_epoch(pair_root):
     ranks = [order_of(pair_root, rank=rank, ranks=2) for rank in (0, 1)]
     assert [len(rank) for rank in ranks] == [3, 3]
     assert sorted(ranks[0] + ranks[1]) == [(index, 0) for index in range(6)]
-    later = [order_of(pair_root, rank=rank, ranks=2, seen=3) for rank in (0, 1)]  # 2 batches each
-    again = [order_of(pair_root, rank=rank, ranks=2, seen=2) for rank in (0, 1)]
+    later = [order_of(pair_root, rank=rank, ranks=2, epoch=1, seen=1) for rank in (0, 1)]
+    again = [order_of(pair_root, rank=rank, ranks=2, epoch=1) for rank in (0, 1)]
     assert later == [again[0][2:], again[1][2:]]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from liverseg.runs.resume import resumed_config, save_config
+from liverseg.runs.resume import load_config, log_like_the_run, resumed_config, save_config
 
 
 @pytest.fixture
@@ -70,6 +70,9 @@ def test_without_resume_nothing_is_resumed(arguments: list[str]) -> None:
         ("model.width=4", "model.width", 4),
         ("resume_overrides=[trainer.max_epochs=9,seed=2]", "trainer.max_epochs", 9),
         ("resume_overrides=[trainer.max_epochs=9,seed=2]", "seed", 2),
+        ("resume_overrides=[+optimizer.betas=[0.8,0.9],seed=2]", "optimizer.betas", [0.8, 0.9]),
+        ("data.root=/a/0_seed=1", "data.root", "/a/0_seed=1"),
+        ("data.image_size=null", "data.image_size", None),
     ],
 )
 def test_what_leaves_the_result_alone_or_is_said_twice_is_taken(
@@ -84,16 +87,67 @@ def test_what_leaves_the_result_alone_or_is_said_twice_is_taken(
     ("argument", "sentence"),
     [
         (
-            "model.width=8",
-            "model.width=8 would change the run that is resumed; leave it out, or write "
-            "'resume_overrides=[model.width=8]'",
+            "optimizer.lr=1e-4",
+            "optimizer.lr=1e-4 would change the run that is resumed; leave it out, or write "
+            "'resume_overrides=[optimizer.lr=1e-4]'",
         ),
-        ("resume_overrides=[model.widht=8]", "model.widht is no key of the run that is resumed"),
+        (
+            "resume_overrides=[model.widht=8]",
+            "model.widht is no key of the run that is resumed; the nearest is model.width",
+        ),
+        (
+            "resume_overrides=[model.width=8]",
+            "model.width=8 cannot differ from the run that is resumed: the weights are those of "
+            "this network; leave it out, or start a new run",
+        ),
+        (
+            "resume_overrides=[seed=1,data.image_size=[32,32]]",
+            "data.image_size=[32,32] cannot differ from the run that is resumed: the weights were "
+            "trained and scored with it; leave it out, or start a new run",
+        ),
+        (
+            "resume_overrides=[+callbacks.best.save_top_k=2]",
+            "callbacks.best.save_top_k=2 cannot differ from the run that is resumed: the best "
+            "checkpoint so far was chosen by it; leave it out, or start a new run",
+        ),
+        (
+            "monitor=val/iou",
+            "monitor=val/iou cannot differ from the run that is resumed: the best checkpoint so "
+            "far was chosen by it; leave it out, or start a new run",
+        ),
+        (
+            "hydra.run.dir=elsewhere",
+            "hydra.run.dir=elsewhere cannot differ from the run that is resumed: it goes on in its "
+            "own folder; leave it out, or start a new run",
+        ),
+        (
+            "output_dir=elsewhere",
+            "output_dir=elsewhere cannot differ from the run that is resumed: it goes on in its "
+            "own folder; leave it out, or start a new run",
+        ),
+        (
+            "resume_overrides=[scheduler=plateau]",
+            "scheduler=plateau is a choice of settings, and those of a resumed run are there "
+            "already; name single keys, or start a new run",
+        ),
+        (
+            "optimizer=sgd",
+            "optimizer=sgd is a choice of settings, and those of a resumed run are there already; "
+            "name single keys, or start a new run",
+        ),
+        ("seed=1,2", "seed=1,2 stands for several runs, and resume continues one; name a value"),
+        ("seed={", "seed={ cannot be read; write KEY=VALUE, its brackets and quotes closed"),
+        (
+            "resume_overrides=[seed={]",
+            "resume_overrides=[seed={] cannot be read; close its brackets and quotes, as in "
+            "'resume_overrides=[trainer.max_epochs=40]'",
+        ),
+        ("resume_overrides=[seed]", "seed cannot be read; write KEY=VALUE"),
         ("-m", "-m does not go with resume={run}, which continues one run"),
     ],
 )
 def test_what_would_change_the_result_is_refused(argument: str, sentence: str, run: Path) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(sentence.format(run=run))}$"):
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence.replace('{run}', str(run)))}$"):
         resumed_config([f"resume={run}", argument])
 
 
@@ -107,3 +161,39 @@ def test_a_run_that_is_not_there_is_named(
         resumed_config(["resume=pairs"])
     with pytest.raises(FileNotFoundError, match=r"^resume=last: logs/train/runs holds no run with"):
         resumed_config(["resume=last"])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("config.yaml", "seed: [1\n", "while parsing a flow sequence"),
+        ("config.yaml", "", "it holds no output_dir"),
+        ("config.yaml", "- 1\n", "it holds no output_dir"),
+        ("config.yaml", b"\xff\xfe\x00", "'utf-8' codec can't decode byte 0xff"),
+        (".hydra/hydra.yaml", "hydra: {a\n", "while parsing a flow mapping"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(
+    file: str, content: str | bytes, reason: str, run: Path
+) -> None:
+    damaged = run / file
+    damaged.parent.mkdir(exist_ok=True)
+    damaged.write_bytes(content if isinstance(content, bytes) else content.encode())
+    pattern = rf"^{damaged} is damaged \({re.escape(reason)}.*\); restore it, or start a new run$"
+    read = log_like_the_run if "hydra" in file else load_config
+    with pytest.raises(ValueError, match=pattern):
+        read(run)
+
+
+def test_a_run_starts_over_only_where_it_left_no_checkpoint(run: Path) -> None:
+    checkpoints = run / "checkpoints"
+    (checkpoints / "last.ckpt").rename(checkpoints / "best.ckpt")
+    sentence = (
+        f"{checkpoints} holds no last.ckpt to go on from, but best.ckpt; "
+        f"resume={checkpoints}/best.ckpt goes on from there"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        resumed_config([f"resume={run}"])
+    assert resumed_config([f"resume={checkpoints}/best.ckpt"]) is not None
+    (checkpoints / "best.ckpt").unlink()
+    assert resumed_config([f"resume={run}"]) is not None

@@ -2,10 +2,9 @@
 
 Nothing about order or augmentation lives in a generator's state. The order of an epoch is a
 function of (seed, epoch), a sample's augmentation one of (seed, epoch, index), and the epoch is
-counted from the batches that the trainer has seen.
+read from the trainer's progress.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -24,7 +23,8 @@ class ResumableSampler(DistributedSampler[Sample]):
     """Yields (index, epoch) in an order that depends on (seed, epoch) alone.
 
     It starts where the trainer stands: loaders are built, and workers fetch ahead, before a
-    trainer announces the epoch, so the epoch is counted from the batches already seen.
+    trainer announces the epoch, so its progress is read here. Epochs are counted, not the batches
+    of all of them: there may have been another number in each before the run was resumed.
 
     Args:
         dataset: The training pairs.
@@ -43,15 +43,11 @@ class ResumableSampler(DistributedSampler[Sample]):
             shuffle=True,
             seed=seed * 1_000_003,  # the epoch is added to it; orders of other seeds stay apart
         )
-        batches = math.ceil(len(self) / batch_size)
-        if isinstance(trainer.limit_train_batches, int):
-            batches = min(batches, trainer.limit_train_batches)
-        else:
-            batches = int(batches * trainer.limit_train_batches)
-        progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total  # typed as its base class
-        seen = progress.processed
-        self.epoch = seen // max(batches, 1)
-        self._skip = seen % max(batches, 1) * batch_size
+        epochs: Any = trainer.fit_loop.epoch_progress.current  # typed as its base class
+        batches: Any = trainer.fit_loop.epoch_loop.batch_progress
+        has_ended = batches.is_last_batch or epochs.processed == epochs.ready
+        self.epoch = epochs.ready if has_ended else epochs.ready - 1
+        self._skip = 0 if has_ended else batches.current.processed * batch_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]  # index and epoch
         """Yield what :meth:`PairDataset.__getitem__` takes."""

@@ -41,6 +41,8 @@ from liverseg.runs.resume import (
     load_config,
     log_like_the_run,
     read_scores,
+    refuse_fixed,
+    refuse_without_last,
     resume_or,
     save_config,
 )
@@ -71,6 +73,8 @@ __all__ = [
     "prepare",
     "read_scores",
     "recorded",
+    "refuse_fixed",
+    "refuse_without_last",
     "renew",
     "requeue",
     "resume_or",

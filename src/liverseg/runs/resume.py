@@ -4,15 +4,21 @@ Read before Hydra composes anything, because a resumed run has no new folder and
 """
 
 import json
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.utils import configure_log
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]  # its stubs are another package
 
 from liverseg.runs.files import write_text
+from liverseg.settings import all_keys, nearest_key
 
 CONFIG_FILE = "config.yaml"
 SCORES_FILE = "metrics.json"
@@ -30,6 +36,42 @@ HARMLESS = (
     "callbacks.dashboard.pr_curve",
     "callbacks.dashboard.graph",
 )
+# What may not differ: patterns of keys, and why. Everything else holds from the next step on.
+_FIXED = (
+    (r"model(\.|$)", "the weights are those of this network"),
+    (r"loss(\.|$)", "the best checkpoint and a schedule may depend on its values so far"),
+    (r"optimizer\._\w+_$", "what an optimizer keeps of each weight is its own"),
+    (r"data\.(?!batch_size$|seed$|augment(\.|$))", "the weights were trained and scored with it"),
+    (
+        r"(monitor|monitor_mode|threshold|fold|trainer\.limit_val_batches)$"
+        r"|callbacks\.best(\.|$)|callbacks\.\w+\.(monitor|mode)$",
+        "the best checkpoint so far was chosen by it",
+    ),
+    (
+        r"(output_dir|sweep_name|resume|resume_overrides|search|hydra)(\.|$)",
+        "it goes on in its own folder",
+    ),
+)
+
+
+def refuse_fixed(change: str) -> None:
+    """Refuse a change that could not hold from the next step on.
+
+    Args:
+        change: ``KEY=VALUE``.
+
+    Raises:
+        ValueError: If the key is one of those that stay as they are.
+    """
+    key = change.partition("=")[0]
+    if key in HARMLESS:
+        return
+    for pattern, reason in _FIXED:
+        if re.match(pattern, key):
+            raise ValueError(
+                f"{change} cannot differ from the run that is resumed: {reason}; leave it out, or "
+                "start a new run"
+            )
 
 
 def save_config(config: DictConfig, folder: Path) -> None:
@@ -41,9 +83,29 @@ def save_config(config: DictConfig, folder: Path) -> None:
 
 
 def load_config(folder: Path) -> DictConfig:
-    """Return the config that :func:`save_config` wrote."""
-    config = OmegaConf.load(folder / CONFIG_FILE)
-    assert isinstance(config, DictConfig)
+    """Return the config that :func:`save_config` wrote.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    return _read(folder / CONFIG_FILE, needed=("output_dir", "trainer"))
+
+
+def _read(file: Path, needed: Sequence[str]) -> DictConfig:
+    """Read a config that was written when a run began.
+
+    Raises:
+        ValueError: If it is missing or cannot be read, or if a section is missing.
+    """
+    try:
+        config = OmegaConf.load(file)
+        reason = next((f"it holds no {key}" for key in needed if key not in config), None)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException, RecursionError) as error:
+        config, reason = None, " ".join(str(error).split())
+    if reason is not None or not isinstance(config, DictConfig):
+        raise ValueError(
+            f"{file} is damaged ({reason or 'it is no mapping'}); restore it, or start a new run"
+        )
     return config
 
 
@@ -76,7 +138,7 @@ def resume_or(start: Callable[[], None], run: Callable[[DictConfig], float]) -> 
 
 def log_like_the_run(run: Path) -> None:
     """Log to the console and the run's ``run.log``, as its Hydra was configured."""
-    configure_log(OmegaConf.load(run / ".hydra" / "hydra.yaml").hydra.job_logging)
+    configure_log(_read(run / ".hydra" / "hydra.yaml", needed=("hydra",)).hydra.job_logging)
 
 
 def resumed_config(arguments: list[str]) -> DictConfig | None:
@@ -100,19 +162,13 @@ def resumed_config(arguments: list[str]) -> DictConfig | None:
     checkpoint = _find_checkpoint(name)
     run = checkpoint.parent.parent
     config = load_config(run)
-    changes = _listed(given.pop("resume_overrides", "[]"))
-    for key, value in given.items():
-        override = f"{key}={value}"
-        changed = OmegaConf.select(OmegaConf.from_dotlist([override]), key)
-        if key not in HARMLESS and OmegaConf.select(config, key) != changed:
-            raise ValueError(
-                f"{override} would change the run that is resumed; leave it out, or write "
-                f"'resume_overrides=[{override}]'"
-            )
-        changes.append(override)
-    for override in changes:
-        _change(config, override)
     config.output_dir = str(run)
+    listed = given.pop("resume_overrides", "[]")
+    for text in [f"{key}={value}" for key, value in given.items()]:
+        change = _parse(text)
+        _change(config, change, is_listed=False)
+    for text in split_list(listed):
+        _change(config, _parse(text), is_listed=True)
     config.resume = str(checkpoint)
     return config
 
@@ -130,16 +186,108 @@ def _find_checkpoint(name: str) -> Path:
         raise FileNotFoundError(f"resume={name} does not exist; name a run folder, or last")
     if not (checkpoint.parent.parent / CONFIG_FILE).is_file():
         raise FileNotFoundError(f"resume={name} is no run folder: it holds no {CONFIG_FILE}")
+    if not path.is_file():
+        refuse_without_last(checkpoint.parent)
     return checkpoint
 
 
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.strip("[]").split(",") if part.strip()]
+def refuse_without_last(checkpoints: Path) -> None:
+    """Refuse to start a run over where it would overwrite a checkpoint.
+
+    Raises:
+        ValueError: If a folder holds checkpoints, but not the last one.
+    """
+    others = sorted(checkpoints.glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
+    if others and not (checkpoints / "last.ckpt").is_file():
+        raise ValueError(
+            f"{checkpoints} holds no last.ckpt to go on from, but {others[-1].name}; "
+            f"resume={others[-1]} goes on from there"
+        )
 
 
-def _change(config: DictConfig, override: str) -> None:
-    key = override.partition("=")[0]
+def split_list(text: str) -> list[str]:
+    """Return the entries of ``[KEY=VALUE,...]``, whose values may hold brackets and quotes.
+
+    Raises:
+        ValueError: If a bracket or a quote is not closed.
+    """
+    inner = text.strip()
+    if inner.startswith("[") and inner.endswith("]"):
+        inner = inner[1:-1]
+    entries, depth, quote = [""], 0, ""
+    for letter in inner:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        else:
+            depth += (letter in "[{(") - (letter in "]})")
+        if letter == "," and not depth and not quote:
+            entries.append("")
+        else:
+            entries[-1] += letter
+    if depth or quote:
+        raise ValueError(
+            f"resume_overrides={text} cannot be read; close its brackets and quotes, as in "
+            "'resume_overrides=[trainer.max_epochs=40]'"
+        )
+    return [entry.strip() for entry in entries if entry.strip()]
+
+
+def _parse(text: str) -> Override:
+    """Read ``KEY=VALUE`` as Hydra does.
+
+    Raises:
+        ValueError: If it cannot be read, or stands for several runs.
+    """
+    key, _, value = text.partition("=")
+    is_text = re.fullmatch(r"[^\[\]{}()'\",]*", value)  # a path, say, with a = in it
+    for candidate in (text, f"{key}='{value}'") if is_text else (text,):
+        try:
+            override = OverridesParser.create().parse_override(candidate)
+            break
+        except (OverrideParseException, HydraException):
+            continue
+    else:
+        raise ValueError(f"{text} cannot be read; write KEY=VALUE, its brackets and quotes closed")
+    if override.type == OverrideType.DEL or not override.key_or_group or "=" not in text:
+        raise ValueError(f"{text} cannot be read; write KEY=VALUE")
+    if override.is_sweep_override():
+        raise ValueError(f"{text} stands for several runs, and resume continues one; name a value")
+    return override
+
+
+def _change(config: DictConfig, override: Override, *, is_listed: bool) -> None:
+    """Change a run's config, where that can hold from the next step on and was said twice."""
+    key, value = override.key_or_group, override.value()
+    text = (override.input_line or "").lstrip("+")
     missing = object()
-    if OmegaConf.select(config, key, default=missing) is missing:
-        raise ValueError(f"{key} is no key of the run that is resumed")
-    OmegaConf.update(config, key, OmegaConf.select(OmegaConf.from_dotlist([override]), key))
+    before = OmegaConf.select(config, key, default=missing)
+    parent = OmegaConf.select(config, key.rpartition(".")[0] or "trainer")
+    is_added = override.type != OverrideType.CHANGE and OmegaConf.is_dict(parent)
+    if before is missing and re.match(_FIXED[-1][0], key):
+        refuse_fixed(text)
+    if before is missing and not is_added:
+        closest = nearest_key(key, all_keys(OmegaConf.to_container(config, resolve=False)))
+        raise ValueError(
+            f"{key} is no key of the run that is resumed"
+            + (f"; the nearest is {closest}" if closest else "")
+        )
+    if OmegaConf.is_config(before) and not isinstance(value, dict | list):
+        raise ValueError(
+            f"{text} is a choice of settings, and those of a resumed run are there already; name "
+            f"single keys, or start a new run"
+        )
+    after = config.copy()
+    OmegaConf.update(after, key, value, force_add=True)
+    changed = OmegaConf.select(after, key)
+    if before is not missing and changed == before:
+        return
+    refuse_fixed(text)
+    if not is_listed and key not in HARMLESS:
+        shown = override.input_line
+        raise ValueError(
+            f"{shown} would change the run that is resumed; leave it out, or write "
+            f"'resume_overrides=[{shown}]'"
+        )
+    OmegaConf.update(config, key, value, force_add=True)

@@ -1,7 +1,8 @@
 """From logits to weights.
 
 Reading order: ``losses`` (what is made small), ``task`` (one step for all splits), ``earlier``
-(what earlier releases wrote, and how it reads today).
+(what earlier releases wrote, and how it reads today), ``continuing`` (settings that change when a
+run is resumed).
 """
 
 from liverseg.training.earlier import bring_up_to_date, with_names_of_today

@@ -14,6 +14,7 @@ from torchmetrics import MeanMetric, Metric
 
 from liverseg.network import training_logits, whole_image_logits
 from liverseg.scores import SegmentationScores, predict_classes
+from liverseg.training.continuing import follow_callbacks, follow_schedule
 from liverseg.training.earlier import FORMAT, bring_up_to_date
 
 logger = logging.getLogger(__name__)
@@ -197,8 +198,22 @@ class SegmentationTask(LightningModule):
             board.save()  # what is on the dashboard is never behind the checkpoint
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the epoch under way had added up, until the metrics are on their device."""
+        """Keep what the epoch under way had added up, until the metrics are on their device.
+
+        Settings that differ from those of the checkpoint hold from the next step on.
+        """
         bring_up_to_date(checkpoint, self)
+        before, now = checkpoint["liverseg"].get("config"), self.record.get("config")
+        if before and now and self._optimizer is not None and self._scheduler is not None:
+            optimizer = self._optimizer(self.net.parameters())
+            follow_schedule(
+                checkpoint,
+                before=before,
+                now=now,
+                optimizer=optimizer,
+                scheduler=self._scheduler(optimizer),
+            )
+            follow_callbacks(checkpoint, self.trainer.callbacks)  # type: ignore[attr-defined]
         self._interrupted_tally = checkpoint["train_tally"]
 
     def on_train_start(self) -> None:

@@ -1,0 +1,187 @@
+"""What is typed when a run is resumed is what happens, from the next step on."""
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from liverseg.launch import train_on_all_devices
+from liverseg.runs.resume import load_config, resumed_config
+from liverseg.scores import SegmentationScores
+
+Compose = Callable[..., DictConfig]
+
+
+class Steps(Callback):
+    """Keeps settings of the optimizer, and the images, of every step."""
+
+    rates: list[float]
+    groups: list[dict[str, Any]]
+    images: list[list[int]]
+
+    def __init__(self) -> None:
+        type(self).rates, type(self).groups, type(self).images = [], [], []
+
+    def on_train_batch_start(self, trainer: Trainer, *rest: Any) -> None:
+        group = trainer.optimizers[0].param_groups[0]
+        self.rates.append(group["lr"])
+        self.groups.append({key: one for key, one in group.items() if key != "params"})
+        self.images.append(rest[1]["index"].tolist())
+
+
+STEPS = f"+callbacks.steps._target_={__name__}.Steps"
+SHORT = ["data.batch_size=2", "optimizer.lr=1e-2", STEPS]  # 3 steps in an epoch
+
+
+def run_of(compose: Compose, *overrides: str) -> Path:
+    config = compose([*SHORT, *overrides])
+    train_on_all_devices(config)
+    return Path(config.output_dir)
+
+
+def resume(run: Path, *overrides: str) -> None:
+    config = resumed_config([f"resume={run}", f"resume_overrides=[{','.join(overrides)}]"])
+    assert config is not None
+    train_on_all_devices(config)
+
+
+def test_settings_of_an_optimizer_hold_from_the_first_step_on(compose: Compose) -> None:
+    run = run_of(compose, "scheduler=constant")
+    changes = ["optimizer.lr=1e-6", "optimizer.weight_decay=0.5", "+optimizer.betas=[0.5,0.75]"]
+    resume(run, "trainer.max_epochs=2", *changes)
+    assert Steps.rates == [1e-6] * 3
+    assert {(one["weight_decay"], tuple(one["betas"])) for one in Steps.groups} == {
+        (0.5, (0.5, 0.75))
+    }
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["liverseg"]["config"]["optimizer"]["lr"] == 1e-6
+    assert load_config(run).optimizer.lr == 1e-6
+    resume(run, "trainer.max_epochs=3")  # and goes on holding
+    assert Steps.rates == [1e-6] * 3
+
+
+def test_a_longer_cosine_is_where_one_begun_that_long_would_be(compose: Compose) -> None:
+    run = run_of(compose, "scheduler=cosine", "trainer.max_epochs=2")
+    assert Steps.rates == pytest.approx([1e-2] * 3 + [5e-3] * 3)
+    resume(run, "trainer.max_epochs=4", "optimizer.lr=2e-2")
+    by_hand = [1e-2 * (1 + math.cos(math.pi * epoch / 4)) for epoch in (2, 3)]
+    assert Steps.rates == pytest.approx([by_hand[0]] * 3 + [by_hand[1]] * 3)
+
+
+def test_another_schedule_is_where_one_begun_with_it_would_be(compose: Compose) -> None:
+    run = run_of(compose, "scheduler=constant", "trainer.max_epochs=2")
+    resume(run, "trainer.max_epochs=3", "scheduler.factor=0.5", "+scheduler.total_iters=4")
+    assert Steps.rates == pytest.approx([5e-3] * 3)  # half of the rate for the first 4 epochs
+
+
+def test_a_rate_holds_under_a_schedule_that_watches_a_score(compose: Compose) -> None:
+    run = run_of(compose, "scheduler=plateau")
+    resume(run, "trainer.max_epochs=2", "optimizer.lr=1e-5")
+    assert Steps.rates == [1e-5] * 3
+
+
+def test_a_patience_holds(compose: Compose) -> None:
+    early = ["callbacks=early_stopping", "callbacks.early_stopping.patience=1"]
+    run = run_of(compose, *early, "trainer.max_epochs=8", "optimizer.lr=1e-9")
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
+    resume(run, "callbacks.early_stopping.patience=50")
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["epoch"] == 7
+    (state,) = [one for key, one in last["callbacks"].items() if "EarlyStopping" in key]
+    assert state["patience"] == 50
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(4, 2), (1, 6)])
+def test_every_image_is_trained_on_once_whatever_the_batch_size(
+    batch_size: int, steps: int, compose: Compose
+) -> None:
+    run = run_of(compose)
+    resume(run, "trainer.max_epochs=3", f"data.batch_size={batch_size}")
+    first, second = Steps.images[:steps], Steps.images[steps:]
+    for epoch in (first, second):
+        assert sorted(index for batch in epoch for index in batch) == [0, 1, 2, 3, 4, 5]
+    assert first != second
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 3 + 2 * steps
+
+
+class StopAt(Callback):
+    """Ends training by Ctrl-C at a step."""
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == 4:
+            raise KeyboardInterrupt
+
+
+def test_what_orders_images_does_not_change_within_an_epoch(compose: Compose) -> None:
+    with pytest.raises(SystemExit):
+        run_of(compose, "trainer.max_epochs=2", f"+callbacks.stop._target_={__name__}.StopAt")
+    run = Path(compose([]).output_dir)
+    before = (run / "config.yaml").read_text()
+    for change, was in (("data.batch_size=4", "data.batch_size=2"), ("data.seed=1", "data.seed=0")):
+        sentence = (
+            f"{change} cannot begin within an epoch, after 1 of its steps, where some images would "
+            f"be seen twice or never; go on with {was} to the end of an epoch first"
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+            resume(run, change)
+    assert (run / "config.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changes", "sentence"),
+    [
+        (
+            ["scheduler=plateau"],
+            ["scheduler.patience=9"],
+            "scheduler.patience=9 cannot differ from the run that is resumed: a schedule that "
+            "watches a score depends on all scores so far; leave it out, or start a new run",
+        ),
+        (
+            [],
+            ["+optimizer.amsgrad=true"],
+            "optimizer.amsgrad=true needs what the optimizer has not kept so far; leave it out, or "
+            "start a new run",
+        ),
+        (
+            ["trainer.max_epochs=2"],
+            ["trainer.max_epochs=1"],
+            "trainer.max_epochs=1 is less than the 2 that the run has done; set it to 2 or more",
+        ),
+    ],
+)
+def test_what_could_not_hold_is_refused_before_anything_is_written(
+    overrides: list[str], changes: list[str], sentence: str, compose: Compose
+) -> None:
+    run = run_of(compose, *overrides)
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        resume(run, *changes)
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+
+
+def test_a_config_that_was_edited_by_hand_is_held_against_the_checkpoint(compose: Compose) -> None:
+    run = run_of(compose)
+    config = load_config(run)
+    config.data.image_size = [16, 16]
+    OmegaConf.save(config, run / "config.yaml")
+    with pytest.raises(ValueError, match=r"^data\.image_size=\[16,16\] cannot differ from the run"):
+        resume(run)
+
+
+def test_the_best_of_a_run_that_was_moved_is_kept(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(compose, "trainer.max_epochs=4").rename(tmp_path / "moved")
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    monkeypatch.setattr(SegmentationScores, "compute", lambda self: {"dice": torch.tensor(0.0)})
+    resume(run, "trainer.max_epochs=5")  # an epoch that is worse than any
+    again = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    assert again["global_step"] == best["global_step"]
