@@ -395,3 +395,20 @@ def test_a_run_says_how_it_was_started(compose: Compose, tmp_path: Path) -> None
     assert (start["has_uncommitted_changes"]) == bool(
         (tmp_path / "run" / "uncommitted.patch").read_text()
     )
+
+
+@pytest.mark.parametrize("megabytes", [0, 64])
+def test_empty_masks_are_told_early_and_again_beside_the_table(
+    compose: Compose, pair_root: Path, caplog: pytest.LogCaptureFixture, megabytes: int
+) -> None:
+    for file in pair_root.glob("*/*_mask.png"):
+        Image.new("L", (32, 32)).save(file)
+    with caplog.at_level("WARNING"):
+        train(compose([f"data.cache_megabytes={megabytes}"]))
+    found = [
+        message.removeprefix(f"{pair_root}: ").partition(" holds a pixel of liver")[0]
+        for record in caplog.records
+        if "holds a pixel of liver" in (message := record.getMessage())
+    ]
+    assert sorted(found[:2]) == ["no mask of train", "no mask of val"]
+    assert sorted(found[2:]) == ["no mask of test", "no mask of train", "no mask of val"]

@@ -35,7 +35,7 @@ from liverseg.runs import (
     write_json,
 )
 from liverseg.runs.stopping import StopTogether, stops_like_sigterm
-from liverseg.scores import METRIC_CONVENTION, images_that_hold, write_cases
+from liverseg.scores import METRIC_CONVENTION, images_that_hold, sentence_of_absence, write_cases
 from liverseg.training import SegmentationTask, Split
 
 Scores = dict[str, float]
@@ -111,6 +111,7 @@ def train(config: DictConfig) -> Scores:
         if data.has_split("test"):
             scores |= _score(trainer, task, data, "test", output_dir)
     if trainer.is_global_zero:
+        _warn_of_absent_classes(task)
         show_result(trainer, plain, scores, monitor=config.monitor, step=best["global_step"])
         _draw_curves(trainer, config, scores)
         write_json(output_dir / SCORES_FILE, scores)  # last: a run that has it has ended
@@ -151,6 +152,7 @@ def evaluate(config: DictConfig) -> Scores:
     )
     trainer = _scoring_trainer(config, checkpoint, pictures)
     scores = _score(trainer, task, data, config.split, output_dir)
+    _warn_of_absent_classes(task)
     write_json(output_dir / SCORES_FILE, scores)
     return scores
 
@@ -270,6 +272,13 @@ def _task_of(checkpoint: dict[str, Any], config: DictConfig) -> SegmentationTask
             )
         task.threshold = config.threshold
     return task
+
+
+def _warn_of_absent_classes(task: SegmentationTask) -> None:
+    """Say, beside the table, which classes no mask of a split holds."""
+    for split, names in task.absent.items():
+        if names:
+            logger.warning("%s", sentence_of_absence(split, names))
 
 
 def _warn_of_classes_never_found(task: SegmentationTask, config: DictConfig) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from serving import module_of, resize
 from torch import tensor
 from torchvision.transforms import v2
@@ -225,6 +226,43 @@ def test_names_of_val_and_test_without_a_case_are_told(pair_root, caplog):
         f"{pair_root}: {count} of {split} carry no case (data.case_pattern=^(.+)_slice\\d+$), so "
         f"{split} has no per-case score"
         for count, split in (("2 of 4 names", "val"), ("1 of 3 names", "test"))
+    ]
+
+
+NOT_FOUND = (
+    ": a Dice of 1 means that nothing was found where nothing is, not that it was found well; look "
+    "at the masks"
+)
+NOT_LEARNT = ", which the network cannot learn; look at the masks"
+
+
+def blank(folder: Path) -> None:
+    for pair in find_pairs(folder):
+        with Image.open(pair.mask) as mask:
+            empty = Image.new("L", mask.size)
+        empty.save(pair.mask)
+
+
+def test_empty_masks_in_memory_are_told_at_the_start(pair_root, caplog):
+    blank(pair_root / "train")
+    blank(pair_root / "val")
+    assert heard(pair_root, caplog, cache_megabytes=1, class_names=["liver"]) == [
+        f"{pair_root}: no mask of train holds a pixel of liver{NOT_LEARNT}",
+        f"{pair_root}: no mask of val holds a pixel of liver{NOT_FOUND}",
+    ]
+
+
+def test_classes_that_no_mask_holds_are_named(pair_root, caplog):
+    settings = {
+        **{"num_classes": 4, "class_names": ["liver", "tumour", "spleen"]},
+        **{"mask_values": [0, 255, 7, 8], "cache_megabytes": 1},
+    }
+    with Image.open(find_pairs(pair_root / "val")[0].mask) as mask:
+        with_spleen = mask.point(lambda value: value or 8)
+    with_spleen.save(find_pairs(pair_root / "val")[0].mask)
+    assert heard(pair_root, caplog, **settings) == [
+        f"{pair_root}: no mask of train holds a pixel of tumour, spleen{NOT_LEARNT}",
+        f"{pair_root}: no mask of val holds a pixel of tumour{NOT_FOUND}",
     ]
 
 

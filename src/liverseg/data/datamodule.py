@@ -27,6 +27,7 @@ from liverseg.data.pairs import (
 from liverseg.data.patients import count_pairs, shared_patients
 from liverseg.data.transforms import Augment, Normalize
 from liverseg.labels import foreground_names
+from liverseg.scores import sentence_of_absence
 
 Split = Literal["train", "val", "test"]
 logger = logging.getLogger(__name__)
@@ -346,6 +347,15 @@ class PairDataModule(LightningDataModule):
                 )
         for sentence in shared_patients(cases):
             logger.warning("%s: %s", self.root, sentence)
+        splits: tuple[Split, ...] = ("train", "val")
+        for split in splits:
+            found = self.dataset(split).classes()  # else the first pass tells, see the task
+            if found is not None and (absent := self._absent(found)):
+                logger.warning("%s: %s", self.root, sentence_of_absence(split, absent))
+
+    def _absent(self, found: set[int]) -> list[str]:
+        first = max(self.num_classes, 2) - len(self.class_names)
+        return [name for index, name in enumerate(self.class_names, first) if index not in found]
 
 
 def two_sides(image_size: Sequence[int] | None) -> tuple[int, int] | None:

@@ -342,6 +342,12 @@ class PairDataset(Dataset[Sample]):
         """Whether all pairs are decoded and in memory."""
         return self._cache is not None
 
+    def classes(self) -> set[int] | None:
+        """Return the class indices that the masks hold; None where they are not in memory."""
+        if self._cache is None:
+            return None
+        return {value for _, mask in self._cache for value in mask.unique().tolist()} - {IGNORED}
+
     def sizes(self) -> list[tuple[int, int]]:
         """Return height and width of every mask as served."""
         if self._resize_masks and self._image_size:

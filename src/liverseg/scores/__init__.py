@@ -1,9 +1,10 @@
 """From masks to numbers.
 
-Reading order: ``metrics`` (which Dice and IoU, over what, in which words), ``tables`` (the tables
-at the end of a run).
+Reading order: ``metrics`` (which Dice and IoU, over what, in which words), ``absence`` (classes
+that no mask holds), ``tables`` (the tables at the end of a run).
 """
 
+from liverseg.scores.absence import classes_without_truth, sentence_of_absence
 from liverseg.scores.metrics import (
     METRIC_CONVENTION,
     SCORES,
@@ -22,6 +23,7 @@ __all__ = [
     "METRIC_CONVENTION",
     "SCORES",
     "SegmentationScores",
+    "classes_without_truth",
     "count_by_probability",
     "count_pixels",
     "dice",
@@ -29,6 +31,7 @@ __all__ = [
     "iou",
     "precision_recall",
     "predict_classes",
+    "sentence_of_absence",
     "summary",
     "write_cases",
 ]

@@ -13,7 +13,12 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, Metric
 
 from liverseg.network import training_logits, whole_image_logits
-from liverseg.scores import SegmentationScores, predict_classes
+from liverseg.scores import (
+    SegmentationScores,
+    classes_without_truth,
+    predict_classes,
+    sentence_of_absence,
+)
 from liverseg.training.continuing import follow_callbacks, follow_schedule
 from liverseg.training.earlier import FORMAT, bring_up_to_date
 
@@ -106,6 +111,7 @@ class SegmentationTask(LightningModule):
             {f"{split}_split": Tally(num_classes, class_names) for split in splits}
         )  # a ModuleDict has a method named "train"
         self.results: dict[Split, dict[str, float]] = {}  # the last pass over each split
+        self.absent: dict[Split, list[str]] = {}  # classes that no mask holds
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Return logits of shape (N, num_classes, *size) for the whole image.
@@ -267,9 +273,23 @@ class SegmentationTask(LightningModule):
             ", ".join(told),
         )
 
+    def _note_absent(self, split: Split) -> None:
+        """Tell, once and where the data could not at the start, which classes no mask holds."""
+        data = getattr(self.trainer, "datamodule", None)
+        if data is None or split in self.absent:
+            return
+        dataset, scores = data.dataset(split), self.tally(split).scores
+        if len(scores.table()[0]) < len(dataset):  # a part of a split proves nothing
+            return
+        self.absent[split] = classes_without_truth(scores)
+        is_news = self.absent[split] and not dataset.is_cached and self.trainer.state.fn == "fit"
+        if is_news and self.trainer.is_global_zero:
+            logger.warning("%s", sentence_of_absence(split, self.absent[split]))
+
     def _log_split(self, split: Split) -> None:
         values = self.tally(split).compute()
         self.results[split] = {name: float(value) for name, value in values.items()}
+        self._note_absent(split)
         is_fitting = self.trainer.state.fn == "fit"  # else the value is no point of a curve
         for name, value in values.items():
             self.log(
