@@ -44,7 +44,8 @@ class ProcessLauncher(Launcher):
             raise CompactHydraException(
                 f"hydra.launcher.jobs={self.jobs} must be a number from 1 up"
             )
-        if isinstance(self.devices, str) and self.devices != "auto":
+        is_list = isinstance(self.devices, Sequence) and not isinstance(self.devices, str)
+        if self.devices != "auto" and not is_list:
             raise CompactHydraException(
                 f"hydra.launcher.devices={self.devices} must be auto, or a list such as [0,1]"
             )

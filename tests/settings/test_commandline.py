@@ -11,8 +11,8 @@ from liverseg.settings.commandline import (
     check_overrides,
     prepare_command,
     refuse_bad_overrides,
-    what_blocks,
 )
+from liverseg.settings.paths import what_blocks
 from liverseg.settings.words import nearest, nearest_key
 
 ROOT = Path(__file__).parents[2]

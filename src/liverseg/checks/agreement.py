@@ -13,6 +13,12 @@ def check_end(plain: Plain) -> None:
             f"trainer.fast_dev_run={as_typed(trainer['fast_dev_run'])} writes no checkpoint that "
             "could be scored; leave it out and choose trainer=debug"
         )
+    for word in ("callbacks", "logger", "plugins"):  # the run has its own
+        if trainer.get(word) is not None:
+            raise ValueError(
+                f"trainer.{word}={as_typed(trainer[word])} has no effect; leave it out"
+                + (f", and add what you need under {word}" if word in plain else "")
+            )
     if trainer.get("enable_checkpointing") is False:
         raise ValueError(
             "trainer.enable_checkpointing=false leaves nothing to score; set it to true"

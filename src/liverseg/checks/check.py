@@ -6,10 +6,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from liverseg.checks.agreement import check_agreement, check_end, check_losses
-from liverseg.checks.folders import check_output, check_root
+from liverseg.checks.folders import check_root, check_written
+from liverseg.checks.kinds import check_kind
 from liverseg.checks.monitors import check_cases, check_monitors
 from liverseg.data import PairDataModule
-from liverseg.settings import all_keys, nearest_key
+from liverseg.settings import all_keys, expand_home, nearest_key
 from liverseg.settings.building import try_building
 from liverseg.settings.classes import (
     Plain,
@@ -30,8 +31,8 @@ _NEEDED = (*_SECTIONS, "callbacks", "logger", *_VALUES)
 def check_settings(config: DictConfig) -> None:
     """Refuse a config that cannot become a run, before anything is read or trained.
 
-    A rule holds where its key exists: another class may bring other keys. Values that are not set
-    (``???``) are passed over.
+    Paths that begin with ``~`` are expanded in the config. A rule holds where its key exists:
+    another class may bring other keys. Values that are not set (``???``) are passed over.
 
     Args:
         config: What ``configs/train.yaml``, or another one of the commands, composes.
@@ -39,6 +40,7 @@ def check_settings(config: DictConfig) -> None:
     Raises:
         ValueError: With one sentence that names the key, its value and the remedy.
     """
+    expand_home(config)
     present = list(config)
     is_training = "monitor" in present or "model" in present
     if is_training and (absent := [key for key in _NEEDED if key not in present]):
@@ -57,6 +59,7 @@ def check_settings(config: DictConfig) -> None:
     for section in sorted(plain, key=lambda name: first.get(name, 2)):
         for key, node in class_nodes(plain[section], section):
             check_node(key, node)
+            check_kind(key, node)
     if "data" in plain and "_target_" not in plain["data"]:  # evaluate.yaml: null keeps the run's
         changes = {key: value for key, value in plain["data"].items() if value is not None}
         check_values("data", changes, PairDataModule)
@@ -69,7 +72,7 @@ def check_settings(config: DictConfig) -> None:
         try_building(config, plain)
         check_root(plain)
         check_cases(plain)
-    check_output(plain)
+    check_written(plain)
 
 
 def _resolved(config: DictConfig) -> Plain:

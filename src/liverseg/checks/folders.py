@@ -1,11 +1,12 @@
-"""The folder of the data and the folder of the run."""
+"""The folder of the data and the folders of the run."""
 
-import tempfile
 from pathlib import Path
 
 from liverseg.data import PairDataModule
 from liverseg.settings import what_blocks
-from liverseg.settings.classes import Plain, find_target
+from liverseg.settings.classes import Plain, class_nodes, find_target
+
+_WRITTEN = ("folder", "dirpath", "save_dir", "default_root_dir")
 
 
 def check_root(plain: Plain) -> None:
@@ -38,18 +39,12 @@ def check_root(plain: Plain) -> None:
             )
 
 
-def check_output(plain: Plain) -> None:
-    """Refuse an output folder that cannot be written, by trying it."""
-    if "output_dir" not in plain or plain["output_dir"] == "???":
-        return
-    folder = Path(plain["output_dir"])
-    reason = what_blocks(folder)
-    try:
-        if reason is None:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-    except OSError as error:
-        reason = error.strerror or str(error)
-    if reason is not None:
-        raise ValueError(f"output_dir={folder} cannot be written, {reason}; name another folder")
+def check_written(plain: Plain) -> None:
+    """Refuse a folder that cannot be written, where a run writes into one."""
+    folders = {"output_dir": plain.get("output_dir")}
+    for section in ("callbacks", "logger", "trainer"):
+        for key, node in class_nodes(plain.get(section), section):
+            folders |= {f"{key}.{name}": node[name] for name in _WRITTEN if name in node}
+    for key, folder in folders.items():
+        if isinstance(folder, str) and folder != "???" and (reason := what_blocks(Path(folder))):
+            raise ValueError(f"{key}={folder} cannot be written, {reason}; name another folder")

@@ -22,7 +22,12 @@ def try_building(config: DictConfig, plain: Plain) -> None:
     """Build optimizer, schedule and augmentation once, around one small parameter."""
     for name, node in (plain["data"].get("augment") or {}).items():
         refuse_plain(f"data.augment.{name}", node)
-        _built(f"data.augment.{name}", partial(instantiate, config.data.augment[name]))
+        key = f"data.augment.{name}"
+        if not callable(_built(key, partial(instantiate, config.data.augment[name]))):
+            raise ValueError(
+                f"{key}._target_={node['_target_']} makes no transform; name one, such as "
+                "torchvision.transforms.v2.RandomHorizontalFlip"
+            )
     parameter = torch.nn.Parameter(torch.zeros(2, 2))
     optimizer = _built_of_kind("optimizer", config, Optimizer, "torch.optim.AdamW", [parameter])
     schedule = _built_of_kind(

@@ -31,6 +31,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from liverseg.settings.paths import as_hydra_reads_it, what_blocks
 from liverseg.settings.words import all_keys, nearest, nearest_key
 
 _SHOWS_ONLY = ("help", "hydra_help", "version", "cfg", "info", "shell_completion")
@@ -50,7 +51,8 @@ def refuse_bad_overrides(script: str, config_name: str) -> None:
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         return
     try:
-        check_overrides(Path(script).resolve().parent / "configs", config_name, sys.argv[1:])
+        folders = Path(script).resolve().parent / "configs"
+        sys.argv += check_overrides(folders, config_name, sys.argv[1:])
     except ValueError as error:
         print(error, file=sys.stderr)  # noqa: T201  # a command speaks; no logger is set up yet
         sys.exit(2)
@@ -59,8 +61,7 @@ def refuse_bad_overrides(script: str, config_name: str) -> None:
 def prepare_command() -> None:
     """Let ``-m`` stand anywhere, paths hold any character, and Ctrl-C end without a traceback.
 
-    Hydra's parser stops at ``-m`` in the middle of the overrides, and a path such as that of a
-    sweep's job, ``.../0_seed=1``, must be quoted for it.
+    Hydra's parser stops at ``-m`` in the middle of the overrides.
     """
     show = sys.excepthook
 
@@ -72,11 +73,14 @@ def prepare_command() -> None:
 
     sys.excepthook = show_all_but_interrupts
     flags = [one for one in sys.argv[1:] if one in ("-m", "--multirun")]
-    sys.argv[1:] = flags + [_with_path_quoted(one) for one in sys.argv[1:] if one not in flags]
+    sys.argv[1:] = flags + [as_hydra_reads_it(one) for one in sys.argv[1:] if one not in flags]
 
 
-def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> None:
+def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> list[str]:
     """Compose what a command line asks for, and explain it where that cannot be done.
+
+    Returns what is to be added to the command line: Hydra makes the folder of a run itself, and
+    reads no ``~`` in a file.
 
     Args:
         folder: The folder of the configs.
@@ -89,13 +93,14 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> Non
     """
     options = get_args_parser().parse_args(arguments)
     if any(getattr(options, name, None) for name in (*_SHOWS_ONLY, *_ELSEWHERE)):
-        return
+        return []
     if any(re.fullmatch(r"resume=(?!null$).+", one) for one in options.overrides):
-        return  # the rest is held against the config of that run, not against ours
+        return []  # the rest is held against the config of that run, not against ours
     overrides = [_parse(one) for one in options.overrides]
     for one in overrides:
         if options.multirun:
             _refuse_folder_of_one_run(one)
+            _refuse_no_run(one)
         else:
             _refuse_sweep(one)
     with initialize_config_dir(str(folder), version_base="1.3"):
@@ -109,34 +114,7 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> Non
                 raise ValueError(f"{error} (in the run with {changed})") from None
         if composed is not None:
             _refuse_unread(overrides, composed, options.config_name or config_name)
-    if composed is not None:
-        _refuse_blocked_folder(composed, options.multirun, overrides)
-
-
-def what_blocks(folder: Path) -> str | None:
-    """Say why a folder can neither be made nor written, or return None where it can."""
-    place = folder.absolute()
-    while not place.exists() and place != place.parent:
-        if place.is_symlink():
-            return f"{place} is a link to nothing"
-        place = place.parent
-    if not place.is_dir():
-        return f"{place} is a file"
-    if not os.access(place, os.W_OK | os.X_OK):
-        return f"{place} may not be written"
-    return None
-
-
-def _with_path_quoted(argument: str) -> str:
-    """Return an argument with quotes around the path of something that exists, where needed."""
-    key, _, path = argument.partition("=")
-    is_plain = re.fullmatch(r"[\w/.:+%@?|\\-]*", path)
-    if is_plain or key == "resume" or not re.fullmatch(r"\+{0,2}[\w./@:]+", key):
-        return argument  # resume is not read by Hydra
-    if not Path(path).exists():
-        return argument
-    escaped = path.replace("'", r"\'")
-    return f"{key}='{escaped}'"
+    return [] if composed is None else _folder_of(composed, options.multirun, overrides)
 
 
 def _parse(argument: str) -> Override:
@@ -185,6 +163,13 @@ def _refuse_folder_of_one_run(override: Override) -> None:
             f"{override.input_line} has no effect on a sweep, where each job has its own folder; "
             "name the folder of the sweep: sweep_name=NAME, or hydra.sweep.dir=FOLDER"
         )
+
+
+def _refuse_no_run(override: Override) -> None:
+    """Refuse several values of which there is none, such as ``range(5,1)``."""
+    sweep = override.value()
+    if isinstance(sweep, RangeSweep) and next(iter(sweep.range()), None) is None:
+        raise ValueError(f"{override.input_line} holds no value, so nothing would run")
 
 
 def _jobs(overrides: list[Override]) -> Iterator[tuple[list[Override], str]]:
@@ -298,10 +283,12 @@ def _refuse_key(override: Override, config: DictConfig, groups: set[str]) -> Non
 
 
 def _refuse_unread(overrides: list[Override], config: DictConfig, config_name: str) -> None:
-    """Refuse a key added beside the sections that nothing refers to: it would have no effect."""
+    """Refuse a key added beside the sections that nothing refers to, and to leave out one there."""
     loader = GlobalHydra.instance().config_loader()
     for one in overrides:
         key = one.key_or_group
+        if one.is_delete() and "." not in key and not loader.get_group_options(key):
+            raise ValueError(f"{key} is missing from the config; leave out ~{key}, or set it")
         is_added = one.type in (OverrideType.ADD, OverrideType.FORCE_ADD) and one.package is None
         if not is_added or "." in key or "@" in key or loader.get_group_options(key):
             continue
@@ -341,16 +328,21 @@ def _parameters(config: DictConfig, section: str) -> tuple[str, set[str]]:
         return "", set()
 
 
-def _refuse_blocked_folder(config: DictConfig, multirun: bool, overrides: list[Override]) -> None:
-    """Refuse a folder of the run, or of the sweep, that Hydra could not make."""
+def _folder_of(config: DictConfig, multirun: bool, overrides: list[Override]) -> list[str]:
+    """Refuse the folder of the run, or of the sweep, where Hydra cannot make it; expand ``~``."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    output_dir = plain.get("output_dir", "") if isinstance(plain, dict) else ""
+    if not isinstance(output_dir, str):
+        shown = "null" if output_dir is None else output_dir
+        raise ValueError(f"output_dir={shown} must be a folder")
     key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
     try:
-        folder = OmegaConf.select(config, key)
+        typed = OmegaConf.select(config, key)
     except OmegaConfBaseException:  # refers to what only a running job knows
-        return
-    if not isinstance(folder, str):
-        return
-    if any(one.key_or_group == "output_dir" for one in overrides) and folder == config.output_dir:
+        return []
+    folder = os.path.expanduser(str(typed))
+    if any(one.key_or_group == "output_dir" for one in overrides) and typed == config.output_dir:
         key = "output_dir"
     if reason := what_blocks(Path(folder)):
         raise ValueError(f"{key}={folder} cannot be written, {reason}; name another folder")
+    return [] if folder == str(typed) else [as_hydra_reads_it(f"{key}={folder}")]

@@ -25,6 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 _PACKAGE = Path(__file__).parents[1]
 _LONGEST = 400  # characters of what others say
+_MOST_TYPED = 4  # what is typed last is on trial
+_NO_MEMORY = re.compile("allocate memory|out of memory|^MemoryError$", re.IGNORECASE)
 _RAISE = dis.opmap["RAISE_VARARGS"]
 
 
@@ -78,6 +80,11 @@ def sentence_of(error: BaseException) -> str:
         return f"{os.fspath(error.filename)}: {error.strerror}"
     name = type(error).__name__
     said = _one_line(str(error)).rstrip(".") or name
+    if _NO_MEMORY.search(said):
+        return (
+            f"the memory does not suffice ({said}); lower data.batch_size, data.image_size, "
+            "model.width or another size"
+        )
     at_hand = ", ".join(_at_hand(error, said))
     return (
         f"{at_hand + ': ' if at_hand else ''}{said} ({name}{_place(error)}); HYDRA_FULL_ERROR=1 in "
@@ -120,11 +127,11 @@ def _at_hand(error: BaseException, said: str) -> Sequence[str]:
         return [str(notes[-1])]
     if key := getattr(error, "full_key", None):
         return [str(key)]
-    is_run = HydraConfig.initialized()
-    typed = list(HydraConfig.get().overrides.task) if is_run else sys.argv[1:]
-    typed = [one for one in typed if re.match(r"[~+]*[\w./@]+=", one)]
+    typed = [one for one in sys.argv[1:] if re.match(r"[~+]*[\w./@]+=|~", one)]
+    if not typed and HydraConfig.initialized():
+        typed = list(HydraConfig.get().overrides.task)
     named = [one for one in typed if re.search(rf"\b{_last_name(one)}\b", said)]
-    return named or typed
+    return named or typed[-_MOST_TYPED:]
 
 
 def _last_name(override: str) -> str:

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import optuna
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -27,6 +27,7 @@ from optuna.distributions import (
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import Field
 
 from liverseg.runs import (
     SWEEP_LOCK,
@@ -66,10 +67,16 @@ class OptunaSearch:
     def __init__(
         self,
         *,
-        num_trials: int,
-        storage: str | None,
+        num_trials: Annotated[int, Field(ge=1)],
+        storage: Annotated[
+            Annotated[str, Field(pattern=r"^[\w+]+://|\.log$")] | None,
+            Field(description="null, a URL such as postgresql://..., or a file ending in .log"),
+        ],
         seed: int,
-        space: Mapping[str, str],
+        space: Annotated[
+            Mapping[str, str | int | float],
+            Field(description="a mapping of keys to values, such as interval(1e-4, 1e-2)"),
+        ],
         sampler: Mapping[str, Any],
         pruner: Mapping[str, Any] | None,
     ) -> None:

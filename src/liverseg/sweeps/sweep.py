@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hydra.core.override_parser.types import Override
 from hydra.plugins.launcher import Launcher
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from liverseg.runs import Job, find_jobs
 from liverseg.sweeps.best import write_experiment
@@ -123,8 +123,13 @@ def _open_study(
         raise ValueError(
             "search=optuna needs Optuna, which is not installed; pip install optuna"
         ) from None
+    from liverseg.settings.classes import check_node
     from liverseg.sweeps.search import Study
 
+    search = OmegaConf.to_container(config.search, resolve=True)
+    if not isinstance(search, dict) or "_target_" not in search:
+        raise ValueError("search must name a class by _target_; write search=optuna")
+    check_node("search", {str(key): value for key, value in search.items()})
     return Study(
         instantiate(config.search, _recursive_=False, _convert_="all"),
         sweep=sweep,

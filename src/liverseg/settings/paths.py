@@ -1,0 +1,74 @@
+"""Paths as they are typed: where ``~`` leads, and what keeps a folder from being written."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+_PATHS = ("root", "source", "ckpt_path", "weights", "predictions", "labels", "output_dir", "dir")
+
+
+def as_hydra_reads_it(argument: str) -> str:
+    """Return an argument with ``~`` expanded, and quotes around an existing path that needs them.
+
+    Hydra reads no ``~``, takes a folder ``2024`` for a number, and in a path such as that of a
+    sweep's job, ``.../0_seed=1``, it meets signs of its own.
+    """
+    key, equals, value = argument.partition("=")
+    if not equals or not re.fullmatch(r"\+{0,2}[\w./@:]+", key):
+        return argument
+    value = re.sub(
+        r"""(?<![^\[,='"])~[\w.-]*(?=[/\],'"]|$)""",
+        lambda found: os.path.expanduser(found[0]),
+        value,
+    )
+    needs_none = re.fullmatch(r"[\w/.:+%@?|\\-]*", value)
+    is_number = re.fullmatch(r"[\d_.eE+-]+", value) and re.split(r"[./]", key)[-1] in _PATHS
+    if key.startswith("resume") or (needs_none and not is_number) or not _exists(value):
+        return f"{key}={value}"  # Hydra does not read resume=...
+    escaped = value.replace("'", r"\'")
+    return f"{key}='{escaped}'"
+
+
+def expand_home(config: DictConfig) -> None:
+    """Expand ``~`` in the paths of a config, in place, and read a path such as 2024 as text."""
+    for key, value in _leaves(OmegaConf.to_container(config, resolve=False)):
+        is_number = re.split(r"\.", key)[-1] in _PATHS and type(value) is int
+        if is_number or (isinstance(value, str) and re.match(r"~[\w.-]*(/|$)", value)):
+            OmegaConf.update(config, key, os.path.expanduser(str(value)))
+
+
+def what_blocks(folder: Path) -> str | None:
+    """Say why a folder can neither be made nor written, or return None where it can."""
+    place = folder.absolute()
+    while not _exists(place) and place != place.parent:
+        if place.is_symlink():
+            return f"{place} is a link to nothing"
+        place = place.parent
+    if not place.is_dir():
+        return f"{place} is a file"
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            return None
+    except OSError as error:
+        return f"{place} may not be written ({error.strerror})"
+
+
+def _exists(path: str | Path) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # longer than a file system takes, or with a zero in it
+        return False
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value with its key."""
+    if isinstance(node, dict | list):
+        for name, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _leaves(value, f"{prefix}.{name}" if prefix else str(name))
+    else:
+        yield prefix, node

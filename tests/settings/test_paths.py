@@ -1,0 +1,73 @@
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from liverseg.settings import check_overrides, expand_home, prepare_command
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("data.root=~/x", "data.root={home}/x"),
+        ("output_dir=~", "output_dir={home}"),
+        ('output_dir="~/preds"', 'output_dir="{home}/preds"'),
+        ("ckpt_path=[~/a.ckpt,~/b.ckpt]", "ckpt_path=[{home}/a.ckpt,{home}/b.ckpt]"),
+        ("resume=~/run", "resume={home}/run"),
+        ("source=a~b", "source=a~b"),
+        ("~scheduler", "~scheduler"),
+        ("source=2024", "source='2024'"),
+        ("seed=2024", "seed=2024"),
+    ],
+)
+def test_a_typed_path_is_read_as_the_shell_would(
+    typed: str, read: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "2024").mkdir()
+    monkeypatch.setattr(sys, "argv", ["train.py", typed])
+    prepare_command()
+    assert sys.argv[1:] == [read.replace("{home}", "/home/ada")]
+
+
+def test_the_paths_of_a_config_are_expanded_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    config = OmegaConf.create(
+        {"data": {"root": "~/x", "seed": 5}, "ckpt_path": ["~/a", "b"], "source": 2024, "name": "~"}
+    )
+    config.name = "a~/b"
+    expand_home(config)
+    assert config == {
+        "data": {"root": "/home/ada/x", "seed": 5},
+        "ckpt_path": ["/home/ada/a", "b"],
+        "source": "2024",
+        "name": "a~/b",
+    }
+
+
+def test_the_folder_that_hydra_makes_is_expanded_where_a_file_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text("output_dir: ~/preds\nhydra: {run: {dir: ~/preds}}\n")
+    assert check_overrides(tmp_path, "mine", []) == [f"hydra.run.dir={tmp_path}/preds"]
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "sentence"),
+    [
+        ("evaluate", "~split", "split is missing from the config; leave out ~split, or set it"),
+        ("evaluate", "output_dir=null", "output_dir=null must be a folder"),
+        ("train", "-m model.width=range(5,1)", "model.width=range(5,1) holds no value, so nothing"),
+    ],
+)
+def test_what_would_end_in_nothing_is_refused(name: str, line: str, sentence: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the text is compared below
+        check_overrides(CONFIGS, name, line.split())
+    assert str(caught.value).startswith(sentence)
