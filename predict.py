@@ -18,10 +18,14 @@ def main(config: DictConfig) -> None:
     from liverseg.runs import short_path
 
     with told_in_one_sentence():
-        count = predict(config)
+        num_predicted, refused = predict(config)
     print(
-        f"\n{count} x NAME_prediction.png and NAME_picture.png in {short_path(config.output_dir)}"
+        f"\n{num_predicted} x NAME_prediction.png and NAME_picture.png in "
+        f"{short_path(config.output_dir)}"
     )
+    if refused:
+        names = ", ".join(str(path) for path in refused)
+        sys.exit(f"{len(refused)} not predicted, for the reasons above: {names}")
 
 
 if __name__ == "__main__":

@@ -201,7 +201,7 @@ def test_a_fold_is_trained_and_evaluated_on_its_own_val(
     assert names == ["000", "001", "002", "003"]
     shutil.rmtree(pair_root)  # predict needs the fold's images no more than any others
     overrides = [of_the_run[0], f"source={other / 'val'}"]
-    assert predict(compose(overrides, name="predict")) == 4
+    assert predict(compose(overrides, name="predict")) == (4, {})
 
 
 def test_a_fold_is_resumed_with_its_own_pairs_alone(compose: Compose, tmp_path: Path) -> None:
@@ -313,13 +313,13 @@ def test_a_prediction_has_the_images_own_size(
     file = tmp_path / "run" / "checkpoints" / "best.ckpt"
     out = tmp_path / "out"
     overrides = [f"ckpt_path={file}", f"source={source}", f"output_dir={out}"]
-    assert predict(compose(overrides, name="predict")) == 1
+    assert predict(compose(overrides, name="predict")) == (1, {})
     prediction = Image.open(out / "scan_prediction.png")
     assert (prediction.size, prediction.mode) == ((50, 37), "L")
     assert set(prediction.get_flattened_data()) <= {0, 255}
     three_panels = stored_size(out / "scan_picture.png")[1]
     overrides[1] = f"source={pair_root / 'val'}"
-    assert predict(compose(overrides, name="predict")) == 4
+    assert predict(compose(overrides, name="predict")) == (4, {})
     four_panels = stored_size(out / "patient004_slice00_picture.png")[1]
     assert (three_panels, four_panels) == (3 * 300 + 2 * 4, 4 * 256 + 3 * 4)
 

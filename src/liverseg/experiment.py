@@ -21,7 +21,7 @@ from liverseg.checkpoints import AtomicCheckpointIO, load_checkpoint, load_data,
 from liverseg.checks import check_settings
 from liverseg.data import PairDataModule
 from liverseg.pictures import PictureBoard, boards_of, draw_curves, read_curves, show_result
-from liverseg.prediction import ImageDataset, PredictionWriter, find_images
+from liverseg.prediction import ImageDataset, PredictionWriter, Predictor, find_images
 from liverseg.runs import (
     PRUNED_FILE,
     SCORES_FILE,
@@ -157,19 +157,19 @@ def evaluate(config: DictConfig) -> Scores:
     return scores
 
 
-def predict(config: DictConfig) -> int:
-    """Write a mask and a picture for every image.
+def predict(config: DictConfig) -> tuple[int, dict[Path, str]]:
+    """Write a mask and a picture for every image that can be read.
 
     Args:
         config: What ``configs/predict.yaml`` composes.
 
     Returns:
-        The number of images.
+        The number of images predicted, and why the others were not.
     """
     _quieten()
     check_settings(config)
     settings = _plain(config)
-    images = find_images(Path(settings["source"]))
+    images = find_images(settings["source"])
     checkpoint = load_checkpoint(settings["ckpt_path"])
     task = _task_of(checkpoint, config)
     data = load_data(checkpoint, {}, config.allow)
@@ -184,8 +184,9 @@ def predict(config: DictConfig) -> int:
         class_names=data.class_names,
     )
     trainer = _scoring_trainer(config, checkpoint, writer)
-    trainer.predict(task, DataLoader(dataset, batch_size=1), return_predictions=False)
-    return len(images)
+    predictor = Predictor(task, dataset).eval()
+    trainer.predict(predictor, DataLoader(dataset, batch_size=1), return_predictions=False)
+    return len(images) - len(predictor.refused), predictor.refused
 
 
 def _fit(

@@ -1,43 +1,24 @@
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader
 
-from liverseg.data.pairs import MaskReader
-from liverseg.prediction.writing import ImageDataset, PredictionWriter, find_images
+from liverseg.data import MaskReader
+from liverseg.prediction import ImageDataset, PredictionWriter, Predictor, find_images
+from liverseg.training import SegmentationTask
+
+PREDICTION = torch.zeros(1, 4, 6, dtype=torch.uint8)
+PREDICTION[0, 0, 0] = 1
 
 
 def save(path: Path, value: int = 100, size: tuple[int, int] = (6, 4)) -> Path:
     Image.new("L", size, value).save(path)
     return path
-
-
-def test_a_folder_gives_its_images_without_masks_in_order(tmp_path: Path) -> None:
-    for name in ("b.png", "a.png", "a_mask.png", ".hidden.png"):
-        save(tmp_path / name)
-    (tmp_path / "notes.txt").touch()
-    assert [path.name for path in find_images(tmp_path)] == ["a.png", "b.png"]
-
-
-def test_a_file_is_taken_as_it_is(tmp_path: Path) -> None:
-    assert find_images(save(tmp_path / "scan.tif")) == [tmp_path / "scan.tif"]
-
-
-def test_a_source_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"^source=.*none does not exist; name an image or"):
-        find_images(tmp_path / "none")
-
-
-def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
-    (tmp_path / "notes.md").write_text("no image")
-    with pytest.raises(ValueError, match=r"^source=.*notes\.md is no image that can be read; name"):
-        find_images(tmp_path / "notes.md")
-
-
-def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^source=.* holds no \.png image; name an image or"):
-        find_images(tmp_path)
 
 
 def test_an_image_is_resized_and_normalised_and_keeps_its_own_size_beside(tmp_path: Path) -> None:
@@ -53,34 +34,122 @@ def test_an_image_is_resized_and_normalised_and_keeps_its_own_size_beside(tmp_pa
     assert (sample["size"], sample["index"], len(dataset)) == ((4, 6), 0, 1)
 
 
-@pytest.mark.parametrize(("num_classes", "stored"), [(1, {0, 255}), (2, {0, 255}), (3, {0, 1})])
-def test_two_classes_are_written_as_0_and_255_and_more_as_indices(
-    num_classes: int, stored: set[int], tmp_path: Path
+@pytest.mark.parametrize(
+    ("settings", "stored"),
+    [
+        ({"num_classes": 1}, [0, 255]),
+        ({"num_classes": 2}, [0, 255]),
+        ({"num_classes": 2, "ignore_index": 255}, [0, 1]),
+        ({"num_classes": 1, "mask_threshold": 128}, [0, 255]),
+        ({"num_classes": 1, "mask_values": [7, [9, 11]]}, [7, 9]),
+        ({"num_classes": 3}, [0, 1, 2]),
+        ({"num_classes": 3, "mask_values": [0, 63, 126]}, [0, 63, 126]),
+        ({"num_classes": 3, "mask_values": [0, 1000, 40000]}, [0, 1000, 40000]),
+    ],
+)
+def test_a_mask_is_written_in_the_values_that_masks_of_the_data_set_have(
+    settings: dict[str, Any], stored: list[int], tmp_path: Path
 ) -> None:
-    writer = writer_for(save(tmp_path / "a.png"), tmp_path / "out", num_classes)
-    prediction = torch.zeros(1, 4, 6, dtype=torch.uint8)
-    prediction[0, 0, 0] = 1
-    writer.on_predict_batch_end(None, None, prediction, {"index": torch.tensor([0])}, 0)
+    prediction = torch.arange(24, dtype=torch.uint8).reshape(1, 4, 6) % len(stored)
+    writer = writer_for([save(tmp_path / "a.png")], tmp_path / "out", **settings)
+    write(writer, prediction)
     with Image.open(tmp_path / "out" / "a_prediction.png") as written:
-        assert set(written.get_flattened_data()) == stored
-        assert written.getpixel((0, 0)) > 0
+        assert [written.getpixel((place, 0)) for place in range(len(stored))] == stored
+    again = MaskReader(**settings).read(tmp_path / "out" / "a_prediction.png")
+    assert again.equal(prediction[0])
 
 
-def test_a_truth_of_another_size_is_refused(tmp_path: Path) -> None:
-    writer = writer_for(save(tmp_path / "a.png"), tmp_path / "out", 1)
-    save(tmp_path / "a_mask.png", value=0, size=(3, 3))
-    prediction = torch.zeros(1, 4, 6, dtype=torch.uint8)
-    with pytest.raises(ValueError, match=r"a_mask\.png differs in size from its image"):
-        writer.on_predict_batch_end(None, None, prediction, {"index": torch.tensor([0])}, 0)
+@pytest.mark.parametrize(
+    ("truth", "reason"),
+    [
+        (Image.new("L", (3, 3)), "a_mask.png differs in size from its image"),
+        (Image.new("RGB", (6, 4), (255, 0, 0)), "a_mask.png is a coloured mask (RGB)"),
+        (Image.linear_gradient("L").resize((6, 4)), "a_mask.png holds undeclared values"),
+    ],
+)
+def test_a_truth_of_no_use_is_left_out_of_the_picture_with_a_word(
+    truth: Image.Image, reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = writer_for([save(tmp_path / "a.png")], tmp_path / "out", num_classes=1)
+    write(writer, PREDICTION)
+    without = (tmp_path / "out" / "a_picture.png").read_bytes()
+    truth.save(tmp_path / "a_mask.png")
+    write(writer, PREDICTION)
+    assert (tmp_path / "out" / "a_picture.png").read_bytes() == without
+    assert "left out of the picture: " in caplog.text
+    assert reason in caplog.text
 
 
-def writer_for(image: Path, folder: Path, num_classes: int) -> PredictionWriter:
+def test_an_image_that_cannot_be_read_is_named_and_the_others_are_predicted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = [save(tmp_path / "a.png"), tmp_path / "b.png", save(tmp_path / "c.png")]
+    images[1].touch()
+    dataset = ImageDataset(images, channels=1, image_size=None, normalize=lambda image: image)
+    predictor = predictor_for(dataset, nn.Identity())
+    predicted = [predictor.predict_step(batch, 0) for batch in DataLoader(dataset)]
+    assert [one is None for one in predicted] == [False, True, False]
+    assert list(predictor.refused) == [images[1]]
+    assert predictor.refused[images[1]].startswith(f"{images[1]} cannot be read as an image")
+    assert predictor.refused[images[1]] in caplog.text
+
+
+def test_an_image_that_the_network_cannot_take_is_named(tmp_path: Path) -> None:
+    class Picky(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("Kernel size can't be greater than actual input size")
+
+    image = save(tmp_path / "a.png")
     dataset = ImageDataset([image], channels=1, image_size=None, normalize=lambda image: image)
-    reader = MaskReader(num_classes=num_classes)
+    predictor = predictor_for(dataset, Picky())
+    assert predictor.predict_step(next(iter(DataLoader(dataset))), 0) is None
+    sentence = f"{image} cannot be predicted (Kernel size can't be greater than actual input size)"
+    assert predictor.refused == {image: sentence}
+
+
+def test_a_name_that_is_too_long_for_the_files_is_named(tmp_path: Path) -> None:
+    image = save(tmp_path / f"{'n' * 245}.png")
+    writer = writer_for([image], tmp_path / "out", num_classes=1)
+    dataset = ImageDataset([image], channels=1, image_size=None, normalize=lambda image: image)
+    predictor = predictor_for(dataset, nn.Identity())
+    batch = {"index": torch.tensor([0])}
+    writer.on_predict_batch_end(None, predictor, PREDICTION, batch, 0)  # type: ignore[arg-type]
+    assert predictor.refused[image].endswith("_prediction.png is too long a name")
+
+
+def test_what_was_written_is_known_again_and_a_file_of_ones_own_is_not_replaced(
+    tmp_path: Path,
+) -> None:
+    images = [save(tmp_path / "a.png"), save(tmp_path / "b.png")]
+    for _ in range(2):
+        writer = writer_for(find_images(tmp_path), tmp_path, num_classes=1)
+        write(writer, PREDICTION)
+        assert find_images(tmp_path) == images
+    save(tmp_path / "b_picture.png")
+    assert find_images(tmp_path) == [*images, tmp_path / "b_picture.png"]
+    sentence = f"{tmp_path}/b_picture.png exists and was not written by predict.py; choose another"
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)} output_dir$"):
+        writer_for(images, tmp_path, num_classes=1)
+
+
+def write(writer: PredictionWriter, prediction: torch.Tensor) -> None:
+    batch = {"index": torch.tensor([0])}
+    writer.on_predict_batch_end(None, None, prediction, batch, 0)  # type: ignore[arg-type]
+
+
+def predictor_for(dataset: ImageDataset, net: nn.Module) -> Predictor:
+    task = SegmentationTask(
+        net=net, loss=nn.Identity(), num_classes=1, class_names=["liver"], threshold=0.5
+    )
+    return Predictor(task, dataset)
+
+
+def writer_for(images: list[Path], folder: Path, **settings: Any) -> PredictionWriter:
+    dataset = ImageDataset(images, channels=1, image_size=None, normalize=lambda image: image)
     return PredictionWriter(
         folder=folder,
         dataset=dataset,
-        mask_reader=reader,
-        num_classes=num_classes,
+        mask_reader=MaskReader(**settings),
+        num_classes=settings["num_classes"],
         class_names=["liver"],
     )

@@ -211,6 +211,11 @@ class MaskReader:
             )
         self._declared = sorted(flat) if mask_threshold is None else []
         self._both_whites = values == [[0], [1, 255]] and mask_values is None
+        # What each class is written as: its first value, and white for a foreground without one.
+        written = [group[0] for group in values]
+        if mask_threshold is not None or self._both_whites:
+            written = [0, 255]
+        self._written = torch.tensor(written, dtype=torch.int32)
         self._ignore_index = ignore_index
         self._table = torch.full((65536,), _UNDECLARED, dtype=torch.uint8)
         for index, group in enumerate(values):
@@ -244,6 +249,14 @@ class MaskReader:
                 "data.mask_threshold for soft edges"
             )
         return mask
+
+    def to_file(self, indices: Tensor) -> Image.Image:
+        """Return class indices of shape (H, W) as a picture in the values that masks have.
+
+        Foreground without a value of its own is 255. Values above 255 make a 16-bit picture.
+        """
+        values = self._written[indices.long()].numpy()
+        return Image.fromarray(values.astype("uint8" if self._written.max() < 256 else "uint16"))
 
     @staticmethod
     def _grey_values(picture: Image.Image, path: Path) -> Tensor:

@@ -1,5 +1,10 @@
-"""A network put to use: ``writing`` (masks and pictures of images without a truth)."""
+"""A network put to use on images without a truth.
 
-from liverseg.prediction.writing import ImageDataset, PredictionWriter, find_images
+Reading order: ``sources`` (what is predicted, and the names of its files), ``writing`` (masks and
+pictures).
+"""
 
-__all__ = ["ImageDataset", "PredictionWriter", "find_images"]
+from liverseg.prediction.sources import find_images
+from liverseg.prediction.writing import ImageDataset, PredictionWriter, Predictor
+
+__all__ = ["ImageDataset", "PredictionWriter", "Predictor", "find_images"]

@@ -47,7 +47,10 @@ TOP: dict[str, Any] = {
     "sweep_name": Annotated[int | Annotated[str, Field(min_length=1)], Field(description="a name")],
     "output_dir": Folder,
     "ckpt_path": Annotated[str, Field(description="text")] | None,
-    "source": Annotated[str, Field(min_length=1, description="an image or a folder")],
+    "source": Annotated[
+        int | Annotated[str, Field(min_length=1)] | list[str],
+        Field(description="an image, a folder or a list of them"),
+    ],
     "split": Literal["val", "test"],
     "allow": list[str],
     "callbacks": Annotated[

@@ -1,0 +1,140 @@
+"""What is to be predicted: the images that a source names, and a name for the files of each."""
+
+import glob
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from liverseg.data import is_mask, stored_size
+
+SUFFIXES = ("_prediction", "_picture")  # of the files that a prediction writes
+IMAGE_FORMATS = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
+    *(".pgm", ".ppm", ".pbm", ".pnm", ".jp2", ".avif", ".tga"),
+)
+_MARK = ("Software", "liverseg predict.py")  # a text chunk: this file is a prediction's
+logger = logging.getLogger(__name__)
+
+
+def find_images(source: str | Path | Sequence[str | Path]) -> list[Path]:
+    """List what is to be predicted, ordered by name within a folder.
+
+    Of a folder these are all images that are no masks (``NAME_mask``), hidden files or files that
+    a prediction wrote; other files are named in the log.
+
+    Args:
+        source: An image, a folder, a pattern such as ``scans/*.png``, or a list of these.
+
+    Raises:
+        FileNotFoundError: If a source does not exist.
+        ValueError: If a file is no image, or a source holds none.
+    """
+    if isinstance(source, list | tuple):
+        if not source:
+            raise ValueError("source=[] names nothing; name an image or a folder")
+        listed = [image for one in source for image in find_images(one)]
+        return list({image.resolve(): image for image in listed}.values())
+    path = Path(str(source)).expanduser()
+    if path.is_dir():
+        return _images_of(path)
+    if path.is_file():
+        try:
+            stored_size(path)
+        except ValueError as error:
+            raise ValueError(
+                f"source={source} is no image that can be read; name an image or a folder"
+            ) from error
+        return [path]
+    if glob.has_magic(str(source)):
+        return _chosen(
+            [Path(file) for file in sorted(glob.glob(str(path), recursive=True))], source
+        )
+    if path.exists():
+        raise ValueError(f"source={source} is no regular file; name an image or a folder")
+    raise FileNotFoundError(f"source={source} does not exist; name an image or a folder")
+
+
+def _images_of(folder: Path) -> list[Path]:
+    return _chosen(sorted(folder.iterdir()), folder)
+
+
+def _chosen(files: Sequence[Path], source: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Return those files that are images to predict; tell which others there are."""
+    files = [file for file in files if not file.name.startswith(".") and not file.is_dir()]
+    others = [file for file in files if file.suffix.lower() not in IMAGE_FORMATS]
+    images = [
+        file for file in files if file not in others and not is_mask(file) and not is_ours(file)
+    ]
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        logger.info(
+            "left out, as no images by their names: %s%s",
+            *(", ".join(file.name for file in others[:3]), more),
+        )
+    if not images:
+        raise ValueError(
+            f"source={source} holds no image ({', '.join(IMAGE_FORMATS[:6])} ...); name an image "
+            "or a folder of them"
+        )
+    return images
+
+
+def mark() -> PngInfo:
+    """Return the text chunk by which :func:`is_ours` knows a file again."""
+    info = PngInfo()
+    info.add_text(*_MARK)
+    return info
+
+
+def is_ours(file: Path) -> bool:
+    """Tell whether a prediction wrote a file."""
+    if file.suffix != ".png" or not file.stem.endswith(SUFFIXES) or not file.is_file():
+        return False
+    try:
+        with Image.open(file) as picture:
+            return picture.info.get(_MARK[0]) == _MARK[1]
+    except Exception:  # damaged, in whichever way: it will be named when it is read
+        return False
+
+
+def output_names(images: Sequence[Path], folder: Path) -> list[str]:
+    """Return a name for each image, such that no file of another is written over.
+
+    It is the image's name without its ending, or with it where several share the former.
+
+    Args:
+        images: What is to be predicted.
+        folder: Where the files will be written.
+
+    Raises:
+        ValueError: If two images would still write one file, or one would replace a file that no
+            prediction wrote.
+    """
+    shared = Counter(image.stem.casefold() for image in images)
+    names = [image.name if shared[image.stem.casefold()] > 1 else image.stem for image in images]
+    images_by_name: dict[str, Path] = {}
+    for name, image in zip(names, images, strict=True):
+        # a.png and a.PNG lie in one folder only where a file system tells them apart
+        if (other := images_by_name.setdefault(name, image)) != image:
+            raise ValueError(
+                f"{other} and {image} would both be written as {name}{SUFFIXES[0]}.png; predict "
+                "them into different folders (output_dir=...)"
+            )
+        for suffix in SUFFIXES:
+            file = folder / f"{name}{suffix}.png"
+            if _exists(file) and not is_ours(file):
+                raise ValueError(
+                    f"{file} exists and was not written by predict.py; choose another output_dir"
+                )
+    return names
+
+
+def _exists(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError:  # a name that is too long: told when it is written
+        return False
