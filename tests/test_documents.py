@@ -53,6 +53,8 @@ NOT_RUN = {
     "python benchmarks/phantom_window.py": "a measurement on the whole phantom, a minute long",
     "python benchmarks/dashboard.py": "a measurement, five minutes long",
     "python benchmarks/sweep.py": "likewise",
+    "python benchmarks/fuzz_files.py": "10,000 damaged files, half a minute; test_fuzz_files.py "
+    "reads some of them",
     "python train.py -m hydra/launcher=submitit_slurm hydra.launcher.gpus_per_node=1 "
     "hydra.launcher.timeout_min=600 seed=1,2,3 sweep_name=named": "needs Slurm and a package",
     "python train.py -m trainer=ddp trainer.devices=2 seed=1,2 hydra.launcher.jobs=2": "half a "
