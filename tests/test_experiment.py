@@ -412,3 +412,17 @@ def test_empty_masks_are_told_early_and_again_beside_the_table(
     ]
     assert sorted(found[:2]) == ["no mask of train", "no mask of val"]
     assert sorted(found[2:]) == ["no mask of test", "no mask of train", "no mask of val"]
+
+
+def test_every_class_is_scored_where_there_is_no_background(
+    compose: Compose, tmp_path: Path
+) -> None:
+    names = "data.class_names=[sky,liver]"
+    overrides = [names, "data.num_classes=2", "data.background=false", "loss=dice_ce"]
+    scores = train(compose([*overrides, "monitor=val/iou/sky"]))
+    assert scores["val/iou"] == (scores["val/iou/sky"] + scores["val/iou/liver"]) / 2
+    with (tmp_path / "run" / "cases_val.csv").open() as stream:
+        assert {"iou_sky", "iou_liver"} <= set(next(csv.reader(stream)))
+    file = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    again = evaluate(compose([f"ckpt_path={file}", "split=val"], "evaluate"))
+    assert {name: again[name] for name in again} == {name: scores[name] for name in again}

@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 
 from liverseg.data.datamodule import PairDataModule, Split, two_sides
 from liverseg.data.pairs import find_pairs
-from liverseg.labels import foreground_names
+from liverseg.labels import scored_names
 
 
 def exactly(text: str) -> str:
@@ -422,7 +422,7 @@ def test_a_fold_goes_on_with_its_own_pairs_alone(pair_root):
     ],
 )
 def test_each_foreground_class_has_a_name(num_classes, names, expected):
-    assert foreground_names(num_classes, names) == expected
+    assert scored_names(num_classes, names) == expected
 
 
 @pytest.mark.parametrize(
@@ -435,7 +435,27 @@ def test_wrong_names_are_refused(num_classes, names, count):
         f"class of data.num_classes={num_classes}, or be null"
     )
     with pytest.raises(ValueError, match=exactly(sentence)):
-        foreground_names(num_classes, names)
+        scored_names(num_classes, names)
+
+
+def test_without_background_every_class_has_a_name():
+    assert scored_names(3, None, background=False) == ["class_0", "class_1", "class_2"]
+    assert scored_names(2, ["sky", "road"], background=False) == ["sky", "road"]
+    sentence = (
+        "data.class_names=['road'] must hold 2 different names, one for each class of "
+        "data.num_classes=2, or be null"
+    )
+    with pytest.raises(ValueError, match=exactly(sentence)):
+        scored_names(2, ["road"], background=False)
+
+
+def test_one_logit_has_no_background_to_score(pair_root):
+    sentence = (
+        "data.background=false scores every class, and data.num_classes=1 has one beside "
+        "background; set data.num_classes=2, or leave data.background=true"
+    )
+    with pytest.raises(ValueError, match=exactly(sentence)):
+        module_of(pair_root, background=False)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from liverseg.labels import IGNORED
 from liverseg.scores.metrics import (
     SCORES,
     SegmentationScores,
+    count_by_probability,
     count_pixels,
     dice,
     iou,
@@ -328,7 +329,7 @@ def test_scores_of_a_batch_are_returned_while_those_of_the_split_add_up(monkeypa
     calls = []
     monkeypatch.setattr(
         "liverseg.scores.metrics.count_pixels",
-        lambda *given: calls.append(given) or count_pixels(*given),
+        lambda *given, **first: calls.append(given) or count_pixels(*given, **first),
     )
     scores = SegmentationScores(1)
     batches = [
@@ -421,3 +422,26 @@ def test_the_cases_of_two_classes_name_their_columns_too(tmp_path: Path):
     write_cases(file, scores, names=["x", "y"], cases=["", ""])
     assert file.read_text().startswith("name,case,dice_a,iou_a,truth_pixels_a,predicted_pixels_a,")
     assert len(file.read_text().splitlines()) == 3
+
+
+def test_with_a_name_for_every_class_background_counts_like_any_other():
+    # Truth 0 0 1 2, prediction 0 1 1 2: class 0 has TP 1, FN 1; class 1 TP 1, FP 1; class 2 TP 1.
+    truth, prediction = tensor([[[0, 0, 1, 2]]]), tensor([[[0, 1, 1, 2]]])
+    scores = SegmentationScores(3, ["sky", "road", "car"])
+    scores.update(prediction, truth, tensor([0]), tensor([-1]))
+    found = {name: float(value) for name, value in scores.compute().items()}
+    assert (found["iou/sky"], found["iou/road"], found["iou/car"]) == (0.5, 0.5, 1.0)
+    assert found["iou"] == found["iou_pooled"] == pytest.approx(2 / 3)
+    assert scores.table()[2].tolist() == [[[1, 0, 1], [1, 1, 0], [1, 0, 0]]]
+
+
+def test_ignored_pixels_count_for_background_neither():
+    truth, prediction = tensor([[[IGNORED, 0, 1]]]), tensor([[[0, 0, 1]]])
+    assert count_pixels(prediction, truth, 2, first=0).tolist() == [[[1, 0, 0], [1, 0, 0]]]
+
+
+def test_a_curve_of_every_class_has_background_first():
+    logits = tensor([0.0, 100.0]).reshape(1, 2, 1, 1).expand(1, 2, 1, 3)
+    counts = count_by_probability(logits, tensor([[[0, 1, 1]]]), first=0)
+    assert (counts[0, 0, 0], counts[0, 1, 0]) == (2, 1)  # p = 0 of class 0: two others, one of it
+    assert (counts[1, 0, 64], counts[1, 1, 64]) == (1, 2)

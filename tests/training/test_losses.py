@@ -223,3 +223,15 @@ def test_a_loss_moves_to_the_device_of_its_logits_and_adds_nothing_to_checkpoint
 def test_a_wrong_setting_is_refused_in_one_sentence(build, sentence: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         build()
+
+
+def test_soft_dice_of_all_classes_takes_background_in() -> None:
+    # p(1) is 0.8 and 0.4, truth is 1 and 0: Dice of class 1 is (2 * 0.8 + 1) / (1.2 + 1 + 1), of
+    # class 0, with p(0) of 0.2 and 0.6, (2 * 0.6 + 1) / (0.8 + 1 + 1).
+    logits = torch.tensor([0.8, 0.4]).logit().reshape(1, 1, 1, 2)
+    two = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    mask = torch.tensor([[[1, 0]]], dtype=torch.uint8)
+    foreground, background = 1 - 2.6 / 3.2, 1 - 2.2 / 2.8
+    assert float(SoftDiceLoss()(two, mask)) == pytest.approx(foreground, abs=1e-6)
+    every = SoftDiceLoss(background=False)(two, mask)
+    assert float(every) == pytest.approx((foreground + background) / 2, abs=1e-6)

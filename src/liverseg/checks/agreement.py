@@ -64,7 +64,9 @@ def check_losses(plain: Plain) -> None:
         if target is CrossEntropy:
             count, whose = max(num_classes, 2), "class, background first"
         elif target is SoftDiceLoss:
-            count, whose = max(num_classes - 1, 1), "foreground class"
+            is_background = node.get("background", True)
+            count = max(num_classes, 2) - int(is_background)
+            whose = "foreground class" if is_background else "class"
         weights = node.get("class_weights") or []
         if count and len(weights) not in (0, count):
             raise ValueError(

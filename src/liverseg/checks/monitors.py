@@ -22,9 +22,10 @@ def score_names(data: Mapping[str, Any]) -> list[str]:
         data: The section ``data`` of a config.
     """
     scores = [score for score in SCORES if data.get("case_pattern") or not score.endswith("_case")]
-    num_foreground = data["num_classes"] - 1 if is_whole(data.get("num_classes")) else 1
-    names = data.get("class_names") or [f"class_{index + 1}" for index in range(num_foreground)]
-    per_class = [f"{score}/{name}" for score in scores for name in names if num_foreground > 1]
+    count = data["num_classes"] if is_whole(data.get("num_classes")) else 2
+    first = 0 if data.get("background") is False else 1
+    names = data.get("class_names") or [f"class_{index}" for index in range(first, count)]
+    per_class = [f"{score}/{name}" for score in scores for name in names if count - first > 1]
     return [f"val/{name}" for name in ("loss", *scores, *per_class)]
 
 

@@ -26,7 +26,7 @@ from liverseg.data.pairs import (
 )
 from liverseg.data.patients import count_pairs, shared_patients
 from liverseg.data.transforms import Augment, Normalize
-from liverseg.labels import foreground_names
+from liverseg.labels import first_scored, scored_names
 from liverseg.scores import sentence_of_absence
 
 Split = Literal["train", "val", "test"]
@@ -71,7 +71,7 @@ class PairDataModule(LightningDataModule):
         mean: Subtracted from images in [0, 1]; one number, or one per channel.
         std: What images are divided by thereafter; one number, or one per channel.
         num_classes: 1 for foreground against background, N for classes 0 (background) ... N - 1.
-        class_names: Names of the foreground classes; None calls them class_1, class_2, ...
+        class_names: Names of the scored classes; None calls them class_1, class_2, ...
         ignore_index: Mask value of pixels that count nowhere.
         mask_values: Mask value, or values, of class 0, 1, ...; see :class:`MaskReader`.
         mask_threshold: Mask values from this one on are foreground; see :class:`MaskReader`.
@@ -85,6 +85,7 @@ class PairDataModule(LightningDataModule):
         seed: Seed of order and augmentation.
         fold: The fold that is val, from 0 up; None takes the folders as they are.
         num_folds: At least 2.
+        background: Whether class 0 is background; False scores every class, for scenes.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class PairDataModule(LightningDataModule):
         seed: Annotated[int, Field(ge=0, le=2**32 - 1)],
         fold: int | None = None,  # a default, because older checkpoints do not name it
         num_folds: int = 5,
+        background: bool = True,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -143,7 +145,7 @@ class PairDataModule(LightningDataModule):
         self._phantom = phantom
         self.channels = channels
         self.num_classes = num_classes
-        self.class_names = foreground_names(num_classes, class_names)
+        self.class_names = scored_names(num_classes, class_names, background=background)
         self.image_size = two_sides(image_size)
         self.normalize = Normalize(mean=mean, std=std, channels=channels)
         self.mask_reader = MaskReader(
@@ -354,7 +356,7 @@ class PairDataModule(LightningDataModule):
                 logger.warning("%s: %s", self.root, sentence_of_absence(split, absent))
 
     def _absent(self, found: set[int]) -> list[str]:
-        first = max(self.num_classes, 2) - len(self.class_names)
+        first = first_scored(self.num_classes, self.class_names)
         return [name for index, name in enumerate(self.class_names, first) if index not in found]
 
 

@@ -151,7 +151,8 @@ class Dashboard(Callback):
         """Count pixels by their probability."""
         is_check = trainer.state.fn == "fit" and not trainer.sanity_checking
         if self._pr_curve and is_check and boards_of(trainer):
-            counts = count_by_probability(outputs["logits"], batch["mask"])
+            first = _task_of(pl_module).tally("val").scores.first_class
+            counts = count_by_probability(outputs["logits"], batch["mask"], first=first)
             self._counts = counts if self._counts is None else self._counts + counts
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

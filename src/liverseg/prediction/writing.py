@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional
 from torchvision.transforms.v2.functional import to_pil_image
 
 from liverseg.data import MaskReader, read_image, resize_image, stored_size
+from liverseg.labels import first_scored
 from liverseg.pictures import as_shown, draw_case
 from liverseg.prediction.sources import mark, output_names
 from liverseg.scores import count_pixels, dice
@@ -161,7 +162,12 @@ class PredictionWriter(Callback):
         truth = self._truth(path, prediction)
         caption = name
         if truth is not None:
-            counts = count_pixels(prediction[None], truth[None], self._num_classes)
+            counts = count_pixels(
+                prediction[None],
+                truth[None],
+                self._num_classes,
+                first=first_scored(self._num_classes, self._class_names),
+            )
             caption += f"   Dice {float(dice(counts).mean()):.3f}"
         step = -(-max(prediction.shape) // _LARGEST_PICTURE)
         image = read_image(path, 3)[:, ::step, ::step]

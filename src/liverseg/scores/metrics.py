@@ -14,7 +14,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from liverseg.labels import IGNORED, foreground_names
+from liverseg.labels import IGNORED, first_scored, scored_names
 
 SCORES = ("dice", "iou", "dice_pooled", "iou_pooled", "dice_case", "iou_case")
 _NUM_STEPS = 65  # of a probability; TensorBoard takes them as spread evenly over [0, 1]
@@ -40,44 +40,46 @@ def predict_classes(logits: Tensor, threshold: float = 0.5) -> Tensor:
     return logits.argmax(dim=1).to(torch.uint8)
 
 
-def count_pixels(prediction: Tensor, mask: Tensor, num_classes: int) -> Tensor:
+def count_pixels(prediction: Tensor, mask: Tensor, num_classes: int, *, first: int = 1) -> Tensor:
     """Count true positive, false positive and false negative pixels per image and class.
 
     Args:
         prediction: Class indices of shape (N, H, W).
         mask: True class indices of shape (N, H, W), ignored pixels as IGNORED.
         num_classes: 1 or 2 for one foreground class, N for N - 1 of them.
+        first: The first class that is counted; 0 counts background too.
 
     Returns:
-        Counts, int64 of shape (N, foreground classes, 3).
+        Counts, int64 of shape (N, counted classes, 3).
     """
     valid = mask != IGNORED
     counts = []
-    for index in range(1, max(num_classes, 2)):
+    for index in range(first, max(num_classes, 2)):
         predicted, true = (prediction == index) & valid, mask == index
         cells = (predicted & true, predicted & ~true, true & ~predicted)
         counts.append(torch.stack([cell.sum(dim=(1, 2)) for cell in cells], dim=1))
     return torch.stack(counts, dim=1)
 
 
-def count_by_probability(logits: Tensor, mask: Tensor) -> Tensor:
+def count_by_probability(logits: Tensor, mask: Tensor, *, first: int = 1) -> Tensor:
     """Count pixels by the probability of each foreground class: all that a curve needs.
 
     Args:
         logits: Logits of shape (N, K, H, W).
         mask: True class indices of shape (N, H, W), ignored pixels as IGNORED.
+        first: The first class that is counted; 0, with two logits or more, counts background too.
 
     Returns:
-        Counts, int64 of shape (foreground classes, 2, 65): of pixels of other classes and of the
+        Counts, int64 of shape (counted classes, 2, 65): of pixels of other classes and of the
         class, by the probability, in steps of 1/64 and a last one for 1.
     """
     logits = logits.float()
-    probability = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)[:, 1:]
+    probability = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)[:, first:]
     steps = (probability * (_NUM_STEPS - 1)).to(torch.int32)  # exact: a power of two
     ignored = 2 * _NUM_STEPS * (mask == IGNORED)
     counts = []
     for index in range(steps.shape[1]):
-        cells = steps[:, index] + _NUM_STEPS * (mask == index + 1) + ignored
+        cells = steps[:, index] + _NUM_STEPS * (mask == index + first) + ignored
         counted = torch.bincount(cells.flatten(), minlength=3 * _NUM_STEPS)
         counts.append(counted[: 2 * _NUM_STEPS].reshape(2, _NUM_STEPS))
     return torch.stack(counts)
@@ -140,8 +142,8 @@ class SegmentationScores(Metric):
 
     Args:
         num_classes: 1 or 2 for one foreground class, N for N - 1 of them.
-        class_names: Names, see :func:`foreground_names`; where there are several, the scores of
-            each class are added as ``dice/NAME``, ``dice_pooled/NAME``, ...
+        class_names: Names, see :func:`scored_names`; with one for each class, background is scored
+            too. Where there are several, the scores of each class are added as ``dice/NAME``, ...
     """
 
     full_state_update = False
@@ -151,7 +153,9 @@ class SegmentationScores(Metric):
     def __init__(self, num_classes: int, class_names: Sequence[str] | None = None) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.class_names = foreground_names(num_classes, class_names)
+        is_all = class_names is not None and 1 < num_classes == len(class_names)
+        self.class_names = scored_names(num_classes, class_names, background=not is_all)
+        self.first_class = first_scored(num_classes, self.class_names)
         self.add_state("rows", default=[], dist_reduce_fx="cat")
         self._of_all_processes: Tensor | None = None
 
@@ -164,7 +168,7 @@ class SegmentationScores(Metric):
             index: The images' places in the split, of shape (N). An image added twice counts once.
             case: The number of each image's case, -1 for none, of shape (N).
         """
-        counts = count_pixels(prediction, mask, self.num_classes)
+        counts = count_pixels(prediction, mask, self.num_classes, first=self.first_class)
         self.rows.append(torch.cat([index[:, None], case[:, None], counts.flatten(1)], dim=1))
         self._of_all_processes = None
 

@@ -85,22 +85,26 @@ class SoftDiceLoss(nn.Module):
 
     Args:
         smooth: Keeps the quotient defined on empty images, in pixels, > 0.
-        class_weights: Weight of each foreground class in the mean; none means 1 for all.
+        class_weights: Weight of each counted class in the mean; none means 1 for all.
+        background: Whether class 0 is background; False counts it like any other.
     """
 
-    def __init__(self, smooth: float = 1.0, class_weights: Sequence[float] = ()) -> None:
+    def __init__(
+        self, smooth: float = 1.0, class_weights: Sequence[float] = (), background: bool = True
+    ) -> None:
         super().__init__()
         if smooth <= 0:
             raise ValueError(f"loss.smooth={smooth} must be greater than 0")
         self.smooth = smooth
+        self.first = int(background)
         self.class_weights: Tensor
         self.register_buffer("class_weights", _weights(class_weights), persistent=False)
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Return the loss, a scalar in [0, 1]."""
-        probability = _class_logits(logits.float()).softmax(dim=1)[:, 1:]  # (N, F, H, W)
+        probability = _class_logits(logits.float()).softmax(dim=1)[:, self.first :]  # (N, F, H, W)
         valid = (mask != IGNORED)[:, None]
-        classes = torch.arange(1, probability.shape[1] + 1, device=mask.device)
+        classes = torch.arange(probability.shape[1], device=mask.device) + self.first
         truth = (mask[:, None] == classes[:, None, None]).float()  # (N, F, H, W)
         probability = probability * valid
         overlap = (probability * truth).sum(dim=(2, 3))
