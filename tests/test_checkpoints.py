@@ -1,5 +1,6 @@
 import os
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ MODELS = ("unet", "unet_dilated", "unet_bilinear", "unet_small", "unet_paper")
 
 NOT_ALLOWED = (
     "the checkpoint names {target}, which is not allowed: it may build networks, losses and data "
-    "of liverseg, torch.nn, torchvision.models; if you trust the file, add allow=[{module}]"
+    "of liverseg, torch.nn, torchvision.models{remedy}"
 )
 NOT_HERE = "the checkpoint names {target}, which this installation does not have"
 
@@ -60,7 +61,9 @@ def test_a_name_off_the_allowlist_is_refused_before_anything_is_called(
             "losses": [harmless, evil],
             "weights": [1],
         }
-    expected = sentence.format(target=target, module=target.rpartition(".")[0])
+    is_strange = target.startswith("liverseg_evil")
+    remedy = "; if you trust the file, add allow=[liverseg_evil]" if is_strange else ""
+    expected = sentence.format(target=target, remedy=remedy)
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         build(node)
     assert list(tmp_path.iterdir()) == []
@@ -101,11 +104,90 @@ def test_parts_are_built_before_the_whole() -> None:
     assert (loss.losses[0].smooth, loss.weights) == (2.0, [3.0])
 
 
-def test_a_module_of_ones_own_is_built_when_it_is_allowed() -> None:
-    node = {"_target_": "fractions.Fraction", "numerator": 3, "denominator": 4}
-    with pytest.raises(ValueError, match=r"add allow=\[fractions\]$"):
+def test_a_network_of_ones_own_is_built_when_its_module_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_nets.py").write_text("from torch import nn\nclass Net(nn.Identity): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    node = {"_target_": "my_nets.Net"}
+    with pytest.raises(ValueError, match=r"if you trust the file, add allow=\[my_nets\]$"):
         build(node)
-    assert build(node, allow=["fractions"]) == 0.75
+    assert type(build(node, allow=["my_nets"])).__name__ == "Net"
+
+
+@pytest.mark.parametrize("target", ["os.system", "subprocess.run", "builtins.eval"])
+def test_allow_lets_in_networks_alone(target: str) -> None:
+    with pytest.raises(ValueError, match="which is not allowed"):
+        build({"_target_": target}, allow=[target.partition(".")[0]])
+
+
+def test_weights_are_never_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetched(*_: Any, **__: Any) -> None:
+        raise AssertionError("a download")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", fetched)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetched)
+    build({"_target_": "torchvision.models.resnet18", "weights": "DEFAULT"})
+    with torch.device("meta"):
+        build({"_target_": "torchvision.models.segmentation.fcn_resnet50"})
+    with pytest.raises(ValueError, match=r"names torchvision\.models\.get_model, which is not al"):
+        build({"_target_": "torchvision.models.get_model", "name": "resnet18"})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"in_channels": 10**7}, {"num_classes": 10**9}, {"width": 64, "depth": 6}],
+)
+def test_a_network_larger_than_the_weights_is_refused_before_it_is_built(
+    changes: dict[str, int],
+) -> None:
+    plain = {"_target_": "liverseg.network.UNet", "in_channels": 1, "num_classes": 1}
+    plain |= {"depth": 1, "width": 2}
+    weights = {f"net.{name}": value for name, value in build(plain).state_dict().items()}
+    config = {"model": {**plain, **changes}, "loss": {}, "data": {"num_classes": 1}}
+    record = {"config": config | {"threshold": 0.5, "trainer": {}}, "class_names": ["liver"]}
+    with pytest.raises(ValueError, match="weights do not fit its config: net"):
+        load_task({"liverseg": record, "state_dict": weights})
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "sentence"),
+    [
+        ("state_dict", [], "state_dict must be weights by name"),
+        ("liverseg", {}, "liverseg.config must be a mapping"),
+        ("config.data.num_classes", "x", "config.data.num_classes must be a number"),
+        ("config.model", 3, "config.model must be a mapping"),
+        ("class_names", None, "class_names must be a list of names"),
+    ],
+)
+def test_a_part_of_another_kind_is_named(place: str, value: Any, sentence: str) -> None:
+    config: dict[str, Any] = {"model": {}, "loss": {}, "data": {"num_classes": 1}, "trainer": {}}
+    record = {"config": config | {"threshold": 0.5}, "class_names": ["liver"]}
+    checkpoint: dict[str, Any] = {"liverseg": record, "state_dict": {}}
+    node: Any = checkpoint if place in checkpoint else record
+    *path, last = place.split(".")
+    for name in path:
+        node = node[name]
+    node[last] = value
+    with pytest.raises(
+        ValueError, match=f"^the checkpoint is not as liverseg writes it: {sentence}"
+    ):
+        load_task(checkpoint)
+
+
+def test_a_config_that_holds_itself_is_refused() -> None:
+    cyclic: dict[str, Any] = {"_target_": "torch.nn.Identity"}
+    cyclic["part"] = cyclic
+    with pytest.raises(ValueError, match="is nested too deeply or holds itself"):
+        build(cyclic)
+
+
+def test_a_compressed_archive_is_not_unfolded(tmp_path: Path) -> None:
+    file = tmp_path / "bomb.ckpt"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10**6))
+    with pytest.raises(ValueError, match=r"bomb\.ckpt is damaged; no other lies beside it$"):
+        load_checkpoint(file)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import importlib
 import inspect
 import logging
 import os
+import sys
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from liverseg.training import (
 ALLOWED = ("liverseg", "torch.nn", "torchvision.models")
 _BUILDABLE = (nn.Module, PairDataModule, Phantom)
 logger = logging.getLogger(__name__)
+_NEVER_PROPOSED = ("", "torch", "torchvision", "lightning", "hydra", "omegaconf", "liverseg")
+_MOST_LEVELS = 30  # of parts within parts
 _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 
@@ -102,9 +104,18 @@ def is_whole(file: Path) -> bool:
     """Tell whether every part of a checkpoint has the checksum that was written with it."""
     try:
         with zipfile.ZipFile(file) as archive:
-            return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+            return _is_stored(archive, file) and archive.testzip() is None
+    except Exception:  # a flipped bit of a header raises one of a dozen kinds
         return False
+
+
+def _is_stored(archive: zipfile.ZipFile, file: Path) -> bool:
+    """Tell whether an archive unfolds to no more than its own size, as what torch writes does."""
+    entries = archive.infolist()
+    return (
+        all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+        and sum(entry.file_size for entry in entries) <= file.stat().st_size
+    )
 
 
 def load_checkpoint(file: str | Path) -> dict[str, Any]:
@@ -138,7 +149,10 @@ def load_checkpoint(file: str | Path) -> dict[str, Any]:
         ) from error
     if not isinstance(checkpoint, dict) or not {"liverseg", "state_dict"} <= checkpoint.keys():
         raise ValueError(f"{path} was not written by liverseg: it carries no config")
-    checkpoint["liverseg"] = with_names_of_today(checkpoint["liverseg"])
+    try:
+        checkpoint["liverseg"] = with_names_of_today(checkpoint["liverseg"])
+    except RecursionError as error:
+        raise ValueError(f"{path} holds a config that is nested too deeply") from error
     return checkpoint
 
 
@@ -147,12 +161,15 @@ def load_task(checkpoint: dict[str, Any], allow: Sequence[str] = ()) -> Segmenta
 
     Args:
         checkpoint: What :func:`load_checkpoint` returned.
-        allow: Modules whose classes may be named in it, besides :data:`ALLOWED`.
+        allow: Modules whose networks, losses and data may be named in it, besides :data:`ALLOWED`.
 
     Raises:
         ValueError: If the config names a class that is not allowed, or does not fit the weights.
     """
+    _refuse_other_structure(checkpoint)
     config = checkpoint["liverseg"]["config"]
+    for section, name in (("model", "net"), ("loss", "loss")):
+        _refuse_other_shapes(name, config[section], checkpoint["state_dict"], allow)
     task = SegmentationTask(
         net=build(config["model"], allow),
         loss=build(config["loss"], allow),
@@ -169,6 +186,64 @@ def load_task(checkpoint: dict[str, Any], allow: Sequence[str] = ()) -> Segmenta
     return task.eval()
 
 
+def _refuse_other_structure(checkpoint: Mapping[str, Any]) -> None:
+    """Hold the parts that are needed against what they must be."""
+    record, weights = checkpoint.get("liverseg"), checkpoint.get("state_dict")
+    wrong = ""
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(weight, torch.Tensor)
+        for name, weight in weights.items()
+    ):
+        wrong = "state_dict must be weights by name"
+    elif not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+        wrong = "liverseg.config must be a mapping"
+    else:
+        config, names = record["config"], record.get("class_names")
+        for section in ("model", "loss", "data", "trainer"):
+            if not wrong and not isinstance(config.get(section), dict):
+                wrong = f"config.{section} must be a mapping"
+        if not wrong and type(config["data"].get("num_classes")) is not int:
+            wrong = "config.data.num_classes must be a number"
+        if not wrong and not isinstance(config.get("threshold"), int | float):
+            wrong = "config.threshold must be a number"
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            wrong = wrong or "class_names must be a list of names"
+    if wrong:
+        raise ValueError(f"the checkpoint is not as liverseg writes it: {wrong}; take another file")
+
+
+def _refuse_other_shapes(
+    part: str, node: Any, weights: Mapping[str, Any], allow: Sequence[str]
+) -> None:
+    """Build a part without memory first, and hold its shapes against those of the weights."""
+    held = sum(weight.untyped_storage().nbytes() for weight in weights.values())
+    try:
+        with torch.device("meta"):
+            built = build(node, allow)
+    except NotImplementedError:  # a network that looks at its own numbers while it is built
+        return
+    except (TypeError, ArithmeticError, RuntimeError, MemoryError) as error:
+        raise ValueError(
+            f"{part} of the checkpoint cannot be built ({_one_line(error)})"
+        ) from error
+    if not isinstance(built, nn.Module):
+        raise ValueError(f"the checkpoint's config makes no network or loss of {part}")
+    for name, value in built.state_dict().items():
+        found = weights.get(f"{part}.{name}")
+        if found is None or found.shape != value.shape:
+            had = "none" if found is None else list(found.shape)
+            raise ValueError(
+                "the checkpoint's weights do not fit its config: "
+                f"{part}.{name} is {had}, and the config asks for {list(value.shape)}"
+            )
+        if value.numel() * value.element_size() > 2 * held:  # a view that repeats one number
+            raise ValueError(f"the checkpoint's {part}.{name} is larger than what the file holds")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:400] or type(error).__name__
+
+
 def load_data(
     checkpoint: Mapping[str, Any], changes: Mapping[str, Any], allow: Sequence[str] = ()
 ) -> PairDataModule:
@@ -179,7 +254,7 @@ def load_data(
         changes: Values that differ from the run's, by argument of the data module. Another
             ``root`` is a folder of one's own: no phantom is drawn into it, and its val/ is taken
             as it is, whichever fold the run had.
-        allow: Modules whose classes may be named in it, besides :data:`ALLOWED`.
+        allow: Modules whose networks, losses and data may be named in it, besides :data:`ALLOWED`.
     """
     settings = {**checkpoint["liverseg"]["config"]["data"], "augment": {}, **changes}
     if "root" in changes:
@@ -202,12 +277,12 @@ def build(node: Any, allow: Sequence[str] = ()) -> Any:  # what the config names
 
     Args:
         node: Arguments by name, with the class under ``_target_``; parts are nested likewise.
-        allow: Modules whose classes may be named, besides :data:`ALLOWED`.
+        allow: Modules whose networks, losses and data may be named, besides :data:`ALLOWED`.
 
     Raises:
         ValueError: If a name is not allowed, or is not the name of something that may be built.
     """
-    for target in _targets(node):
+    for target in _targets(node, levels=_MOST_LEVELS):
         _find(target, allow)
     return _build(node, allow)
 
@@ -215,21 +290,34 @@ def build(node: Any, allow: Sequence[str] = ()) -> Any:  # what the config names
 def _build(node: Any, allow: Sequence[str]) -> Any:
     if isinstance(node, Mapping):
         parts = {key: _build(value, allow) for key, value in node.items() if key not in _HYDRA_KEYS}
-        return _find(node["_target_"], allow)(**parts) if "_target_" in node else parts
+        if "_target_" not in node:
+            return parts
+        maker = _find(node["_target_"], allow)
+        return maker(**{**parts, **_without_fetching(maker)})
     if isinstance(node, list):
         return [_build(value, allow) for value in node]
     return node
 
 
-def _targets(node: Any) -> Iterator[str]:
+def _without_fetching(maker: Callable[..., Any]) -> dict[str, None]:
+    """Return the arguments by which a network of torchvision is built without a download."""
+    if not str(getattr(maker, "__module__", "")).startswith("torchvision."):
+        return {}
+    taken = inspect.signature(maker).parameters
+    return {name: None for name in ("weights", "weights_backbone") if name in taken}
+
+
+def _targets(node: Any, levels: int) -> Iterator[str]:
     """Yield every name that a config would have built."""
+    if levels == 0:
+        raise ValueError("the checkpoint's config is nested too deeply or holds itself")
     if isinstance(node, Mapping):
         if "_target_" in node:
             yield str(node["_target_"])
         node = list(node.values())
     if isinstance(node, list):
         for value in node:
-            yield from _targets(value)
+            yield from _targets(value, levels - 1)
 
 
 def _find(target: str, allow: Sequence[str]) -> Callable[..., Any]:
@@ -243,19 +331,23 @@ def _find(target: str, allow: Sequence[str]) -> Callable[..., Any]:
                 f"the checkpoint names {target}, which this installation does not have"
             ) from None
         home = str(getattr(found, "__module__", ""))
-        if _stands_under(home, allow) or (
-            _stands_under(home, ALLOWED)
-            and (
-                (inspect.isclass(found) and issubclass(found, _BUILDABLE))
-                or (inspect.isfunction(found) and _stands_under(home, ("torchvision.models",)))
-            )
+        if _stands_under(home, (*ALLOWED, *allow)) and (
+            (inspect.isclass(found) and issubclass(found, _BUILDABLE))
+            or (_stands_under(home, ("torchvision.models",)) and _builds_a_network(found))
         ):
             return found  # type: ignore[no-any-return]  # a class or a function
+    remedy = ""
+    if module_name.partition(".")[0] not in (*sys.stdlib_module_names, *_NEVER_PROPOSED):
+        remedy = f"; if you trust the file, add allow=[{module_name}]"
     raise ValueError(
         f"the checkpoint names {target}, which is not allowed: it may build networks, losses and "
-        f"data of {', '.join((*ALLOWED, *allow))}; if you trust the file, add "
-        f"allow=[{module_name}]"
+        f"data of {', '.join((*ALLOWED, *allow))}{remedy}"
     )
+
+
+def _builds_a_network(found: Any) -> bool:
+    """Tell whether a function of torchvision makes one network, and can make it without weights."""
+    return inspect.isfunction(found) and "weights" in inspect.signature(found).parameters
 
 
 def _stands_under(name: str, modules: Sequence[str]) -> bool:
