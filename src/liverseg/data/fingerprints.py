@@ -53,6 +53,7 @@ class FileHashes:
         settled = {
             name: entry for name, entry in self._used.items() if max(entry[1], entry[2]) < latest
         }
+        self._file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self._file.with_name(f"{self._file.name}.{os.getpid()}")
         try:
             unfinished.write_text(json.dumps(settled))
