@@ -13,6 +13,7 @@ from typing import Any
 from hydra.utils import instantiate
 from lightning import Callback, Trainer, seed_everything
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
@@ -36,10 +37,16 @@ from liverseg.runs import (
 )
 from liverseg.runs.stopping import StopTogether, stops_like_sigterm
 from liverseg.scores import METRIC_CONVENTION, images_that_hold, sentence_of_absence, write_cases
-from liverseg.training import SegmentationTask, Split
+from liverseg.training import SegmentationTask, Split, bring_up_to_date
 
 Scores = dict[str, float]
 logger = logging.getLogger(__name__)
+# What of a run's trainer says how a network is computed, and on how much of a split.
+_OF_SCORING = (
+    *("_target_", "_partial_", "accelerator", "devices", "num_nodes", "strategy", "deterministic"),
+    *("benchmark", "inference_mode", "limit_val_batches", "limit_test_batches"),
+    *("use_distributed_sampler", "enable_model_summary", "default_root_dir"),
+)
 
 
 def train(config: DictConfig) -> Scores:
@@ -59,24 +66,7 @@ def train(config: DictConfig) -> Scores:
     seed_everything(config.seed, workers=True, verbose=False)
     parts = instantiate(config, _convert_="all")
     data: PairDataModule = parts["data"]
-    task = SegmentationTask(
-        net=parts["model"],
-        loss=parts["loss"],
-        optimizer=parts["optimizer"],
-        scheduler=parts["scheduler"],
-        num_classes=data.num_classes,
-        class_names=data.class_names,
-        threshold=config.threshold,
-        monitor=config.monitor,
-        seed=config.seed,
-        record={
-            "config": plain,
-            "class_names": data.class_names,
-            "scores": METRIC_CONVENTION,
-            "versions": versions(),
-            "commit": commit(),
-        },
-    )
+    task = _task_for(parts, config, plain)
     if config.compile:
         task.net.compile()
     trainer: Trainer = parts["trainer"](
@@ -101,15 +91,22 @@ def train(config: DictConfig) -> Scores:
         if (output_dir / PRUNED_FILE).exists():  # given up by a search
             _draw_curves(trainer, config, {})
             return {}
-        best = load_checkpoint(trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
-        task.load_state_dict(best["state_dict"])
+        best = load_checkpoint(_best_file(trainer, config))
         if trainer.is_global_zero:
             logger.info("the best epoch by %s is %d", config.monitor, best["epoch"] + 1)
-        scores = _score(trainer, task, data, "val", output_dir)
+        # The file that is handed on is scored as evaluate.py does: nothing of training takes part.
+        fresh = {**parts, "model": None, "loss": None}
+        for part in ("model", "loss"):
+            fresh[part] = instantiate(config[part], _convert_="all")
+        task = _task_for(fresh, config, plain)
+        bring_up_to_date(best, task)
+        task.load_state_dict(best["state_dict"])
+        scorer = _final_trainer(plain, best, parts["callbacks"])
+        scores = _score(scorer, task, data, "val", output_dir)
         if trainer.is_global_zero:
             _warn_of_classes_never_found(task, config)
         if data.has_split("test"):
-            scores |= _score(trainer, task, data, "test", output_dir)
+            scores |= _score(scorer, task, data, "test", output_dir)
     if trainer.is_global_zero:
         _warn_of_absent_classes(task)
         show_result(trainer, plain, scores, monitor=config.monitor, step=best["global_step"])
@@ -189,6 +186,31 @@ def predict(config: DictConfig) -> tuple[int, dict[Path, str]]:
     return len(images) - len(predictor.refused), predictor.refused
 
 
+def _task_for(
+    parts: Mapping[str, Any], config: DictConfig, plain: Mapping[str, Any]
+) -> SegmentationTask:
+    """Join the parts that a config describes to the task that is trained."""
+    data: PairDataModule = parts["data"]
+    return SegmentationTask(
+        net=parts["model"],
+        loss=parts["loss"],
+        optimizer=parts["optimizer"],
+        scheduler=parts["scheduler"],
+        num_classes=data.num_classes,
+        class_names=data.class_names,
+        threshold=config.threshold,
+        monitor=config.monitor,
+        seed=config.seed,
+        record={
+            "config": plain,
+            "class_names": data.class_names,
+            "scores": METRIC_CONVENTION,
+            "versions": versions(),
+            "commit": commit(),
+        },
+    )
+
+
 def _fit(
     trainer: Trainer, task: SegmentationTask, data: PairDataModule, config: DictConfig
 ) -> None:
@@ -199,6 +221,7 @@ def _fit(
         starts = run / "run.json"
         earlier = json.loads(starts.read_text()) if starts.is_file() else []
         data.prepare_data()
+        run.mkdir(parents=True, exist_ok=True)
         data.keep_hashes(run / "pairs.json")
         described = describe_run(device=device, seed=config.seed)
         write_json(starts, [*earlier, {**described, "pairs": data.state_dict()}])
@@ -209,6 +232,8 @@ def _fit(
         logger.info("continuing from %s", checkpoint)
     with _lines_above_the_bar() if trainer.progress_bar_callback else nullcontext():
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
+    if trainer.is_global_zero and (reason := _why_it_ended(trainer)):
+        logger.info("ended after epoch %d: %s", trainer.current_epoch, reason)
 
 
 def _lines_above_the_bar() -> AbstractContextManager[None]:
@@ -309,6 +334,60 @@ def _scoring_trainer(
     return trainer
 
 
+def _final_trainer(
+    settings: Mapping[str, Any], best: Mapping[str, Any], callbacks: Mapping[str, Callback]
+) -> Trainer:
+    """Return a trainer that scores the best checkpoint on the devices of a run, and draws it."""
+    trainer = {key: value for key, value in settings["trainer"].items() if key in _OF_SCORING}
+    trainer["precision"] = best["liverseg"]["config"]["trainer"].get("precision", "32-true")
+    for split in ("val", "test"):
+        part = trainer.get(f"limit_{split}_batches")
+        if part not in (None, 1.0) and is_first_process():
+            logger.warning(
+                "%s is scored on a part of it, trainer.limit_%s_batches=%s", split, split, part
+            )
+    made: Trainer = instantiate(trainer, _convert_="all")(
+        callbacks=[one for one in callbacks.values() if isinstance(one, PictureBoard)],
+        logger=False,
+        enable_checkpointing=False,
+        plugins=_cluster(),
+        **_progress(settings["trainer"]),
+    )
+    return made
+
+
+def _best_file(trainer: Trainer, config: DictConfig) -> str:
+    """Return the best checkpoint; a run that ended before its first check keeps what there is."""
+    (keeper, *_) = [
+        one
+        for one in trainer.checkpoint_callbacks
+        if isinstance(one, ModelCheckpoint) and one.monitor == config.monitor
+    ]
+    if not keeper.best_model_path:
+        keeper.best_model_path = str(Path(config.output_dir) / "checkpoints" / "best.ckpt")
+        trainer.save_checkpoint(keeper.best_model_path)
+        if trainer.is_global_zero:
+            logger.warning(
+                "the run ended before its first check on val, so %s is where it ended",
+                short_path(keeper.best_model_path),
+            )
+    return keeper.best_model_path
+
+
+def _why_it_ended(trainer: Trainer) -> str:
+    """Say what ended a run before its last epoch; "" where that was reached."""
+    if 0 <= trainer.max_steps <= trainer.global_step:
+        return f"trainer.max_steps={trainer.max_steps} is reached"
+    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch:
+        return ""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by its connector
+        if isinstance(callback, EarlyStopping) and callback.stopped_epoch:
+            return f"early stopping: {callback.stopping_reason_message or callback.monitor}"
+        if isinstance(callback, Timer) and (callback.time_remaining() or 1) <= 0:
+            return "trainer.max_time is over"
+    return "a callback has stopped it"
+
+
 def _progress(settings: Mapping[str, Any]) -> dict[str, bool]:
     """Return whether bars are drawn, where the settings of a trainer do not say: for eyes alone."""
     if "enable_progress_bar" in settings:
@@ -354,6 +433,8 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
     # The order of an epoch does resume, in the middle too: see ResumableSampler.
     warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+    # An epoch without a check on val has no score; that the monitor is one is checked before.
+    warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
     # Each split is short by design in small studies.
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     # Losses and scores are summed over all processes before they are logged.

@@ -1,7 +1,8 @@
 """Which parts of a config fit together, held against each other before any data is read.
 
 Reading order: ``check`` (the order of everything), ``agreement`` (values that are fine alone),
-``monitors`` (what may be watched), ``folders``, ``continuation`` (what may change when a run is
+``monitors`` (what may be watched), ``callbacks``,
+``folders``, ``continuation`` (what may change when a run is
 resumed). What a single value must be stands in :mod:`liverseg.settings`, and what a class refuses
 by itself, such as ``model.depth=0``, in the class.
 """

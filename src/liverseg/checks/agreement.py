@@ -1,5 +1,7 @@
 """Values that are fine alone and do not fit together."""
 
+import re
+
 from liverseg.settings.classes import Plain, class_nodes, find_target
 from liverseg.settings.values import as_typed, is_whole
 from liverseg.training import BinaryCrossEntropy, CrossEntropy, SoftDiceLoss
@@ -28,6 +30,11 @@ def check_end(plain: Plain) -> None:
         raise ValueError(
             f"trainer.check_val_every_n_epoch={every} is more than trainer.max_epochs={epochs}, so "
             f"nothing would be scored; set it to {epochs} or fewer"
+        )
+    if re.fullmatch(r"[0:]+", as_typed(trainer.get("max_time"))):
+        raise ValueError(
+            f"trainer.max_time={trainer['max_time']} leaves no time to train; set days:hours:"
+            "minutes:seconds, such as 00:08:00:00"
         )
 
 

@@ -1,0 +1,137 @@
+"""How a run ends: why, with which checkpoint, and with the scores of the file that is handed on."""
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from liverseg.checks import check_settings
+from liverseg.experiment import evaluate, train
+
+Compose = Callable[..., DictConfig]
+LIGHTNING = "lightning.pytorch.callbacks"
+SHORT = ["data.batch_size=2", "trainer.max_epochs=3", "scheduler=constant"]  # 3 steps in an epoch
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [
+            f"+callbacks.ema._target_={LIGHTNING}.EMAWeightAveraging",
+            "+callbacks.ema.decay=0.5",
+            "optimizer.lr=3e-2",
+        ],
+        [
+            f"+callbacks.swa._target_={LIGHTNING}.StochasticWeightAveraging",
+            "+callbacks.swa.swa_lrs=1e-2",
+            "+callbacks.swa.swa_epoch_start=1",
+        ],
+        ["optimizer.lr=1e-2", "model.dropout=0.3", "trainer.precision=bf16-mixed"],
+    ],
+    ids=["exponential average", "stochastic average", "plain"],
+)
+def test_the_scores_at_the_end_are_those_of_the_file_that_is_handed_on(
+    overrides: list[str], compose: Compose, tmp_path: Path
+) -> None:
+    scores = train(compose([*SHORT, *overrides]))
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == scores
+    file = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    for split in ("val", "test"):
+        again = [f"ckpt_path={file}", f"split={split}", f"output_dir={tmp_path / split}"]
+        found = evaluate(compose(again, name="evaluate"))
+        assert found == {key: value for key, value in scores.items() if key.startswith(split)}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (
+            ["~callbacks.best"],
+            "no callback keeps the best checkpoint by monitor=val/dice, which is scored at the "
+            "end; leave callbacks.best as it is",
+        ),
+        (
+            ["callbacks.best.filename=last"],
+            "callbacks.best.filename=last is the file of callbacks.last, too; name another, such "
+            "as best",
+        ),
+        (
+            ["callbacks.best.monitor=val/iou"],
+            "no callback keeps the best checkpoint by monitor=val/dice, which is scored at the "
+            "end; leave callbacks.best as it is",
+        ),
+        (
+            ["+callbacks.best.save_top_k=0"],
+            "callbacks.best.save_top_k=0 keeps no checkpoint that could be scored; set it to 1",
+        ),
+        (
+            ["+trainer.max_time=00:00:00:00"],
+            "trainer.max_time=00:00:00:00 leaves no time to train; set days:hours:minutes:seconds, "
+            "such as 00:08:00:00",
+        ),
+        (
+            [f"+callbacks.f._target_={LIGHTNING}.LearningRateFinder"],
+            f"callbacks.f._target_={LIGHTNING}.LearningRateFinder would train with another value "
+            "than the one that is recorded as optimizer.lr; leave it out, and try values side by "
+            "side: python train.py -m optimizer.lr=1e-4,1e-3,1e-2",
+        ),
+        (
+            [f"+callbacks.f._target_={LIGHTNING}.BatchSizeFinder"],
+            f"callbacks.f._target_={LIGHTNING}.BatchSizeFinder would train with another value than "
+            "the one that is recorded as data.batch_size; leave it out, and try values side by "
+            "side: python train.py -m data.batch_size=4,8,16",
+        ),
+        (
+            [f"+callbacks.f._target_={LIGHTNING}.BackboneFinetuning"],
+            f"callbacks.f._target_={LIGHTNING}.BackboneFinetuning needs a part of the task that is "
+            "named backbone, and there is none; leave it out with ~callbacks.f",
+        ),
+    ],
+)
+def test_what_could_not_be_scored_or_recorded_is_refused(
+    overrides: list[str], sentence: str, compose: Compose
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        check_settings(compose(overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps", "told"),
+    [
+        (["+trainer.max_steps=2"], 2, "ended after epoch 1: trainer.max_steps=2 is reached"),
+        (["+trainer.max_steps=7"], 7, "ended after epoch 3: trainer.max_steps=7 is reached"),
+        (
+            [
+                "callbacks=early_stopping",
+                "callbacks.early_stopping.patience=1",
+                "optimizer.lr=1e-9",
+                "trainer.max_epochs=9",
+            ],
+            6,
+            "ended after epoch 2: early stopping: Monitored metric val/dice did not improve in "
+            "the last 1 records. Best score: ",
+        ),
+        ([], 9, None),
+    ],
+)
+def test_a_run_says_why_it_ended_and_is_scored_from_what_there_is(
+    overrides: list[str],
+    steps: int,
+    told: str | None,
+    compose: Compose,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "liverseg")
+    scores = train(compose([*SHORT, *overrides]))
+    assert 0 <= scores["val/dice"] <= 1
+    lines = [one.getMessage() for one in caplog.records if "ended after" in one.getMessage()]
+    assert [line.startswith(told or "?") for line in lines] == [True] * (told is not None)
+    assert ("ended before its first check on val" in caplog.text) == (steps == 2)
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == steps
