@@ -171,7 +171,11 @@ def predict(config: DictConfig) -> tuple[int, dict[Path, str]]:
     task = _task_of(checkpoint, config)
     data = load_data(checkpoint, {}, config.allow)
     dataset = ImageDataset(
-        images, channels=data.channels, image_size=data.image_size, normalize=data.normalize
+        images,
+        channels=data.channels,
+        image_size=data.image_size,
+        normalize=data.normalize,
+        white_value=data.white_value,
     )
     writer = PredictionWriter(
         folder=Path(config.output_dir),

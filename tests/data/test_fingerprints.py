@@ -49,13 +49,13 @@ def test_blanked_masks_of_equal_size_are_refused(pair_root):
     for pair in find_pairs(pair_root / "train"):
         with Image.open(pair.mask) as mask:
             mask.save(pair.mask.with_suffix(".bmp"))
-            mask.point(lambda value: 0).save(pair.mask.with_suffix(".blank.bmp"))
-        sizes = {pair.mask.with_suffix(one).stat().st_size for one in (".bmp", ".blank.bmp")}
+            mask.point(lambda value: 0).save(pair.mask.with_suffix(".blank"), format="BMP")
+        sizes = {pair.mask.with_suffix(one).stat().st_size for one in (".bmp", ".blank")}
         assert len(sizes) == 1
         pair.mask.with_suffix(".bmp").replace(pair.mask)
     state = module_of(pair_root).state_dict()
     for pair in find_pairs(pair_root / "train"):
-        replace_keeping_size_and_time(pair.mask, pair.mask.with_suffix(".blank.bmp").read_bytes())
+        replace_keeping_size_and_time(pair.mask, pair.mask.with_suffix(".blank").read_bytes())
     with pytest.raises(ValueError, match=refusal(pair_root, "train")):
         module_of(pair_root).load_state_dict(state)
 

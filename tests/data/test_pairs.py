@@ -7,18 +7,9 @@ from PIL import Image
 from torch import Tensor, tensor
 from torchvision.transforms import v2
 
-from liverseg.data.pairs import (
-    MAX_CLASSES,
-    MaskReader,
-    Pair,
-    PairDataset,
-    case_of,
-    find_pairs,
-    is_mask,
-    read_image,
-    resize_image,
-    stored_size,
-)
+from liverseg.data.images import read_image, resize_image, stored_size
+from liverseg.data.masks import MAX_CLASSES, MaskReader
+from liverseg.data.pairs import Pair, PairDataset, case_of, find_pairs, is_mask
 from liverseg.data.transforms import Augment, Normalize
 from liverseg.labels import IGNORED
 
@@ -70,7 +61,7 @@ def test_the_fixture_holds_six_four_and_three_pairs(pair_root):
 
 def test_strays_are_ignored(tmp_path):
     save_pair(tmp_path, "a", [[0]])
-    for stray in ("notes.txt", "._a.png", "._a_mask.png", "b.jpg", "b_mask.gif", "png"):
+    for stray in ("notes.txt", "._a.png", "._a_mask.png", "b.gif", "b_mask.gif", "png"):
         (tmp_path / stray).write_text("stray")
     assert [pair.name for pair in find_pairs(tmp_path)] == ["a"]
 
@@ -115,7 +106,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("files", "census"),
-    [([], "nothing"), (["a.jpg", "c.txt", "b.JPG"], "2 x .jpg, 1 x .txt")],
+    [([], "nothing"), (["a.gif", "c.txt", "b.GIF"], "2 x .gif, 1 x .txt")],
 )
 def test_a_folder_without_pairs_is_refused_with_what_it_holds(tmp_path, files, census):
     for file in files:
@@ -221,10 +212,16 @@ def test_sixteen_bit_grey_becomes_a_fraction_of_65535(tmp_path, channels):
     torch.testing.assert_close(image, tensor([[[0, 0.2, 1]]]).repeat(channels, 1, 1))
 
 
-def test_numbers_beyond_sixteen_bits_are_clamped(tmp_path):
+def test_numbers_beyond_sixteen_bits_are_refused(tmp_path):
     file = save(tmp_path / "a.tif", [[-5, 65535, 70000]], "I")
-    assert read_image(file, 1).tolist() == [[[0, 1, 1]]]
-    with pytest.raises(ValueError, match=r"holds undeclared values \(65535\); declared"):
+    sentence = (
+        f"{file} holds numbers from -5 to 70000, and black and white are 0 and 65535; save what is "
+        "to be seen of them (a window) as 8 or 16 bits"
+    )
+    with pytest.raises(ValueError, match=exactly(sentence)):
+        read_image(file, 1)
+    sentence = f"{file} is a mask with numbers from -5 to 70000; class values lie in 0 ... 65535"
+    with pytest.raises(ValueError, match=exactly(sentence)):
         MaskReader(num_classes=1).read(file)
 
 
@@ -346,6 +343,8 @@ def test_an_undeclared_value_is_named_with_its_file_and_remedy(
 def test_a_coloured_or_transparent_mask_is_refused(tmp_path, mode, pixels, fault):
     file = save(tmp_path / "a_mask.png", [pixels], mode)
     sentence = f"{file} is {fault}; save it with one channel that holds class values"
+    if "coloured" in fault:
+        sentence += ", or declare its colours in data.mask_colors"
     with pytest.raises(ValueError, match=exactly(sentence)):
         MaskReader(num_classes=2).read(file)
 

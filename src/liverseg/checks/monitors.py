@@ -92,7 +92,11 @@ def check_cases(plain: Plain) -> None:
         return
     splits = ("val",) if data.get("fold") is None else ("train", "val")
     folders = [folder for split in splits if (folder := Path(data["root"], split)).is_dir()]
-    names = [image.stem for folder in folders for image in list_images(folder)]
+    names = [
+        image.stem
+        for folder in folders
+        for image in list_images(folder, data.get("mask_suffix", "_mask"))
+    ]
     without = [name for name in names if case_of(name, data["case_pattern"]) is None]
     if without:
         key, monitor = of_cases[0], watched[of_cases[0]]

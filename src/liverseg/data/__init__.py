@@ -1,23 +1,16 @@
 """What a sample is and how it is served: from files on disk to batches of images and masks.
 
-Reading order: ``pairs`` (image and mask of one name, as tensors), ``transforms``, ``folds``,
-``patients`` (who is in which split), ``loaders`` (order and batches), ``datamodule`` (splits),
-``phantom`` (the embedded pairs).
+Reading order: ``images`` and ``masks`` (what their files mean), ``pairs`` (the two of one name, as
+tensors), ``transforms``, ``folds``, ``patients`` (who is in which split), ``loaders`` (order and
+batches), ``datamodule`` (splits), ``phantom`` (the embedded pairs).
 """
 
 from liverseg.data.datamodule import PairDataModule
 from liverseg.data.folds import divide
+from liverseg.data.images import read_image, resize_image, stored_size
 from liverseg.data.loaders import ResumableSampler, SameSizeBatches
-from liverseg.data.pairs import (
-    MaskReader,
-    PairDataset,
-    case_of,
-    is_mask,
-    list_images,
-    read_image,
-    resize_image,
-    stored_size,
-)
+from liverseg.data.masks import MaskReader
+from liverseg.data.pairs import PairDataset, case_of, is_mask, list_images
 from liverseg.data.phantom import SPLITS, Phantom, draw_patient, write_phantom
 
 __all__ = [

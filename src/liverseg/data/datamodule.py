@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from lightning import LightningDataModule, Trainer
@@ -16,14 +16,8 @@ from torch.utils.data import DataLoader
 from liverseg.data.fingerprints import FileHashes, hash_of_bytes, hash_of_sizes
 from liverseg.data.folds import Division, divide_folders
 from liverseg.data.loaders import ResumableSampler, SameSizeBatches, pad_and_stack
-from liverseg.data.pairs import (
-    MaskReader,
-    Pair,
-    PairDataset,
-    Sample,
-    case_of,
-    find_pairs,
-)
+from liverseg.data.masks import MaskReader
+from liverseg.data.pairs import Pair, PairDataset, Sample, case_of, find_pairs
 from liverseg.data.patients import count_pairs, shared_patients
 from liverseg.data.transforms import Augment, Normalize
 from liverseg.labels import first_scored, scored_names
@@ -75,6 +69,9 @@ class PairDataModule(LightningDataModule):
         ignore_index: Mask value of pixels that count nowhere.
         mask_values: Mask value, or values, of class 0, 1, ...; see :class:`MaskReader`.
         mask_threshold: Mask values from this one on are foreground; see :class:`MaskReader`.
+        mask_colors: Colour, or colours, of each class by name; see :class:`MaskReader`.
+        mask_suffix: What a mask's name has behind that of its image.
+        white_value: What is white in images of 16 bits, see :func:`~liverseg.data.read_image`.
         case_pattern: Regular expression whose first group is the case (patient) in a file name;
             empty for none.
         augment: Transforms of training samples by name.
@@ -130,6 +127,14 @@ class PairDataModule(LightningDataModule):
         fold: int | None = None,  # a default, because older checkpoints do not name it
         num_folds: int = 5,
         background: bool = True,
+        mask_colors: Annotated[
+            Mapping[str, Any] | None,
+            Field(description="null, or a mapping of class names to colours such as [255,0,0]"),
+        ] = None,
+        mask_suffix: Annotated[
+            str, Field(min_length=1, description="the end of a mask's name, such as _mask")
+        ] = "_mask",
+        white_value: Annotated[int, Field(ge=1, le=65535)] | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -153,7 +158,10 @@ class PairDataModule(LightningDataModule):
             ignore_index=ignore_index,
             mask_values=mask_values,
             mask_threshold=mask_threshold,
+            mask_colors=mask_colors,
         )
+        self.mask_suffix = mask_suffix
+        self.white_value = white_value
         self._case_pattern = case_pattern
         self._augment = Augment(augment) if augment else None
         self._batch_size = batch_size
@@ -185,12 +193,15 @@ class PairDataModule(LightningDataModule):
     @cached_property
     def _division(self) -> Division:
         return divide_folders(
-            self._folders("train"), case_pattern=self._case_pattern, num_folds=self._num_folds
+            self._folders("train"),
+            case_pattern=self._case_pattern,
+            num_folds=self._num_folds,
+            mask_suffix=self.mask_suffix,
         )
 
     def _pairs(self, split: Split) -> list[Pair]:
         if self._fold is None or split == "test":
-            return find_pairs(self.root / split)
+            return find_pairs(self.root / split, self.mask_suffix)
         if split == "val":
             return self._division.inside(self._fold)
         return self._division.outside(self._fold)
@@ -215,6 +226,7 @@ class PairDataModule(LightningDataModule):
                 augment=self._augment if is_training else None,
                 seed=self._seed,
                 case_pattern=self._case_pattern,
+                white_value=self.white_value,
                 cache_megabytes=self._cache_megabytes,
             )
         return self._datasets[split]

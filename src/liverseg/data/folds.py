@@ -33,7 +33,9 @@ class Division:
         return [pair for pair, its in zip(self.pairs, self.folds, strict=True) if its != fold]
 
 
-def divide_folders(folders: Sequence[Path], *, case_pattern: str, num_folds: int) -> Division:
+def divide_folders(
+    folders: Sequence[Path], *, case_pattern: str, num_folds: int, mask_suffix: str = "_mask"
+) -> Division:
     """Divide the pairs of all folders into folds.
 
     Folds are made of whole cases; an image whose name carries none is one of its own.
@@ -42,12 +44,13 @@ def divide_folders(folders: Sequence[Path], *, case_pattern: str, num_folds: int
         folders: Each as :func:`~liverseg.data.pairs.find_pairs` reads it.
         case_pattern: Regular expression whose first group is the case in a file name.
         num_folds: At most the number of cases, or of images.
+        mask_suffix: What a mask's name has behind that of its image.
 
     Raises:
         FileNotFoundError: If a folder is missing.
         ValueError: If a folder is faulty, or there are more folds than cases or images.
     """
-    pairs = put_together({folder.name: find_pairs(folder) for folder in folders})
+    pairs = put_together({folder.name: find_pairs(folder, mask_suffix) for folder in folders})
     # The case stands in the file's own name: what is put in front of it is no part of it.
     cases = [case_of(pair.image.stem, case_pattern) for pair in pairs]
     units = [pair.name if case is None else case for case, pair in zip(cases, pairs, strict=True)]

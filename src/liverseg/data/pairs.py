@@ -1,12 +1,11 @@
-"""What a sample is: an image ``NAME.png`` and its mask ``NAME_mask.png`` in one folder.
+"""What a sample is: an image ``NAME.png`` and its mask ``NAME_mask.png``.
 
-:func:`find_pairs` lists them, :func:`read_image` and :class:`MaskReader` decode them, and
-:class:`PairDataset` serves them as tensors.
+:func:`find_pairs` lists them, and :class:`PairDataset` serves them as tensors.
 """
 
 import random
 import re
-import zlib
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,25 +14,28 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional
 from torchvision.tv_tensors import Image as ImageTensor
 from torchvision.tv_tensors import Mask as MaskTensor
 
+from liverseg.data.images import (
+    IMAGE_SUFFIXES,
+    decoded_bytes,
+    read_image,
+    resize_image,
+    stored_size,
+)
+from liverseg.data.masks import MaskReader
 from liverseg.labels import IGNORED
-
-_UNDECLARED = 254
-MAX_CLASSES = _UNDECLARED  # masks are bytes, and two values are taken
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
 class Pair:
     """One image and its mask on disk.
 
-    ``name`` is the image's file name without ``.png``, or another that is unique in its split.
+    ``name`` is the image's file name without its ending, or another that is unique in its split.
     """
 
     name: str
@@ -45,8 +47,8 @@ class Sample(TypedDict):
     """What :class:`PairDataset` serves; a batch holds the same keys, with N in front.
 
     ``image``: float32 (C, H, W), normalised. ``mask``: uint8 (H, W), class indices and
-    :data:`IGNORED`. ``index``: the pair's place in the dataset. ``case``: the number of its case,
-    -1 where names carry none.
+    :data:`liverseg.labels.IGNORED`. ``index``: the pair's place in the dataset. ``case``: the
+    number of its case, -1 where names carry none.
     """
 
     image: Tensor
@@ -55,37 +57,39 @@ class Sample(TypedDict):
     case: NotRequired[int]
 
 
-def find_pairs(folder: Path) -> list[Pair]:
-    """List the image/mask pairs of one split, ordered by file name.
+def find_pairs(folder: Path, mask_suffix: str = "_mask") -> list[Pair]:
+    """List the image/mask pairs of one split, ordered by name.
 
-    An image is ``NAME.png`` and its mask ``NAME_mask.png`` beside it, of the same size. Other
-    files are ignored.
+    An image is ``NAME.png`` and its mask ``NAME_mask.png`` beside it, or they are
+    ``images/NAME.png`` and ``masks/NAME.png`` (or ``NAME_mask.png`` there), of the same size.
+    Images may be PNG, JPEG, TIFF, BMP or WebP, masks PNG, TIFF or BMP. Other files are ignored.
+
+    Args:
+        folder: The folder of the split.
+        mask_suffix: What a mask's name has behind that of its image.
 
     Raises:
         FileNotFoundError: If ``folder`` is missing.
-        ValueError: If an image or a mask stands alone, if the two differ in size, if a file is no
-            image, or if the folder holds no pair.
+        ValueError: If an image or a mask stands alone, if two files have one name, if image and
+            mask differ in size, if a file is no image, or if the folder holds no pair.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"data folder {folder} does not exist; set data.root")
-    files = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() == ".png" and not path.name.startswith(".")
-    ]
-    masks = {path.stem.removesuffix("_mask"): path for path in files if is_mask(path)}
-    images = {path.stem: path for path in files if not is_mask(path)}
-    kept = {*masks.values(), *images.values()}
-    if twins := [path.name for path in files if path not in kept]:
-        raise ValueError(f"{folder}: {twins[0]} exists as .PNG and as .png; rename or remove one")
+    images = _by_name(folder, list_images(folder, mask_suffix))
+    masks = _by_name(folder, _list_masks(folder, mask_suffix), mask_suffix)
     if lone := sorted(images.keys() ^ masks.keys()):
-        found = (images.get(lone[0]) or masks[lone[0]]).name
-        wanted = f"{lone[0]}_mask.png" if lone[0] in images else f"{lone[0]}.png"
+        file = images.get(lone[0]) or masks[lone[0]]
+        is_image = lone[0] in images
+        is_apart = file.parent != folder
+        end = f"{'' if is_apart else mask_suffix}.png" if is_image else ".png"
+        wanted = f"{'masks/' if is_image else 'images/'}" * is_apart + lone[0] + end
         more = f" (and {len(lone) - 1} more such files)" if len(lone) > 1 else ""
-        raise ValueError(f"{folder}: {found} has no partner {wanted}{more}; add or remove it")
+        raise ValueError(
+            f"{folder}: {file.relative_to(folder)} has no partner {wanted}{more}; add or remove it"
+        )
     if not images:
         raise ValueError(
-            f"{folder} holds no pair NAME.png + NAME_mask.png (found "
+            f"{folder} holds no pair NAME.png + NAME{mask_suffix}.png (found "
             f"{_census(folder)}); set data.root to the folder above train/ and val/"
         )
     pairs = [Pair(name, images[name], masks[name]) for name in sorted(images)]
@@ -99,182 +103,63 @@ def find_pairs(folder: Path) -> list[Pair]:
     return pairs
 
 
-def list_images(folder: Path) -> list[Path]:
-    """List the ``*.png`` of a folder that are no masks, ordered by name; hidden files do not count.
+def list_images(folder: Path, mask_suffix: str = "_mask") -> list[Path]:
+    """List the images of a folder that are no masks, ordered by name; hidden files do not count.
+
+    Where it holds ``images/`` and ``masks/``, these are the images of the former.
 
     Raises:
         OSError: If the folder cannot be read.
+        ValueError: If a name is no text that can be written down.
     """
-    return [
+    if _is_apart(folder):
+        return _listed(folder / "images", IMAGE_SUFFIXES)
+    return [file for file in _listed(folder, IMAGE_SUFFIXES) if not is_mask(file, mask_suffix)]
+
+
+def is_mask(path: Path, mask_suffix: str = "_mask") -> bool:
+    """Tell whether a file is a mask by its name."""
+    return path.stem.endswith(mask_suffix)
+
+
+def _list_masks(folder: Path, mask_suffix: str) -> list[Path]:
+    if _is_apart(folder):
+        return _listed(folder / "masks", IMAGE_SUFFIXES)
+    return [file for file in _listed(folder, IMAGE_SUFFIXES) if is_mask(file, mask_suffix)]
+
+
+def _is_apart(folder: Path) -> bool:
+    """Tell whether images and masks have a folder each."""
+    return (folder / "images").is_dir() and (folder / "masks").is_dir()
+
+
+def _listed(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    files = [
         path
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() == ".png" and not is_mask(path) and not path.name.startswith(".")
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
     ]
-
-
-def is_mask(path: Path) -> bool:
-    """Tell whether a file is a mask by its name."""
-    return path.stem.endswith("_mask")
-
-
-def stored_size(path: Path) -> tuple[int, int]:
-    """Return height and width of an image file from its header.
-
-    Raises:
-        ValueError: If the file is no image that can be read.
-    """
-    return _header(path)[0]
-
-
-def read_image(path: Path, channels: int) -> Tensor:
-    """Decode an image to shape (channels, H, W).
-
-    Grey, palette, RGB, and either with transparency (which is dropped) are converted to the
-    number of channels asked for, colour to grey by luminance (ITU-R 601). Eight bits a channel
-    give uint8; 16-bit grey gives float32 in [0, 1], 65535 being 1.
-
-    Args:
-        path: Any image file that Pillow reads.
-        channels: 1 for grey, 3 for RGB.
-
-    Raises:
-        ValueError: If ``channels`` is neither, or the file cannot be decoded.
-    """
-    if channels not in (1, 3):
-        raise ValueError(f"data.channels={channels} must be 1 (grey) or 3 (RGB)")
-    picture = _load(path)
-    if _is_16_bit(picture):
-        return (_pixels(picture).float() / 65535).clamp(0, 1).expand(channels, -1, -1).clone()
-    if "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-    if picture.mode != "L":
-        picture = picture.convert("RGB")
-    image: Tensor = functional.pil_to_tensor(picture.convert("L" if channels == 1 else "RGB"))
-    return image
-
-
-class MaskReader:
-    """Decode mask files to class indices by declared values.
-
-    Args:
-        num_classes: 1 or 2 for foreground against background, N for the classes 0 ... N - 1.
-        ignore_index: Value of pixels that count nowhere.
-        mask_values: The file's value, or list of values, for class 0, 1, ...; None means 0/1 or
-            0/255 for foreground against background, and class indices else.
-        mask_threshold: For masks with soft edges: values from this one on are foreground.
-
-    Raises:
-        ValueError: If an argument is out of range or two of them disagree.
-    """
-
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        ignore_index: int | None = None,
-        mask_values: Sequence[int | Sequence[int]] | None = None,
-        mask_threshold: int | None = None,
-    ) -> None:
-        if not 1 <= num_classes <= MAX_CLASSES:
-            raise ValueError(f"data.num_classes={num_classes} must lie in 1 ... {MAX_CLASSES}")
-        is_binary = num_classes <= 2
-        if mask_threshold is not None:
-            if not is_binary or mask_values is not None:
-                raise ValueError(
-                    f"data.mask_threshold={mask_threshold} is for foreground against background; "
-                    "leave it null where data.num_classes > 2 or data.mask_values is set"
-                )
-            if not 1 <= mask_threshold <= 65535:
-                raise ValueError(f"data.mask_threshold={mask_threshold} must lie in 1 ... 65535")
-            values = [list(range(mask_threshold)), list(range(mask_threshold, 65536))]
-        elif mask_values is not None:
-            values = [[one] if isinstance(one, int) else list(one) for one in mask_values]
-            if len(values) != max(num_classes, 2):
-                raise ValueError(
-                    f"data.mask_values={list(mask_values)} must name {max(num_classes, 2)} values, "
-                    "one (or a list) per class, background first"
-                )
-        elif is_binary:
-            values = [[0], [1] if ignore_index == 255 else [1, 255]]
-        else:
-            values = [[index] for index in range(num_classes)]
-
-        flat = [value for group in values for value in group]
-        if len(set(flat)) != len(flat) or not all(0 <= value <= 65535 for value in flat):
+    for path in files:
+        try:
+            path.name.encode()
+        except UnicodeEncodeError:
             raise ValueError(
-                f"data.mask_values={mask_values} must be distinct numbers in 0 ... 65535"
-            )
-        if ignore_index in flat and mask_threshold is None:
+                f"{str(folder)!r} holds a file whose name is no UTF-8 ({path.name!a}); rename it"
+            ) from None
+    return files
+
+
+def _by_name(folder: Path, files: Sequence[Path], mask_suffix: str = "") -> dict[str, Path]:
+    """Return files by the name of their pair: NFC, whichever form the file system gives."""
+    named: dict[str, Path] = {}
+    for path in files:
+        name = unicodedata.normalize("NFC", path.stem).removesuffix(mask_suffix)
+        if name in named:
             raise ValueError(
-                f"data.ignore_index={ignore_index} is the value of a class too; choose another, "
-                "or set data.mask_values"
+                f"{folder}: {path.name} and {named[name].name} have one name; rename or remove one"
             )
-        self._declared = sorted(flat) if mask_threshold is None else []
-        self._both_whites = values == [[0], [1, 255]] and mask_values is None
-        # What each class is written as: its first value, and white for a foreground without one.
-        written = [group[0] for group in values]
-        if mask_threshold is not None or self._both_whites:
-            written = [0, 255]
-        self._written = torch.tensor(written, dtype=torch.int32)
-        self._ignore_index = ignore_index
-        self._table = torch.full((65536,), _UNDECLARED, dtype=torch.uint8)
-        for index, group in enumerate(values):
-            self._table[group] = index
-        if ignore_index is not None:
-            if not 0 <= ignore_index <= 65535:
-                raise ValueError(f"data.ignore_index={ignore_index} must lie in 0 ... 65535")
-            self._table[ignore_index] = IGNORED
-
-    def read(self, path: Path) -> Tensor:
-        """Decode a mask to uint8 class indices of shape (H, W), ignored pixels as IGNORED.
-
-        Palette images give their indices. Colour images are accepted where they are grey and
-        opaque.
-
-        Raises:
-            ValueError: If the file cannot be decoded, is coloured, or holds an undeclared value.
-        """
-        values = self._grey_values(_load(path), path)
-        mask = self._table[values]
-        found = values.unique().tolist()
-        undeclared = values[mask == _UNDECLARED].unique().tolist()
-        if undeclared or (self._both_whites and 1 in found and 255 in found):
-            ignore = [] if self._ignore_index is None else [self._ignore_index]
-            what = f"undeclared values ({_some(undeclared)})" if undeclared else _some(found)
-            raise ValueError(
-                f"{path} holds {what}; declared are "
-                f"{_some(sorted(self._declared + ignore))}"
-                f"{' (1 and 255 not in one file)' if self._both_whites and not undeclared else ''}"
-                "; set data.num_classes, data.mask_values or data.ignore_index, or "
-                "data.mask_threshold for soft edges"
-            )
-        return mask
-
-    def to_file(self, indices: Tensor) -> Image.Image:
-        """Return class indices of shape (H, W) as a picture in the values that masks have.
-
-        Foreground without a value of its own is 255. Values above 255 make a 16-bit picture.
-        """
-        values = self._written[indices.long()].numpy()
-        return Image.fromarray(values.astype("uint8" if self._written.max() < 256 else "uint16"))
-
-    @staticmethod
-    def _grey_values(picture: Image.Image, path: Path) -> Tensor:
-        """Return the stored numbers, int64 of shape (H, W)."""
-        if picture.mode in ("RGB", "RGBA", "LA"):
-            bands = [functional.pil_to_tensor(band)[0] for band in picture.split()]
-            alpha = bands.pop() if picture.mode.endswith("A") else None
-            if any(not band.equal(bands[0]) for band in bands):
-                raise ValueError(
-                    f"{path} is a coloured mask ({picture.mode}); save it with one channel that "
-                    "holds class values"
-                )
-            if alpha is not None and not bool((alpha == 255).all()):
-                raise ValueError(
-                    f"{path} is a mask with transparent pixels; save it with one channel that "
-                    "holds class values"
-                )
-        return _pixels(picture).clamp(0, 65535)
+        named[name] = path
+    return named
 
 
 def case_of(name: str, case_pattern: str) -> str | None:
@@ -298,6 +183,7 @@ class PairDataset(Dataset[Sample]):
             generator, which is seeded by (seed, epoch, index) around the call and put back.
         seed: Seed of the augmentation.
         case_pattern: Regular expression whose first group is the case in a file name.
+        white_value: What is white in images of 16 bits, see :func:`read_image`.
         cache_megabytes: Decoded pairs stay in memory if all fit into this; 0 decodes every time.
     """
 
@@ -313,6 +199,7 @@ class PairDataset(Dataset[Sample]):
         augment: Callable[[ImageTensor, MaskTensor], tuple[Tensor, Tensor]] | None = None,
         seed: int = 0,
         case_pattern: str = "",
+        white_value: int | None = None,
         cache_megabytes: int = 0,
     ) -> None:
         self.pairs = list(pairs)
@@ -324,6 +211,7 @@ class PairDataset(Dataset[Sample]):
         self._resize_masks = resize_masks and image_size is not None
         self._augment = augment
         self._seed = seed
+        self._white_value = white_value
         numbers = {case: number for number, case in enumerate(dict.fromkeys(self.cases))}
         has_cases = None not in numbers
         self._case_numbers = [numbers[case] if has_cases else -1 for case in self.cases]
@@ -368,7 +256,9 @@ class PairDataset(Dataset[Sample]):
         return [stored_size(pair.mask) for pair in self.pairs]
 
     def _decode(self, pair: Pair) -> tuple[Tensor, Tensor]:
-        image = resize_image(read_image(pair.image, self._channels), self._image_size)
+        image = resize_image(
+            read_image(pair.image, self._channels, self._white_value), self._image_size
+        )
         mask = self._mask_reader.read(pair.mask)
         if self._resize_masks and self._image_size:
             mask = functional.resize_mask(mask[None], list(self._image_size))[0]
@@ -377,52 +267,11 @@ class PairDataset(Dataset[Sample]):
     def _decoded_bytes(self) -> int:
         total = 0
         for pair in self.pairs:
-            stored, value_bytes = _header(pair.image)
+            stored, value_bytes = decoded_bytes(pair.image)
             seen = self._image_size or stored
             masked = seen if self._resize_masks else stored
             total += seen[0] * seen[1] * self._channels * value_bytes + masked[0] * masked[1]
         return total
-
-
-def resize_image(image: Tensor, size: tuple[int, int] | None) -> Tensor:
-    """Resize an image of shape (C, H, W), bilinear and antialiased; None leaves it alone."""
-    if size is None or image.shape[-2:] == size:
-        return image
-    resized: Tensor = functional.resize_image(image, list(size), antialias=True)
-    return resized
-
-
-def _load(path: Path) -> Image.Image:
-    """Decode a file, or say in a sentence with its path that it is damaged."""
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture
-    except _DECODING_ERRORS as error:
-        raise ValueError(_unreadable(path, error)) from error
-
-
-def _header(path: Path) -> tuple[tuple[int, int], int]:
-    """Return height and width of a file, and the bytes of one decoded value of its image."""
-    try:
-        with Image.open(path) as picture:
-            return (picture.height, picture.width), 4 if _is_16_bit(picture) else 1
-    except _DECODING_ERRORS as error:
-        raise ValueError(_unreadable(path, error)) from error
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    return f"{path} cannot be read as an image ({error}); restore it, or remove it and its partner"
-
-
-def _is_16_bit(picture: Image.Image) -> bool:
-    return picture.mode.startswith("I")
-
-
-def _pixels(picture: Image.Image) -> Tensor:
-    """Return the stored numbers of a one-channel picture, int64 of shape (H, W)."""
-    numbers: Tensor = functional.pil_to_tensor(picture)[0].long()
-    return numbers
 
 
 @contextmanager
@@ -445,8 +294,3 @@ def _census(folder: Path) -> str:
 
 def _size_text(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]}"
-
-
-def _some(values: Sequence[int]) -> str:
-    shown = ", ".join(str(value) for value in values[:6])
-    return f"{shown}, ... ({len(values)} values)" if len(values) > 6 else shown

@@ -243,7 +243,7 @@ def _case(data: PairDataModule, dataset: PairDataset, kept: _Kept) -> Case:
     """Return an image with its truth at the size of its file, not as the network sees it."""
     sample, pair = dataset[kept.index], dataset.pairs[kept.index]
     try:
-        image = as_shown(read_image(pair.image, 3))
+        image = as_shown(read_image(pair.image, 3, data.white_value))
     except (OSError, ValueError) as error:  # where pairs are in memory, a run can do without files
         logger.warning("%s is drawn as the network sees it: %s", pair.image, error)
         image = data.normalize.undo(sample["image"])

@@ -32,6 +32,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
         channels: Channels of the image, 1 or 3.
         image_size: Height and width that images are resized to; None keeps each image's own.
         normalize: Maps an image in [0, 1] to what the network takes.
+        white_value: What is white in images of 16 bits, see :func:`~liverseg.data.read_image`.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class ImageDataset(Dataset[dict[str, Any]]):
         channels: int,
         image_size: tuple[int, int] | None,
         normalize: Callable[[Tensor], Tensor],
+        white_value: int | None = None,
     ) -> None:
         self.images = images
+        self._white_value = white_value
         self._channels = channels
         self._image_size = image_size
         self._normalize = normalize
@@ -57,7 +60,8 @@ class ImageDataset(Dataset[dict[str, Any]]):
         """
         path = self.images[index]
         try:
-            image = resize_image(read_image(path, self._channels), self._image_size)
+            image = read_image(path, self._channels, self._white_value)
+            image = resize_image(image, self._image_size)
         except Exception as error:  # one damaged file, in whichever way, must not stop the others
             return {"refused": _sentence(path, error), "index": index}
         image = functional.to_dtype(image, torch.float32, scale=True)

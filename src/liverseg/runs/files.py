@@ -29,6 +29,9 @@ def write_bytes(file: Path, content: bytes) -> None:
     try:
         unfinished.write_bytes(content)
         os.replace(unfinished, file)
+    except OSError as error:
+        error.filename, error.filename2 = str(file), None  # the one that was meant
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
 

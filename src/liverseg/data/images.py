@@ -1,0 +1,294 @@
+"""From an image file to numbers: whole, upright, at its own depth, or refused in a sentence."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+Numbers = npt.NDArray[Any]  # stored numbers, of whichever kind a file has
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+MOST_PIXELS = 2**27  # of an image; such a one takes half a gigabyte as float32
+WHITE = 65535  # of 16 bits a channel
+TWELVE_BITS = 4095  # the most that most scanners and cameras with deep pixels give
+_ORIENTATION = 0x112  # EXIF's and TIFF's tag: how the stored rows lie; 1 is upright
+_ON_ITS_SIDE = (5, 6, 7, 8)  # orientations that exchange height and width
+_BITS_PER_SAMPLE = 258  # of TIFF
+_PIECE = 2**20  # bytes that are inflated at once
+_INTERLACED = (  # Adam7: first row and column of a pass, and its steps
+    *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)),
+    *((2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)),
+)
+
+# This package bounds sizes itself, and says so in a sentence.
+Image.MAX_IMAGE_PIXELS = None
+
+
+def stored_size(path: Path) -> tuple[int, int]:
+    """Return height and width of an image file from its header, as it is to be shown.
+
+    Raises:
+        ValueError: If the file is no image that can be read, or has too many pixels.
+    """
+    with opened(path) as picture:
+        return upright_size(picture)
+
+
+def decoded_bytes(path: Path) -> tuple[tuple[int, int], int]:
+    """Return height and width of a file, and the bytes of one decoded value of its image."""
+    with opened(path) as picture:
+        return upright_size(picture), 4 if _is_deep(picture) else 1
+
+
+def read_image(path: Path, channels: int, white_value: int | None = None) -> Tensor:
+    """Decode an image to shape (channels, H, W), as it is to be shown.
+
+    Grey, palette, colour, and either with transparency (which is dropped) are converted to the
+    number of channels asked for, colour to grey by luminance (ITU-R 601). An orientation that a
+    camera has noted (EXIF) is applied. Eight bits a channel give uint8, and so do sixteen in
+    colour, of which the upper eight count; sixteen bits in grey give float32 in [0, 1], and floats
+    in [0, 1] are taken as they are.
+
+    Args:
+        path: Any image file that Pillow reads.
+        channels: 1 for grey, 3 for RGB.
+        white_value: What is white in 16-bit grey, brighter ones too; None is 65535, and refuses
+            images that use twelve of their bits or fewer, which would all but be black.
+
+    Raises:
+        ValueError: If ``channels`` is neither, the file cannot be decoded, holds several pages, or
+            its numbers do not say what is white.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"data.channels={channels} must be 1 (grey) or 3 (RGB)")
+    picture = decoded(path)
+    if _is_deep(picture):
+        grey = _deep_grey(picture, path, white_value)
+        return grey.expand(channels, -1, -1).clone()
+    if bits_of(picture) > 8:
+        most = int(np.asarray(picture.convert("RGB")).max())
+        if most * 256 <= TWELVE_BITS:
+            raise ValueError(
+                f"{path} has 16 bits a channel and uses the lowest {8 + most.bit_length()} of them,"
+                " so it would all but be black; save it with 8 bits a channel"
+            )
+    if "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+    if picture.mode != "L":
+        picture = picture.convert("RGB")
+    image: Tensor = functional.pil_to_tensor(picture.convert("L" if channels == 1 else "RGB"))
+    return image
+
+
+def resize_image(image: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Resize an image of shape (C, H, W), bilinear and antialiased; None leaves it alone."""
+    if size is None or image.shape[-2:] == size:
+        return image
+    resized: Tensor = functional.resize_image(image, list(size), antialias=True)
+    return resized
+
+
+def decoded(path: Path) -> Image.Image:
+    """Decode a file whole and turn it upright.
+
+    Raises:
+        ValueError: If it cannot be decoded, has too many pixels, or holds several pages.
+    """
+    with opened(path) as picture:
+        # A photograph of a phone (MPO) carries a preview behind it.
+        pages = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
+        if pages > 1:
+            raise _RefusedError(
+                f"{path} holds {pages} pages or frames; save each as a file of its own"
+            )
+        size, orientation = upright_size(picture), _orientation(picture)
+        if picture.format == "PNG":
+            _refuse_missing_rows(picture)
+        if picture.format == "TIFF" and orientation in _ON_ITS_SIDE and _is_raw(picture):
+            raise _RefusedError(  # Pillow 13 decodes it to other pixels
+                f"{path} is an uncompressed TIFF that lies on its side (orientation tag 274 is "
+                f"{orientation}); save it upright, or with compression"
+            )
+        picture.load()
+        if orientation > 1 and picture.format != "TIFF":  # Pillow turns a TIFF by itself
+            picture.getexif()[_ORIENTATION] = orientation
+            ImageOps.exif_transpose(picture, in_place=True)
+        if (picture.height, picture.width) != size:
+            raise ValueError("its header and its pixels differ in size")
+        return picture
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open a file as a picture; whatever goes wrong becomes a sentence with its path.
+
+    Raises:
+        ValueError: If it cannot be read as an image, or has too many pixels.
+    """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path} is no regular file; remove it, or put the image there")
+    try:
+        with Image.open(path) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise _RefusedError(
+                    f"{path} is {picture.height} x {picture.width}, more than the {MOST_PIXELS:,} "
+                    "pixels that an image may have; cut it into parts, or make it smaller"
+                )
+            yield picture
+    except _RefusedError as error:
+        raise ValueError(str(error)) from None
+    except (MemoryError, Exception) as error:  # decoders raise all kinds for a damaged file
+        reason = str(error) or type(error).__name__
+        raise ValueError(
+            f"{path} cannot be read as an image ({reason}); restore it, or remove it and its "
+            "partner"
+        ) from error
+
+
+class _RefusedError(ValueError):
+    """A file that could be read, and is not taken; the message is the whole sentence."""
+
+
+def upright_size(picture: Image.Image) -> tuple[int, int]:
+    """Return height and width as they are to be shown."""
+    if picture.format != "TIFF" and _orientation(picture) in _ON_ITS_SIDE:
+        return picture.width, picture.height
+    return picture.height, picture.width
+
+
+def bits_of(picture: Image.Image) -> int:
+    """Return the bits of one channel as they are stored; those that Pillow decodes may be fewer.
+
+    Only PNG and TIFF are asked: other formats have eight, or one.
+    """
+    if picture.format == "PNG":
+        return _head_of(picture)[24]  # of IHDR, the first chunk
+    if picture.format == "TIFF":
+        bits = getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
+        return int(bits[0] if isinstance(bits, tuple) else bits)
+    return 1 if picture.mode == "1" else 8
+
+
+def numbers_of(picture: Image.Image) -> Numbers:
+    """Return the stored numbers of a picture with one channel, of shape (H, W).
+
+    Two and four bits of grey, which Pillow spreads over 0 ... 255, are put back.
+    """
+    numbers: Numbers = np.asarray(picture)
+    if picture.mode == "1":
+        numbers = numbers.astype(np.uint8)
+    if picture.mode == "L" and (bits := bits_of(picture)) in (2, 4):
+        numbers = np.floor_divide(numbers, np.uint8(255 // (2**bits - 1)))
+    return numbers
+
+
+def _head_of(picture: Image.Image) -> bytes:
+    """Return the first bytes of the file that a picture was read from."""
+    with Path(_file_of(picture)).open("rb") as stream:
+        return stream.read(32)
+
+
+def _is_raw(picture: Image.Image) -> bool:
+    """Tell whether pixels are stored without compression."""
+    tiles = picture.tile  # type: ignore[attr-defined]  # of what Image.open returns
+    return any(tile[0] == "raw" for tile in tiles)
+
+
+def _file_of(picture: Image.Image) -> str:
+    return str(picture.filename)  # type: ignore[attr-defined]  # of what Image.open returns
+
+
+def _is_deep(picture: Image.Image) -> bool:
+    """Tell whether a picture has one channel of more than eight bits."""
+    return picture.mode.startswith(("I", "F"))
+
+
+def _deep_grey(picture: Image.Image, path: Path, white_value: int | None) -> Tensor:
+    """Return one channel of more than eight bits as float32 in [0, 1], of shape (1, H, W)."""
+    numbers = np.asarray(picture)
+    low, high = (float(one) for one in (numbers.min(), numbers.max()))
+    if picture.mode == "F":
+        if not (0 <= low <= high <= 1):  # also where a number is none
+            raise ValueError(
+                f"{path} holds floats from {low:g} to {high:g}, of which none is known to be white;"
+                " save them scaled to 0 ... 1, or as 8 or 16 bits"
+            )
+        return torch.from_numpy(numbers.astype(np.float32))[None]
+    if low < 0 or high > WHITE:
+        raise ValueError(
+            f"{path} holds numbers from {low:.0f} to {high:.0f}, and black and white are 0 and "
+            f"{WHITE}; save what is to be seen of them (a window) as 8 or 16 bits"
+        )
+    if white_value is None and 0 < high <= TWELVE_BITS:
+        raise ValueError(
+            f"{path} has 16 bits and none of its numbers is above {high:.0f}, so it would all but "
+            f"be black; set data.white_value={TWELVE_BITS} for 12 bits, or ={WHITE} where it is so"
+        )
+    scaled = torch.from_numpy(numbers.astype(np.float32)) / (white_value or WHITE)
+    return scaled.clamp(0, 1)[None]
+
+
+def _orientation(picture: Image.Image) -> int:
+    """Return the orientation that a file names, 1 where it names none; the pixels stay unread."""
+    if picture.format == "PNG" and "exif" not in picture.info:
+        # Pillow would decode the whole file to look for it behind the pixels.
+        found = _chunk_of_png(Path(_file_of(picture)), b"eXIf")
+        if found is None:
+            return 1
+        exif = Image.Exif()
+        exif.load(found)
+        return int(exif.get(_ORIENTATION, 1))
+    return int(picture.getexif().get(_ORIENTATION, 1))
+
+
+def _chunk_of_png(path: Path, name: bytes) -> bytes | None:
+    """Return the content of a chunk of a PNG file, or None where there is none."""
+    return next((stream.read(size) for found, size, stream in _chunks(path) if found == name), None)
+
+
+def _chunks(path: Path) -> Iterator[tuple[bytes, int, BinaryIO]]:
+    """Yield the name and size of each chunk of a PNG file, and the file at its content."""
+    with path.open("rb") as stream:
+        place = stream.seek(8)
+        while len(head := stream.read(8)) == 8:
+            size, name = struct.unpack(">I4s", head)
+            yield name, size, stream
+            place = stream.seek(place + size + 12)
+
+
+def _refuse_missing_rows(picture: Image.Image) -> None:
+    """Refuse a PNG that holds fewer rows than its header says; Pillow would make them black."""
+    size, bits, channels, is_interlaced = _layout(picture)
+    expected = 0
+    for top, left, down, right in _INTERLACED if is_interlaced else ((0, 0, 1, 1),):
+        rows, columns = (
+            -(-(side - at) // step)
+            for side, at, step in zip(size, (top, left), (down, right), strict=True)
+        )
+        if rows > 0 and columns > 0:
+            expected += rows * (1 + -(-columns * bits * channels // 8))  # a filter before each row
+    inflated, inflate = 0, zlib.decompressobj()
+    for name, length, stream in _chunks(Path(_file_of(picture))):
+        if name == b"IDAT":
+            rest = stream.read(length)
+            while rest and inflated < expected:
+                inflated += len(inflate.decompress(rest, _PIECE))
+                rest = inflate.unconsumed_tail
+    if inflated < expected:
+        raise ValueError(f"it holds {inflated} of the {expected} bytes that its header promises")
+
+
+def _layout(picture: Image.Image) -> tuple[tuple[int, int], int, int, bool]:
+    """Return size, bits and number of channels of a PNG, and whether it is interlaced."""
+    width, height, bits, colour, _, _, interlace = struct.unpack(
+        ">IIBBBBB", _head_of(picture)[16:29]
+    )
+    return (height, width), bits, {2: 3, 4: 2, 6: 4}.get(colour, 1), bool(interlace)
