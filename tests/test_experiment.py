@@ -1,4 +1,5 @@
 import csv
+import importlib.util
 import json
 import os
 import re
@@ -125,14 +126,38 @@ def test_a_stopped_run_shows_how_far_it_came_and_a_resumed_one_all_epochs(
     assert all(value > 1 for _, value in resumed["machine/images_per_second"])
 
 
-def test_without_a_dashboard_a_run_has_no_curves(
+def test_a_run_has_curves_whatever_its_loggers(
     compose: Compose, tmp_path: Path, drawn: list[Any]
 ) -> None:
-    config = compose(["~callbacks.dashboard"])  # it would write to the dashboard
-    config.logger = []
-    assert train(config).keys() >= {"val/dice", "test/dice"}
-    assert drawn == []
-    assert not (tmp_path / "run" / "pictures" / "curves.png").exists()
+    choices = {
+        "logger=none": set(),
+        "logger=csv": {"csv"},
+        "logger=[tensorboard,csv]": {"csv", "tensorboard"},
+    }
+    for place, (choice, folders) in enumerate(choices.items()):
+        run = tmp_path / str(place)
+        train(compose([choice, f"output_dir={run}", "trainer.max_epochs=2"]))
+        assert {"csv", "tensorboard"} & {one.name for one in run.iterdir()} == folders
+        assert (run / "pictures" / "curves.png").is_file()
+    single = compose([f"output_dir={tmp_path / 'single'}", "trainer.max_epochs=2"])
+    single.logger = {"_target_": "lightning.pytorch.loggers.CSVLogger", "save_dir": str(tmp_path)}
+    train(single)
+    without = [
+        {name: points for name, points in curves.items() if not name.startswith("machine/")}
+        for curves, _ in drawn
+    ]
+    assert without[1:] == without[:1] * 3
+    assert [epoch for epoch, _ in without[0]["val/dice"]] == [1, 2]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")
+def test_a_logger_whose_package_is_missing_is_told_with_the_package(compose: Compose) -> None:
+    sentence = (
+        "logger.wandb._target_=lightning.pytorch.loggers.WandbLogger needs a package that is not "
+        "installed; pip install wandb"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        train(compose(["logger=wandb"]))
 
 
 def test_a_picture_that_cannot_be_written_costs_no_scores(

@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from lightning import Callback, Trainer, seed_everything
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
@@ -21,7 +22,14 @@ from torch.utils.data import DataLoader
 from liverseg.checkpoints import AtomicCheckpointIO, load_checkpoint, load_data, load_task
 from liverseg.checks import check_settings
 from liverseg.data import PairDataModule
-from liverseg.pictures import PictureBoard, boards_of, draw_curves, read_curves, show_result
+from liverseg.pictures import (
+    HISTORY_FILE,
+    History,
+    PictureBoard,
+    draw_curves,
+    read_curves,
+    show_result,
+)
 from liverseg.prediction import ImageDataset, PredictionWriter, Predictor, find_images
 from liverseg.runs import (
     PRUNED_FILE,
@@ -71,7 +79,7 @@ def train(config: DictConfig) -> Scores:
         task.net.compile()
     trainer: Trainer = parts["trainer"](
         callbacks=[*parts["callbacks"].values(), StopTogether()],
-        logger=parts["logger"],
+        logger=[*_loggers(parts["logger"]), History(output_dir / HISTORY_FILE)],
         plugins=[AtomicCheckpointIO(), *_cluster()],
         **_progress(plain["trainer"]),
     )
@@ -409,15 +417,22 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 
 def _draw_curves(trainer: Trainer, config: DictConfig, scores: Scores) -> None:
-    """Draw ``pictures/curves.png`` from what TensorBoard was told, since the run began."""
-    boards = boards_of(trainer)
-    if trainer.is_global_zero and boards:
-        file = Path(config.output_dir) / "pictures" / "curves.png"
+    """Draw ``pictures/curves.png`` from what was logged since the run began."""
+    if trainer.is_global_zero:
+        folder = Path(config.output_dir)
+        file = folder / "pictures" / "curves.png"
         try:
-            curves = read_curves(boards[0].log_dir)
+            curves = read_curves(folder / HISTORY_FILE)
             draw_curves(file, curves, monitor=config.monitor, mode=config.monitor_mode, test=scores)
         except OSError as error:  # a full disk must hide neither the scores nor why a run stopped
             logger.warning("%s could not be drawn: %s", file, error)
+
+
+def _loggers(made: Any) -> list[Logger]:  # a logger, several by name or in a list, or none
+    """Return the loggers that a config describes."""
+    if isinstance(made, Mapping):
+        return list(made.values())
+    return [made] if isinstance(made, Logger) else list(made or [])
 
 
 def _cluster() -> list[SLURMEnvironment]:

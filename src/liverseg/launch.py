@@ -7,6 +7,7 @@ sweep or leaves anything in the environment of the next job.
 
 import math
 import os
+import shlex
 import signal
 import sys
 import uuid
@@ -56,9 +57,18 @@ def train_and_tell(config: DictConfig) -> float:
     if is_first_process():
         sys.stdout.write(
             f"\n{summary(scores)}\n\nrun        {folder}\npictures   {folder}/pictures\n"
-            "dashboard  tensorboard --logdir logs\n"
+            f"{_dashboard(config)}"
         )
     return scores.get(config.monitor, math.nan)
+
+
+def _dashboard(config: DictConfig) -> str:
+    """Return the line that shows a run on a dashboard; "" where it has none."""
+    if "TensorBoard" not in OmegaConf.to_yaml(OmegaConf.create({"logger": config.logger})):
+        return ""
+    folder = short_path(config.output_dir)
+    shown = "logs" if Path(folder).parts[0] == "logs" else folder  # with all other runs
+    return f"dashboard  tensorboard --logdir {shlex.quote(shown)}\n"
 
 
 def train_on_all_devices(config: DictConfig) -> Scores:

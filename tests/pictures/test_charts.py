@@ -11,24 +11,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch.utils.tensorboard import SummaryWriter
 
 from liverseg.pictures import charts
 from liverseg.pictures.charts import Curve, draw_curves, read_curves
 from liverseg.pictures.colours import class_colour
+from liverseg.pictures.history import History
 
 Written = tuple[str, int, float]
 
 
-def write(folder: Path, events: Sequence[Written], start: float = 0, name: str = "") -> None:
-    """Write scalars as the dashboard does, one second apart, into a file for each split."""
-    for split in ("train", "val"):
-        writer = SummaryWriter(str(folder / split), filename_suffix=name)
-        for place, (tag, step, value) in enumerate(events):
-            if tag.startswith(f"{split}/"):
-                writer.add_scalar(tag.partition("/")[2], value, step, walltime=start + place)
-        writer.close()
+def write(folder: Path, points: Sequence[Written]) -> Path:
+    """Log values as a run does, and return the file."""
+    history = History(folder / "curves.csv")
+    for name, step, value in points:
+        history.log_metrics({name: value}, step)
+    history.save()
+    return folder / "curves.csv"
 
 
 def epoch(number: int, steps: int, dice: float) -> list[Written]:
@@ -64,8 +62,7 @@ def lines(axes: Axes) -> dict[str, Curve]:
 
 
 def test_points_stand_where_their_epoch_ends(tmp_path: Path) -> None:
-    write(tmp_path, [*epoch(0, 4, 0.25), *epoch(1, 4, 0.5)])
-    assert read_curves(tmp_path) == {
+    assert read_curves(write(tmp_path, [*epoch(0, 4, 0.25), *epoch(1, 4, 0.5)])) == {
         "train/lr": [(1, 1), (2, 0.5)],
         "val/dice": [(1, 0.25), (2, 0.5)],
         "train/loss": [(1, 1), (2, 1)],
@@ -73,39 +70,27 @@ def test_points_stand_where_their_epoch_ends(tmp_path: Path) -> None:
     }
 
 
-def test_files_of_one_run_are_read_too(tmp_path: Path) -> None:
-    """As Lightning's own logger writes them, with a curve of the epoch."""
-    writer = SummaryWriter(str(tmp_path))
-    for number, dice in enumerate((0.25, 0.5)):
-        for tag, step, value in epoch(number, 4, dice):
-            writer.add_scalar(tag, value, step)
-        writer.add_scalar("epoch", number, 4 * number + 3)
-    writer.close()
-    curves = read_curves(tmp_path)
-    assert curves["val/dice"] == [(1, 0.25), (2, 0.5)]
-    assert "epoch" not in curves
+def test_what_lightning_adds_is_no_curve(tmp_path: Path) -> None:
+    assert "epoch" not in read_curves(write(tmp_path, [("epoch", 3, 0.0), *epoch(0, 4, 0.25)]))
 
 
 def test_epochs_without_a_validation_are_counted(tmp_path: Path) -> None:
     losses = [("train/loss", 3, 3.0), ("train/loss", 7, 2.0), ("train/loss", 11, 1.0)]
-    write(
-        tmp_path, [("val/dice", 7, 0.5), ("train/dice", 3, 0.25), ("train/dice", 11, 0.5), *losses]
-    )
-    curves = read_curves(tmp_path)
+    scores = [("val/dice", 7, 0.5), ("train/dice", 3, 0.25), ("train/dice", 11, 0.5)]
+    curves = read_curves(write(tmp_path, [*scores, *losses]))
     assert curves["val/dice"] == [(2, 0.5)]
     assert curves["train/dice"] == [(1, 0.25), (3, 0.5)]
 
 
 def test_a_check_within_an_epoch_stands_within_it(tmp_path: Path) -> None:
     losses = [("train/loss", 3, 3.0), ("train/loss", 7, 2.0)]
-    write(tmp_path, [("val/dice", 1, 0.25), ("val/dice", 5, 0.5), *losses])
-    assert read_curves(tmp_path)["val/dice"] == [(0.5, 0.25), (1.5, 0.5)]
+    file = write(tmp_path, [("val/dice", 1, 0.25), ("val/dice", 5, 0.5), *losses])
+    assert read_curves(file)["val/dice"] == [(0.5, 0.25), (1.5, 0.5)]
 
 
 def test_what_a_resumed_run_wrote_again_counts_once(tmp_path: Path) -> None:
-    write(tmp_path, [*epoch(0, 4, 0.25), *epoch(1, 4, 0.5), *epoch(2, 4, 0.75)], name="z")
-    write(tmp_path, [*epoch(1, 4, 0.625)], start=100, name="a")  # the later file sorts first
-    assert read_curves(tmp_path) == {
+    write(tmp_path, [*epoch(0, 4, 0.25), *epoch(1, 4, 0.5), *epoch(2, 4, 0.75)])
+    assert read_curves(write(tmp_path, epoch(1, 4, 0.625))) == {
         "train/lr": [(1, 1), (2, 0.5)],
         "val/dice": [(1, 0.25), (2, 0.625)],
         "train/loss": [(1, 1), (2, 1)],
@@ -113,33 +98,20 @@ def test_what_a_resumed_run_wrote_again_counts_once(tmp_path: Path) -> None:
     }
 
 
-def test_scalars_are_those_that_tensorboard_itself_reads(tmp_path: Path) -> None:
-    writer = SummaryWriter(str(tmp_path))
-    picture = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8)  # noise: some 12 kB
-    for step in range(5):
-        writer.add_image("val/a", picture, step)
-        writer.add_text("note", "x" * 5000, step)
-        writer.add_scalar("val/dice", 1 / (step + 1), step)
-        writer.add_scalar("train/loss", 1, step)
-    writer.close()
-    reference = EventAccumulator(str(tmp_path), {"scalars": 0}).Reload().Scalars("val/dice")
-    assert read_curves(tmp_path)["val/dice"] == [(one.step + 1, one.value) for one in reference]
-
-
-def test_a_file_cut_off_by_a_kill_is_read_up_to_there(tmp_path: Path) -> None:
-    write(tmp_path, [*epoch(0, 4, 0.25), *epoch(1, 4, 0.5)])
-    (file,) = (tmp_path / "train").iterdir()
+def test_a_line_cut_off_by_a_kill_is_left_out_and_others_follow(tmp_path: Path) -> None:
+    file = write(tmp_path, [*epoch(0, 4, 0.25), *epoch(1, 4, 0.5)])
     whole = file.read_bytes()
-    for lost in range(1, 30):
+    for lost in range(6, 24):
         file.write_bytes(whole[:-lost])
-        assert read_curves(tmp_path)["val/dice"] == [(1, 0.25), (2, 0.5)]
-        assert read_curves(tmp_path)["train/dice"] == [(1, 0.125)]
+        assert read_curves(file)["val/dice"] == [(1, 0.25), (2, 0.5)]
+        assert read_curves(file)["train/dice"] == [(1, 0.125)]
+        write(tmp_path, epoch(1, 4, 0.625))
+        assert read_curves(file)["val/dice"] == [(1, 0.25), (2, 0.625)]
 
 
 def test_where_no_epoch_has_been_scored_there_is_no_curve(tmp_path: Path) -> None:
-    assert read_curves(tmp_path / "missing") == {}
-    write(tmp_path, [("train/lr", 0, 1.0)])
-    assert read_curves(tmp_path) == {}
+    assert read_curves(tmp_path / "missing.csv") == {}
+    assert read_curves(write(tmp_path, [("train/lr", 0, 1.0)])) == {}
 
 
 def test_each_panel_shows_its_score_the_best_epoch_and_the_test_score(tmp_path: Path) -> None:

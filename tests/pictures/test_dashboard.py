@@ -276,7 +276,7 @@ def test_the_final_scores_stand_at_the_step_of_the_best_weights(
 
 
 def test_lightnings_own_logger_shows_the_same_in_one_run(compose: Compose, tmp_path: Path) -> None:
-    own = "logger._target_=lightning.pytorch.loggers.TensorBoardLogger"
+    own = "logger.tensorboard._target_=lightning.pytorch.loggers.TensorBoardLogger"
     scores = train(compose([own, "trainer.max_epochs=2"]))
     board = events(tmp_path / "run", "tensorboard")
     tags = set(board.Tags()["scalars"])

@@ -1,5 +1,6 @@
-"""Which callbacks a run can have, and which it needs to be scored at its end."""
+"""Which callbacks and loggers a run can have, and which it needs to be scored at its end."""
 
+import importlib.util
 import inspect
 from collections.abc import Iterator
 
@@ -10,11 +11,19 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
 )
 
-from liverseg.settings.classes import Plain, find_target
+from liverseg.settings.classes import Plain, class_nodes, find_target
 
 _SETS_ANOTHER_VALUE = {
     LearningRateFinder: ("optimizer.lr", "-m optimizer.lr=1e-4,1e-3,1e-2"),
     BatchSizeFinder: ("data.batch_size", "-m data.batch_size=4,8,16"),
+}
+
+_PACKAGES = {  # by Lightning's logger: the module that it imports, and the package that brings it
+    "WandbLogger": ("wandb", "wandb"),
+    "MLFlowLogger": ("mlflow", "mlflow"),
+    "CometLogger": ("comet_ml", "comet-ml"),
+    "NeptuneLogger": ("neptune", "neptune"),
+    "LitLogger": ("litlogger", "litlogger"),
 }
 
 
@@ -34,6 +43,18 @@ def check_callbacks(plain: Plain) -> None:
                 f"leave it out with ~callbacks.{name}"
             )
     _check_checkpoints(plain)
+
+
+def check_loggers(plain: Plain) -> None:
+    """Refuse a logger whose package is not installed."""
+    for key, node in class_nodes(plain.get("logger"), "logger"):
+        kind = str(node["_target_"]).rpartition(".")[2]
+        module, package = _PACKAGES.get(kind, ("lightning", ""))
+        if importlib.util.find_spec(module) is None:
+            raise ValueError(
+                f"{key}._target_={node['_target_']} needs a package that is not installed; pip "
+                f"install {package}"
+            )
 
 
 def _check_checkpoints(plain: Plain) -> None:

@@ -6,7 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from liverseg.checks.agreement import check_agreement, check_end, check_losses
-from liverseg.checks.callbacks import check_callbacks
+from liverseg.checks.callbacks import check_callbacks, check_loggers
 from liverseg.checks.folders import check_root, check_written
 from liverseg.checks.kinds import check_kind
 from liverseg.checks.monitors import check_cases, check_monitors
@@ -69,6 +69,7 @@ def check_settings(config: DictConfig) -> None:
         check_monitors(plain)
         check_end(plain)
         check_callbacks(plain)
+        check_loggers(plain)
         check_agreement(plain)
         check_losses(plain)
         try_building(config, plain)

@@ -2,8 +2,8 @@
 
 Reading order: ``colours``, ``lettering`` (captions and legends), ``cases`` (how an image, its truth
 and its prediction are drawn), ``boards`` (TensorBoard's files), ``gallery`` (which pictures are
-drawn, and when), ``dashboard`` (what TensorBoard shows besides), ``charts`` (the curves of a run),
-``diagrams`` (a U-Net as the U).
+drawn, and when), ``dashboard`` (what TensorBoard shows besides), ``history`` and ``charts``
+(the curves of a run), ``diagrams`` (a U-Net as the U).
 """
 
 from liverseg.pictures.boards import TensorBoard, boards_of
@@ -12,9 +12,12 @@ from liverseg.pictures.charts import draw_curves, read_curves
 from liverseg.pictures.dashboard import Dashboard, show_result
 from liverseg.pictures.diagrams import draw_numbers, draw_u
 from liverseg.pictures.gallery import PictureBoard
+from liverseg.pictures.history import HISTORY_FILE, History
 
 __all__ = [
+    "HISTORY_FILE",
     "Dashboard",
+    "History",
     "PictureBoard",
     "TensorBoard",
     "as_shown",

@@ -1,50 +1,42 @@
 """The curves of a run: loss, scores and learning rate over the epochs."""
 
 import math
-import struct
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from liverseg.pictures.colours import Colour, class_colour
+from liverseg.pictures.history import read_history
 
 if TYPE_CHECKING:  # imported where they are needed, because it takes a second
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
-    from tensorboard.compat.proto.event_pb2 import Event
 
 Curve = list[tuple[float, float]]  # (epochs done, value)
 _TRAIN, _VAL, _TEST, _QUIET = "#0072B2", "#D55E00", "#000000", "#999999"  # of Okabe & Ito (2008)
 _STYLES = ("-", "--", ":", "-.")  # of classes, besides their colours
 _AVERAGES = {"": "per image", "_pooled": "pooled", "_case": "per case"}
-_LARGEST_SCALAR = 4096  # bytes; a longer record holds a picture
 _MOST_MARKED = 40  # points of a curve
 _MOST_NAMES = 30  # below one another
 
 
-def read_curves(folder: str | Path) -> dict[str, Curve]:
-    """Return every curve that TensorBoard's files in a folder hold, by name.
+def read_curves(file: str | Path) -> dict[str, Curve]:
+    """Return every curve of a run's history, by name.
 
-    They are the history of a run because they survive a kill and are flushed before each
-    checkpoint. A run that was resumed wrote some epochs twice: what was written later replaces what
-    stood at its step and after.
+    A run that was resumed wrote some epochs twice: what was written later replaces what stood at
+    its step and after.
+
+    Args:
+        file: The run's ``curves.csv``, see :class:`liverseg.pictures.history.History`.
 
     Returns:
         Points (epochs done, value) in order: what the first epoch ended with stands at 1. Empty
         where no epoch has ended.
     """
-    written = [
-        (event.wall_time, _name(start, value.tag), event.step, value.simple_value)
-        for start in ("", "train/", "val/", "test/")
-        for file in sorted(Path(folder, start).glob("events.out.tfevents.*"))
-        for event in _short_events(file)
-        for value in event.summary.value
-        if value.HasField("simple_value")
-    ]
     steps: dict[str, list[tuple[int, float]]] = {}
-    for _, tag, step, value in sorted(written, key=lambda event: event[0]):
+    for step, tag, value in read_history(file):
         points = steps.setdefault(tag, [])
         while points and points[-1][0] >= step:
             points.pop()
@@ -57,13 +49,8 @@ def read_curves(folder: str | Path) -> dict[str, Curve]:
     return {
         tag: [(_epochs_done(step + 1, anchors), value) for step, value in points]
         for tag, points in steps.items()
-        if tag != "epoch"  # which Lightning's own logger writes
+        if tag != "epoch"  # which Lightning adds
     }
-
-
-def _name(start: str, tag: str) -> str:
-    """Return the name of a curve from its run and tag; what belongs to no split keeps its tag."""
-    return tag if tag.startswith("machine/") else f"{start}{tag}"
 
 
 def draw_curves(
@@ -135,28 +122,6 @@ def draw_curves(
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file)
     return figure
-
-
-def _short_events(file: Path) -> "Iterator[Event]":
-    """Yield the events of a file that are too short to hold a picture.
-
-    TensorBoard's own reader computes the checksum of every picture in Python, which takes longer
-    than all the rest. A record is its length (uint64), a checksum (uint32), the event, and a
-    checksum (uint32): https://www.tensorflow.org/tutorials/load_data/tfrecord. The last may be cut
-    off by a kill.
-    """
-    from tensorboard.compat.proto.event_pb2 import Event
-
-    with file.open("rb") as stream:
-        while len(header := stream.read(12)) == 12:
-            (length,) = struct.unpack("<Q", header[:8])
-            if length > _LARGEST_SCALAR:
-                stream.seek(length + 4, 1)
-                continue
-            record = stream.read(length + 4)
-            if len(record) < length + 4:
-                return
-            yield Event.FromString(record[:length])
 
 
 def _epochs_done(step: int, anchors: Sequence[tuple[int, int]]) -> float:
