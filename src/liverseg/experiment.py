@@ -106,7 +106,9 @@ def train(config: DictConfig) -> Scores:
         fresh = {**parts, "model": None, "loss": None}
         for part in ("model", "loss"):
             fresh[part] = instantiate(config[part], _convert_="all")
+        absent = task.absent  # what training has seen of classes counts for the table too
         task = _task_for(fresh, config, plain)
+        task.absent |= absent
         bring_up_to_date(best, task)
         task.load_state_dict(best["state_dict"])
         scorer = _final_trainer(plain, best, parts["callbacks"])
