@@ -93,7 +93,7 @@ def hostile(folder: Path) -> list[Path]:
     header, *rest = png_chunks(content.getvalue())
     twice = header[1][:4] + struct.pack(">I", SIZE) + header[1][8:]  # rows that do not follow
     paths["short"].write_bytes(png_of([(header[0], twice), *rest]))
-    paths["profile"].write_bytes(png_of([header, (b"iCCP", b"name\0"), *rest]))
+    paths["profile"].write_bytes(png_of([header, *rest[:-1], (b"iCCP", b""), rest[-1]]))
     with suppress(OSError, KeyError):  # Pillow is also built without this format
         Image.new("L", (SIZE, SIZE)).save(paths["avif"], "avif")
     os.mkfifo(paths["pipe"])

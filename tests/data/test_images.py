@@ -185,6 +185,23 @@ def test_an_empty_colour_profile_behind_the_pixels_hides_nothing(tmp_path: Path)
         read_image(file, 1)
 
 
+@pytest.mark.parametrize("length", [1, 3, 256, 600])
+def test_a_table_of_transparency_of_any_length_changes_no_colour(
+    tmp_path: Path, length: int
+) -> None:
+    colours = [(9, 8, 7), (200, 100, 50)]
+    parts = [
+        chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 8, 3, 0, 0, 0)),
+        chunk(b"PLTE", bytes(colours[0] + colours[1])),
+        chunk(b"tRNS", bytes(length)),
+        chunk(b"IDAT", zlib.compress(b"\0\1\0")),
+        chunk(b"IEND", b""),
+    ]
+    file = tmp_path / "a.png"
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    assert read_image(file, 3).permute(1, 2, 0).tolist() == [[[200, 100, 50], [9, 8, 7]]]
+
+
 def test_an_interlaced_png_is_read(tmp_path: Path) -> None:
     # Adam7 of 3 x 3: the passes hold (0,0), (none), (none), (0,2), (2,0) (2,2), (0,1) (2,1), row 1
     passes = [b"\0\x01", b"\0\x03", b"\0\x07\x09", b"\0\x02", b"\0\x08", b"\0\x04\x05\x06"]

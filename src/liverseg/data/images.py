@@ -80,8 +80,8 @@ def read_image(path: Path, channels: int, white_value: int | None = None) -> Ten
                 f"{path} has 16 bits a channel and uses the lowest {8 + most.bit_length()} of them,"
                 " so it would all but be black; save it with 8 bits a channel"
             )
-    if "transparency" in picture.info:
-        picture = picture.convert("RGBA")
+    # Never applied: a damaged table of it would fail in the conversion, outside of `opened`.
+    picture.info.pop("transparency", None)
     if picture.mode != "L":
         picture = picture.convert("RGB")
     image: Tensor = functional.pil_to_tensor(picture.convert("L" if channels == 1 else "RGB"))
