@@ -185,3 +185,34 @@ def test_the_best_of_a_run_that_was_moved_is_kept(
     resume(run, "trainer.max_epochs=5")  # an epoch that is worse than any
     again = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     assert again["global_step"] == best["global_step"]
+
+
+def test_a_schedule_by_steps_is_stepped_after_each(compose: Compose) -> None:
+    by_step = ["scheduler=cosine", "scheduler_interval=step", "scheduler.T_max=6"]
+    run = run_of(compose, *by_step)
+    by_hand = [5e-3 * (1 + math.cos(math.pi * step / 6)) for step in range(6)]
+    assert Steps.rates == pytest.approx(by_hand[:3])
+    resume(run, "trainer.max_epochs=2")
+    assert Steps.rates == pytest.approx(by_hand[3:])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (
+            ["scheduler=cosine"],
+            "scheduler.T_max=1 is trainer.max_epochs, but counts optimizer steps with "
+            "scheduler_interval=step; set it to epochs times batches of an epoch",
+        ),
+        (
+            ["scheduler=plateau"],
+            "scheduler_interval=step does not fit a schedule that watches a score, which there is "
+            "once per epoch; leave it out",
+        ),
+    ],
+)
+def test_a_schedule_that_cannot_be_stepped_so_is_refused(
+    overrides: list[str], sentence: str, compose: Compose
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        run_of(compose, *overrides, "scheduler_interval=step")

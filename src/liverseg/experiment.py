@@ -210,6 +210,7 @@ def _task_for(
         loss=parts["loss"],
         optimizer=parts["optimizer"],
         scheduler=parts["scheduler"],
+        interval=plain.get("scheduler_interval", "epoch"),  # earlier releases had no other
         num_classes=data.num_classes,
         class_names=data.class_names,
         threshold=config.threshold,

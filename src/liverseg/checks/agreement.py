@@ -2,6 +2,8 @@
 
 import re
 
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
 from liverseg.settings.classes import Plain, class_nodes, find_target
 from liverseg.settings.values import as_typed, is_whole
 from liverseg.training import BinaryCrossEntropy, CrossEntropy, SoftDiceLoss
@@ -53,6 +55,24 @@ def check_agreement(plain: Plain) -> None:
                 f"model.{word}={as_typed(model)} must equal data.{same}={as_typed(data)}; leave "
                 f"model.{word} out, which follows data.{same} by itself"
             )
+
+
+def check_interval(plain: Plain) -> None:
+    """Refuse a schedule by steps that watches scores, or whose length counts epochs."""
+    if plain.get("scheduler_interval") != "step":
+        return
+    schedule, epochs = plain["scheduler"], plain["trainer"].get("max_epochs")
+    target = find_target("scheduler", schedule["_target_"])
+    if isinstance(target, type) and issubclass(target, ReduceLROnPlateau):
+        raise ValueError(
+            "scheduler_interval=step does not fit a schedule that watches a score, which there is "
+            "once per epoch; leave it out"
+        )
+    if "T_max" in schedule and schedule["T_max"] == epochs:
+        raise ValueError(
+            f"scheduler.T_max={schedule['T_max']} is trainer.max_epochs, but counts optimizer "
+            "steps with scheduler_interval=step; set it to epochs times batches of an epoch"
+        )
 
 
 def check_losses(plain: Plain) -> None:

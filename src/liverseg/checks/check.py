@@ -5,7 +5,7 @@ import re
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from liverseg.checks.agreement import check_agreement, check_end, check_losses
+from liverseg.checks.agreement import check_agreement, check_end, check_interval, check_losses
 from liverseg.checks.callbacks import check_callbacks, check_loggers
 from liverseg.checks.folders import check_root, check_written
 from liverseg.checks.kinds import check_kind
@@ -72,6 +72,7 @@ def check_settings(config: DictConfig) -> None:
         check_loggers(plain)
         check_agreement(plain)
         check_losses(plain)
+        check_interval(plain)
         try_building(config, plain)
         check_root(plain)
         check_cases(plain)

@@ -33,7 +33,8 @@ def try_building(config: DictConfig, plain: Plain) -> None:
     schedule = _built_of_kind(
         "scheduler", config, LRScheduler, "torch.optim.lr_scheduler.ConstantLR", optimizer
     )
-    _try_stepping(schedule, plain["trainer"].get("max_epochs"))
+    if plain.get("scheduler_interval") != "step":  # how many steps there are is not known yet
+        _try_stepping(schedule, plain["trainer"].get("max_epochs"))
 
 
 def _built_of_kind(

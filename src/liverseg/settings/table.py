@@ -42,6 +42,7 @@ TOP: dict[str, Any] = {
     "fold": Count | None,
     "monitor": str,
     "monitor_mode": Direction,
+    "scheduler_interval": Literal["epoch", "step"],
     "threshold": Annotated[float, Field(gt=0, lt=1)],
     "compile": bool,
     "sweep_name": Annotated[int | Annotated[str, Field(min_length=1)], Field(description="a name")],

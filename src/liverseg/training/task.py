@@ -72,8 +72,8 @@ class SegmentationTask(LightningModule):
         net: Maps images of shape (N, C, H, W) to logits of shape (N, num_classes, h, w).
         loss: Maps logits and mask to a scalar, see :mod:`liverseg.training.losses`.
         optimizer: Makes the optimizer from parameters; None for a task that only scores.
-        scheduler: Makes the learning-rate schedule from the optimizer, stepped once per epoch; None
-            likewise.
+        scheduler: Makes the learning-rate schedule from the optimizer, None likewise.
+        interval: Whether the schedule is stepped after each epoch or after each optimizer step.
         num_classes: 1 for foreground against background, N for classes 0 (background) ... N - 1.
         class_names: Names of the foreground classes.
         threshold: With one logit, a pixel is foreground where its probability exceeds this.
@@ -89,6 +89,7 @@ class SegmentationTask(LightningModule):
         loss: nn.Module,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        interval: Literal["epoch", "step"] = "epoch",
         num_classes: int,
         class_names: Sequence[str],
         threshold: float = 0.5,
@@ -103,6 +104,7 @@ class SegmentationTask(LightningModule):
         self.record = dict(record or {})
         self._optimizer = optimizer
         self._scheduler = scheduler
+        self._interval = interval
         self._monitor = monitor
         self._seed = seed
         self._interrupted_tally: dict[str, dict[str, Any]] | None = None
@@ -193,7 +195,11 @@ class SegmentationTask(LightningModule):
         scheduler = self._scheduler(optimizer)
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "monitor": self._monitor},
+            "lr_scheduler": {
+                "scheduler": scheduler,
+                "interval": self._interval,
+                "monitor": self._monitor,
+            },
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
