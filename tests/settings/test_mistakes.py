@@ -1,3 +1,4 @@
+import errno
 import logging
 import re
 import sys
@@ -109,3 +110,12 @@ def test_an_error_in_a_loaders_process_is_found(pair_root: Path) -> None:
     with pytest.raises(ValueError, match="DataLoader worker") as caught:
         next(iter(DataLoader(dataset, num_workers=1)))
     assert str(find_sentence(caught.value)).startswith(f"{broken} cannot be read as an image")
+
+
+@pytest.mark.parametrize(("file", "start"), [("/a/run.json", "/a/run.json: "), (None, "")])
+def test_a_full_disk_is_told_as_such(file: str | None, start: str) -> None:
+    error = OSError(errno.ENOSPC, "No space left on device", file)
+    assert sentence_of(error) == (
+        f"{start}the disk is full; free some of it, and give the command again, or name a folder "
+        "on another disk"
+    )

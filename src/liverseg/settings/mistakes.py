@@ -7,10 +7,12 @@ better than that.
 """
 
 import dis
+import errno
 import logging
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +44,8 @@ def told_in_one_sentence(*, ends_command: bool = False) -> Iterator[None]:
         ends_command: Whether what is wrapped is all of a command, Hydra's own work included.
     """
     report = hydra_main.run_and_report
+    if not wants_traceback():
+        _tell_of_a_full_disk_once()
     if ends_command:  # Hydra prints tracebacks of its own errors, and offers no other way
         hydra_main.run_and_report = lambda func: func()
     try:
@@ -57,6 +61,27 @@ def told_in_one_sentence(*, ends_command: bool = False) -> Iterator[None]:
         raise CompactHydraException(sentence) from error
     finally:
         hydra_main.run_and_report = report
+
+
+def _is_full(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.ENOSPC
+
+
+def _tell_of_a_full_disk_once() -> None:
+    """Keep threads, logs and files that are closed late from adding tracebacks of a full disk.
+
+    What a thread could not write is raised again where more is given to it.
+    """
+    logging.raiseExceptions = False  # a log that cannot be written ends nothing
+    in_thread, unraisable = threading.excepthook, sys.unraisablehook
+    if in_thread is threading.__excepthook__:
+        threading.excepthook = lambda hooked: (
+            None if _is_full(hooked.exc_value) else in_thread(hooked)
+        )
+    if unraisable is sys.__unraisablehook__:
+        sys.unraisablehook = lambda hooked: (
+            None if _is_full(hooked.exc_value) else unraisable(hooked)
+        )
 
 
 def wants_traceback() -> bool:
@@ -76,6 +101,13 @@ def sentence_of(error: BaseException) -> str:
     if isinstance(error, CompactHydraException):
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else ""
         return _one_line(str(error), str(cause))
+    if _is_full(error):
+        file = getattr(error, "filename", None)
+        where = f"{os.fspath(file)}: " if file else ""
+        return (
+            f"{where}the disk is full; free some of it, and give the command again, or name a "
+            "folder on another disk"
+        )
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{os.fspath(error.filename)}: {error.strerror}"
     name = type(error).__name__
