@@ -45,6 +45,8 @@ def find_images(source: str | Path | Sequence[str | Path]) -> list[Path]:
         try:
             stored_size(path)
         except ValueError as error:
+            if "cannot be read as an image" not in str(error):
+                raise  # it is one, and why it is not taken is told already
             raise ValueError(
                 f"source={source} is no image that can be read; name an image or a folder"
             ) from error
