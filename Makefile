@@ -4,7 +4,7 @@
 PYTHON ?= python3
 ARGS ?=
 # One process per core with one thread each: more threads than cores wait for one another.
-PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist worksteal
 
 VENV := .venv
 BIN := $(VENV)/bin
