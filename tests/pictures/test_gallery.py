@@ -222,7 +222,7 @@ def test_files_that_are_gone_stop_no_run(
     config = compose(["data.cache_megabytes=100"])
     read = gallery.read_image
 
-    def gone(path: Path, channels: int) -> Tensor:
+    def gone(path: Path, channels: int, *rest: object) -> Tensor:
         return read(path.with_name("gone.png"), channels)
 
     with pytest.MonkeyPatch.context() as patch:
