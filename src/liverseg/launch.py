@@ -56,8 +56,13 @@ def train_and_tell(config: DictConfig) -> float:
     folder = short_path(config.output_dir)
     if is_first_process():
         sys.stdout.write(
-            f"\n{summary(scores)}\n\nrun        {folder}\npictures   {folder}/pictures\n"
-            f"{_dashboard(config)}"
+            f"
+{summary(scores, config.monitor)}
+
+run        {folder}
+"
+            f"pictures   {folder}/pictures
+{_dashboard(config)}"
         )
     return scores.get(config.monitor, math.nan)
 

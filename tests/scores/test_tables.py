@@ -16,6 +16,16 @@ def test_one_class_is_a_table_of_splits() -> None:
     )
 
 
+def test_the_score_that_is_monitored_has_a_row() -> None:
+    scores = {"val/dice": 0.5, "val/dice_pooled/liver": 0.25, "test/dice": 0.75}
+    rows = summary(scores, "val/dice_pooled/liver").splitlines()
+    assert [row.split() for row in rows[1:]] == [
+        ["dice", "0.5000", "0.7500"],
+        ["dice_pooled/liver", "0.2500"],
+    ]
+    assert summary(scores, "val/dice") == summary(scores)
+
+
 def test_several_classes_have_a_table_for_each_split() -> None:
     scores = {
         "val/dice": 0.5,

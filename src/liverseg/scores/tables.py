@@ -18,17 +18,17 @@ def images_that_hold(scores: SegmentationScores) -> dict[str, float]:
     return dict(zip(names, map(float, counts), strict=True))
 
 
-def summary(scores: Mapping[str, float]) -> str:
+def summary(scores: Mapping[str, float], monitor: str = "") -> str:
     """Return loss, Dice and IoU of each split as a table, and one of the classes of each split.
 
     Args:
         scores: Final scores by name, such as ``val/dice`` and, where there are several classes,
             ``val/dice/liver`` and ``val/images/liver``.
+        monitor: The score that chose the checkpoint; it has a row, also where it is of one class.
     """
     splits = [split for split in ("val", "test") if f"{split}/dice" in scores]
-    names = [
-        name for name in ("loss", *SCORES) if any(f"{split}/{name}" in scores for split in splits)
-    ]
+    shown = dict.fromkeys(("loss", *SCORES, monitor.partition("/")[2]))
+    names = [name for name in shown if any(f"{split}/{name}" in scores for split in splits)]
     rows = [(name, [scores.get(f"{split}/{name}") for split in splits]) for name in names]
     tables = [_table("", splits, rows)]
     for split in splits:
