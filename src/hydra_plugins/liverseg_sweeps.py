@@ -5,18 +5,20 @@ Hydra imports this module at every command, so what is heavy is imported when a 
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus, configure_log
+from hydra.core.utils import JobReturn, configure_log
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from liverseg.sweeps import Pool
 
 
 class ProcessLauncher(Launcher):
@@ -35,50 +37,26 @@ class ProcessLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep what jobs are composed from.
-
-        Raises:
-            CompactHydraException: If ``jobs`` or ``devices`` is none of what is said above.
-        """
-        if not isinstance(self.jobs, int) or self.jobs < 1:
-            raise CompactHydraException(
-                f"hydra.launcher.jobs={self.jobs} must be a number from 1 up"
-            )
-        is_list = isinstance(self.devices, Sequence) and not isinstance(self.devices, str)
-        if self.devices != "auto" and not is_list:
-            raise CompactHydraException(
-                f"hydra.launcher.devices={self.devices} must be auto, or a list such as [0,1]"
-            )
-        from liverseg.sweeps import Pool
-
-        self._loader = hydra_context.config_loader
-        self._config = config
-        command = (sys.executable, "-m", "liverseg.worker", "job")
-        self.pool = Pool(command, num_slots=self.jobs, devices=self.devices)
+        """Keep nothing: the sweeper brings what a job is composed from."""
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run the jobs of a sweeper that is not ours, and return what became of each."""
-        from liverseg.runs import load_config, prepare
+        """Refuse jobs of a sweeper that is not ours, which composes them in its own way."""
+        raise CompactHydraException(
+            "hydra/launcher=processes runs what hydra/sweeper=resumable prepares; leave both out"
+        )
 
-        sweep = Path(self._config.hydra.sweep.dir)
-        jobs = []
-        for overrides in job_overrides:
-            config = self._loader.load_sweep_config(self._config, list(overrides))
-            jobs.append(prepare(sweep, config, overrides, []))
-        self.pool.run(iter(jobs))
-        returned = []
-        for job in jobs:
-            config = load_config(job.folder)
-            one = JobReturn(overrides=list(job.overrides), cfg=config)
-            if job.status() == "done":
-                one.status, one.return_value = JobStatus.COMPLETED, job.scores()[config.monitor]
-            else:
-                error = RuntimeError(job.record().get("error") or job.status())
-                one.status, one.return_value = JobStatus.FAILED, error
-            returned.append(one)
-        return returned
+    def pool(self) -> "Pool":
+        """Return what runs prepared jobs.
+
+        Raises:
+            ValueError: If ``jobs`` or ``devices`` is none of what is said above.
+        """
+        from liverseg.sweeps import Pool
+
+        command = (sys.executable, "-m", "liverseg.worker", "job")
+        return Pool(command, num_slots=self.jobs, devices=self.devices)
 
 
 class ResumableSweeper(Sweeper):
@@ -111,10 +89,10 @@ class ResumableSweeper(Sweeper):
         HydraConfig.instance().set_config(config)
         with told_in_one_sentence(ends_command=True):
             run_sweep(
-                Path(config.hydra.sweep.dir),
+                config.hydra.sweep.dir,
                 OverridesParser.create(config_loader=loader).parse_overrides(arguments),
                 config=config,
                 compose=lambda overrides: loader.load_sweep_config(config, list(overrides)),
                 is_group=lambda key: bool(loader.get_group_options(key)),
-                launcher=launcher.pool if isinstance(launcher, ProcessLauncher) else launcher,
+                launcher=launcher.pool() if isinstance(launcher, ProcessLauncher) else launcher,
             )

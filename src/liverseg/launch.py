@@ -56,13 +56,8 @@ def train_and_tell(config: DictConfig) -> float:
     folder = short_path(config.output_dir)
     if is_first_process():
         sys.stdout.write(
-            f"
-{summary(scores, config.monitor)}
-
-run        {folder}
-"
-            f"pictures   {folder}/pictures
-{_dashboard(config)}"
+            f"\n{summary(scores, config.monitor)}\n\nrun        {folder}\n"
+            f"pictures   {folder}/pictures\n{_dashboard(config)}"
         )
     return scores.get(config.monitor, math.nan)
 

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -34,6 +35,22 @@ def test_one_job_without_values_to_combine() -> None:
 def test_values_without_end_are_refused() -> None:
     with pytest.raises(ValueError, match=r"lr=interval\(0,1\) has no end of values; list some"):
         combinations(parsed("lr=interval(0,1)"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("width=range(5,1)", "width=range(5,1) holds no value; list some (width=1,2)"),
+        (
+            "width=range(1,5,0)",
+            "width=range(1,5,0) cannot be listed (range() arg 3 must not be zero); list some "
+            "(width=1,2)",
+        ),
+    ],
+)
+def test_values_that_cannot_be_listed_are_refused(typed: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        combinations(parsed(typed))
 
 
 @pytest.fixture

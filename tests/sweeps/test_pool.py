@@ -1,13 +1,16 @@
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from waiting import wait_for
 
+from liverseg.runs import locked
 from liverseg.sweeps import pool
-from liverseg.sweeps.pool import Pool, find_devices, share
+from liverseg.sweeps.pool import Pool, find_devices, is_elsewhere, share
 
 GPUS = """GPU 0: A (UUID: GPU-x)
   MIG 1g.5gb Device 0: (UUID: MIG-z)
@@ -50,16 +53,47 @@ def test_cores_are_divided_among_jobs_and_their_processes(
 ) -> None:
     monkeypatch.setattr(pool, "num_cores", lambda: 16)
     for devices, num_slots, threads in (("1", 1, 16), ("2", 2, 4), ("auto", 4, 4), ("4", 8, 1)):
-        (tmp_path / "config.yaml").write_text(f"trainer: {{devices: {devices}}}\n")
+        (tmp_path / "config.yaml").write_text(f"output_dir: x\ntrainer: {{devices: {devices}}}\n")
         job = pool.Job(tmp_path, ())
         assert pool._num_threads(job, num_slots) == threads
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ({"num_slots": 0}, "hydra.launcher.jobs=0 must be a number from 1 up"),
+        ({"num_slots": "abc"}, "hydra.launcher.jobs=abc must be a number from 1 up"),
+        ({"num_slots": True}, "hydra.launcher.jobs=True must be a number from 1 up"),
+        *(
+            (
+                {"devices": devices},
+                f"hydra.launcher.devices={devices} must be auto, or a list such as [0,1]",
+            )
+            for devices in (5, None, "all", [], [-1], [[0]], {"a": 1})
+        ),
+    ],
+)
+def test_slots_and_devices_that_no_job_can_start_with_are_refused(
+    setting: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        Pool(**{"command": [], "num_slots": 1, "devices": "auto", **setting})
+
+
+def test_a_job_that_another_command_has_taken_is_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text('{"status": "running"}')
+    job = pool.Job(tmp_path, ())
+    assert not is_elsewhere(job)  # its process was killed
+    for lock in (".claim", ".lock"):
+        with locked(tmp_path / lock, wait=False):
+            assert is_elsewhere(job)
 
 
 @pytest.mark.slow
 def test_running_jobs_save_where_no_next_job_can_be_made(tmp_path: Path) -> None:
     job = pool.Job(tmp_path, ())
     (tmp_path / "job.json").write_text('{"status": "waiting"}')
-    (tmp_path / "config.yaml").write_text("trainer: {devices: 1}\n")
+    (tmp_path / "config.yaml").write_text("output_dir: x\ntrainer: {devices: 1}\n")
     begun, saved = tmp_path / "begun", tmp_path / "saved"
     code = f"""
 import pathlib, signal, sys, time

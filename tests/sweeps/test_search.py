@@ -1,5 +1,8 @@
 import json
+import re
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from liverseg.experiment import train
-from liverseg.runs.jobs import Job
+from liverseg.runs.jobs import Job, find_jobs
 from liverseg.runs.resume import load_config
 from liverseg.sweeps.search import OptunaSearch, Study, open_storage
 
@@ -91,22 +94,121 @@ def test_a_space_without_choice_is_refused() -> None:
         search(space={}).distributions(parsed("seed=1"))
 
 
+def test_a_range_may_count_down() -> None:
+    found = search(space={"n": "range(5, 1, -2)"}).distributions([])
+    assert found == {"n": IntDistribution(3, 5, step=2)}
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"sampler": None}, r"search\.sampler=None names no class; give it a _target_"),
-        ({"pruner": {"lower": 1}}, r"search\.pruner=\{'lower': 1\} names no class"),
+        (
+            {"sampler": None},
+            "search.sampler=None names no class; give it a _target_, and its settings",
+        ),
+        (
+            {"pruner": {"lower": 1}},
+            "search.pruner={'lower': 1} names no class; give it a _target_, and its settings",
+        ),
         (
             {"pruner": {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": -1}},
-            r"search\.pruner cannot be made: Number of startup trials cannot be negative",
+            "search.pruner cannot be made: Number of startup trials cannot be negative, but got "
+            "n_startup_trials=-1.",
+        ),
+        (
+            {"pruner": {"_target_": "os.getcwd"}},
+            "search.pruner._target_=os.getcwd makes no pruner of Optuna's",
+        ),
+        (
+            {"sampler": {"_target_": "builtins.dict"}},
+            "search.sampler._target_=builtins.dict makes no sampler of Optuna's",
         ),
     ],
 )
-def test_a_sampler_or_pruner_that_cannot_be_made_is_refused(
-    changes: dict[str, Any], sentence: str
-) -> None:
-    with pytest.raises(ValueError, match=sentence):
+def test_a_search_that_could_not_run_is_refused(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         search(**changes)
+
+
+@pytest.mark.parametrize(
+    ("space", "typed", "sentence"),
+    [
+        (
+            {"model.width": "8"},
+            [],
+            "search.space.model.width=8 leaves no choice; list several, or give model.width=8 to "
+            "the command",
+        ),
+        ({"model.width": "choice("}, [], "search.space.model.width=choice( cannot be read: "),
+        (
+            {},
+            ["lr=tag(log,interval(0,1))"],
+            "lr=tag(log,interval(0,1)) cannot be searched: `low > 0` must hold for `log=True`",
+        ),
+        ({}, ["lr=interval(1,0)"], "lr=interval(1,0) cannot be searched: `low <= high` must hold"),
+        (
+            {},
+            ["width=range(5,1)"],
+            "width=range(5,1) cannot be searched: width=range(5,1) holds no value; list some",
+        ),
+        (
+            {},
+            ["monitor=val/dice,val/iou"],
+            "monitor is what a search judges by; give it a single value",
+        ),
+    ],
+)
+def test_values_that_nothing_can_be_chosen_from_are_refused(
+    space: dict[str, str], typed: list[str], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}"):
+        search(space=space).distributions(parsed(*typed))
+
+
+@pytest.mark.parametrize(
+    ("storage", "reason"),
+    [
+        ("foo", "Could not parse SQLAlchemy URL from given URL string"),
+        ("sqlite:////nowhere/x.db", "unable to open database file"),
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_refused(
+    storage: str, reason: str, study: Callable[..., Study]
+) -> None:
+    sentence = (
+        f"search.storage={storage} cannot be used ({reason}); give a URL such as "
+        "sqlite:///study.db, or a file ending in .log, where there is room"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        study(storage=storage)
+
+
+@pytest.mark.parametrize("seed", [42_949, 2**32 - 1])
+def test_every_seed_draws_trials_that_differ(seed: int, study: Callable[..., Study]) -> None:
+    one = study(seed=seed)
+    drawn = [job.swept for job, _ in zip(one.jobs(), range(3), strict=False)]
+    assert len(set(drawn)) == 3
+
+
+def test_searches_that_begin_at_once_share_one_study(compose: Compose, tmp_path: Path) -> None:
+    config = compose([], with_hydra=True)
+    begin = threading.Barrier(4)
+
+    def begun(place: int) -> int:
+        begin.wait()
+        one = Study(
+            search(num_trials=4),
+            sweep=tmp_path / "sweep",
+            overrides=[],
+            compose=lambda overrides: config.copy(),
+            monitor="val/dice",
+            mode="max",
+        )
+        return next(one.jobs()).number
+
+    with ThreadPoolExecutor(4) as threads:
+        numbers = list(threads.map(begun, range(4)))
+    assert len(find_jobs(tmp_path / "sweep")) == max(numbers) + 1
 
 
 def test_outcomes_are_told_to_the_study(study: Callable[..., Study]) -> None:

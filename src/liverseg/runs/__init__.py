@@ -24,7 +24,7 @@ from liverseg.runs.jobs import (
     task_config,
     telling,
 )
-from liverseg.runs.locks import locked
+from liverseg.runs.locks import is_locked, locked
 from liverseg.runs.processes import child_environment, die_with, num_cores
 from liverseg.runs.provenance import commit, describe_run, uncommitted_changes, versions
 from liverseg.runs.ranks import (
@@ -66,6 +66,7 @@ __all__ = [
     "found_launcher",
     "identity",
     "is_first_process",
+    "is_locked",
     "load_config",
     "locked",
     "log_like_the_run",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from liverseg.runs import (
@@ -42,18 +43,33 @@ def combinations(overrides: Sequence[Override]) -> list[Combination]:
             texts[key] = [override.input_line or key]
         elif not override.is_sweep_override():  # written as in a list: 1e-3 is 0.001
             texts[key] = [f"{key}={override.get_value_element_as_str()}"]
-        elif override.is_discrete_sweep():
-            texts[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
-            raise ValueError(
-                f"{override.input_line} has no end of values; list some ({key}=1,2), or let "
-                "search=optuna choose"
-            )
+            texts[key] = [f"{key}={value}" for value in values_of(override)]
     swept = {key for key, values in texts.items() if len(values) > 1}
     return [
         (list(values), [value for key, value in zip(texts, values, strict=True) if key in swept])
         for values in itertools.product(*texts.values())
     ]
+
+
+def values_of(override: Override) -> list[str]:
+    """Return the values that an override lists, as they are typed.
+
+    Raises:
+        ValueError: If there are none, or no end of them.
+    """
+    key, typed = override.get_key_element(), override.input_line
+    if not override.is_discrete_sweep():
+        raise ValueError(
+            f"{typed} has no end of values; list some ({key}=1,2), or let search=optuna choose"
+        )
+    try:
+        values = [str(value) for value in override.sweep_string_iterator()]
+    except (ValueError, HydraException) as error:  # a step of 0
+        raise ValueError(f"{typed} cannot be listed ({error}); list some ({key}=1,2)") from error
+    if not values:
+        raise ValueError(f"{typed} holds no value; list some ({key}=1,2)")
+    return values
 
 
 def prepare_jobs(sweep: Path, wanted: Sequence[Combination], compose: Compose) -> list[Job]:

@@ -15,6 +15,7 @@ from liverseg.runs import (
     JOB_FILE,
     Job,
     child_environment,
+    is_locked,
     load_config,
     locked,
     num_cores,
@@ -45,11 +46,25 @@ class Pool:
         command: What a job's process runs; it is given the job's folder and this process's id.
         num_slots: How many jobs run at once.
         devices: The GPUs that the slots share out, by name or number; ``auto`` for all.
+
+    Raises:
+        ValueError: If ``num_slots`` or ``devices`` is none of this.
     """
 
     command: Sequence[str]
     num_slots: int
     devices: Sequence[int | str] | str
+
+    def __post_init__(self) -> None:
+        """Refuse what no job could be started with."""
+        slots, devices = self.num_slots, self.devices
+        if not isinstance(slots, int) or isinstance(slots, bool) or slots < 1:
+            raise ValueError(f"hydra.launcher.jobs={slots} must be a number from 1 up")
+        is_list = isinstance(devices, Sequence) and not isinstance(devices, str) and devices
+        if devices != "auto" and not (is_list and all(map(_is_device, devices))):
+            raise ValueError(
+                f"hydra.launcher.devices={devices} must be auto, or a list such as [0,1]"
+            )
 
     def run(self, jobs: Iterator[Job], has_ended: Callable[[Job], None] = lambda job: None) -> None:
         """Run jobs, several at once, until there are no more.
@@ -129,6 +144,10 @@ def share(devices: Sequence[str], slot: int, num_slots: int) -> list[str]:
     return list(devices[bounds[0] : bounds[1]])
 
 
+def _is_device(one: object) -> bool:
+    return isinstance(one, str) or (isinstance(one, int) and one >= 0)
+
+
 def find_devices(wanted: Sequence[int | str] | str) -> list[str]:
     """Return the GPUs that jobs may use, as CUDA_VISIBLE_DEVICES names them.
 
@@ -157,6 +176,11 @@ def _claim(job: Job) -> ExitStack | None:
     return None
 
 
+def is_elsewhere(job: Job) -> bool:
+    """Tell whether another command, or another computer, runs a job."""
+    return job.status() == "running" or is_locked(job.folder / _CLAIM)
+
+
 def _num_threads(job: Job, num_slots: int) -> int:
     """Divide the cores among the jobs and the processes of each."""
     devices = load_config(job.folder).trainer.get("devices", 1)
@@ -170,9 +194,19 @@ def _clean_up(one: _Running) -> None:
     status, code = one.job.status(), one.process.returncode
     if status in ("running", "interrupted", "waiting") and not _stopped_itself(code):
         by = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        record = {**one.job.record(), "status": "failed", "error": by}
-        write_json(one.job.folder / JOB_FILE, record)
+        with warned_of_the_disk():
+            record = {**one.job.record(), "status": "failed", "error": by}
+            write_json(one.job.folder / JOB_FILE, record)
     one.claim.close()
+
+
+@contextmanager
+def warned_of_the_disk() -> Iterator[None]:
+    """Say what could not be written, and go on: the jobs may fare better, or have ended well."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("%s: %s", error.filename, error.strerror)
 
 
 def _stopped_itself(code: int) -> bool:

@@ -9,12 +9,15 @@ its storages are used as they are. The Hydra plugin for Optuna cannot serve: it 
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import optuna
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import open_dict
@@ -24,10 +27,14 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import StorageInternalError
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field
+from sqlalchemy.exc import SQLAlchemyError
 
 from liverseg.runs import (
     SWEEP_LOCK,
@@ -41,7 +48,7 @@ from liverseg.runs import (
     task_config,
     write_json,
 )
-from liverseg.sweeps.grid import Compose
+from liverseg.sweeps.grid import Compose, values_of
 
 _OUTCOMES = {
     "pruned": TrialState.PRUNED,
@@ -50,10 +57,11 @@ _OUTCOMES = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
 class OptunaSearch:
     """What to look for, and how.
 
-    Args:
+    Attributes:
         num_trials: Trials in the study in all, failed and pruned ones among them.
         storage: Where the study is kept: a URL such as ``postgresql://...``, or a file ending in
             ``.log`` for file systems without locks; None is ``study.db`` in the sweep's folder.
@@ -62,35 +70,29 @@ class OptunaSearch:
         sampler: The config of Optuna's sampler, which is given a seed.
         pruner: The config of Optuna's pruner, which works in the process of each job;
             None gives up no trial.
+
+    Raises:
+        ValueError: If one of them is none of this.
     """
 
-    def __init__(
-        self,
-        *,
-        num_trials: Annotated[int, Field(ge=1)],
-        storage: Annotated[
-            Annotated[str, Field(pattern=r"^[\w+]+://|\.log$")] | None,
-            Field(description="null, a URL such as postgresql://..., or a file ending in .log"),
-        ],
-        seed: int,
-        space: Annotated[
-            Mapping[str, str | int | float],
-            Field(description="a mapping of keys to values, such as interval(1e-4, 1e-2)"),
-        ],
-        sampler: Mapping[str, Any],
-        pruner: Mapping[str, Any] | None,
-    ) -> None:
-        if num_trials < 1:
-            raise ValueError(f"search.num_trials={num_trials} must be at least 1")
-        self.num_trials = num_trials
-        self.storage = storage
-        self.seed = seed
-        self.space = dict(space)
-        self.sampler = sampler
-        self.pruner = {"_target_": "optuna.pruners.NopPruner"} if pruner is None else pruner
-        # A mistake fails here and not in each job.
-        _refuse_what_cannot_be_made("search.sampler", self.sampler)
-        _refuse_what_cannot_be_made("search.pruner", self.pruner)
+    num_trials: Annotated[int, Field(ge=1)]
+    storage: Annotated[
+        Annotated[str, Field(pattern=r"^[\w+]+://|\.log$")] | None,
+        Field(description="null, a URL such as postgresql://..., or a file ending in .log"),
+    ]
+    seed: Annotated[int, Field(ge=0)]
+    space: Annotated[
+        Mapping[str, str | int | float],
+        Field(description="a mapping of keys to values, such as interval(1e-4, 1e-2)"),
+    ]
+    sampler: Mapping[str, Any]
+    pruner: Mapping[str, Any] | None
+
+    def __post_init__(self) -> None:
+        """Refuse here what would fail in each job."""
+        _make("sampler", self.sampler, BaseSampler, seed=0)
+        if self.pruner is not None:
+            _make("pruner", self.pruner, BasePruner)
 
     def distributions(self, overrides: Sequence[Override]) -> dict[str, BaseDistribution]:
         """Return what is chosen from, by key.
@@ -100,14 +102,26 @@ class OptunaSearch:
                 of it, a single one takes it out.
 
         Raises:
-            ValueError: If a value of ``space`` cannot be read, or nothing is left to choose.
+            ValueError: If values cannot be chosen from, or nothing is left to choose.
         """
-        texts = [f"{key}={values}" for key, values in self.space.items()]
-        found = {one.key_or_group: one for one in OverridesParser.create().parse_overrides(texts)}
+        found: dict[str, Override] = {}
+        for key, values in self.space.items():
+            try:
+                (found[key],) = OverridesParser.create().parse_overrides([f"{key}={values}"])
+            except HydraException as error:
+                reason = str(error).splitlines()[0]
+                raise ValueError(f"search.space.{key}={values} cannot be read: {reason}") from error
+            if not found[key].is_sweep_override():
+                raise ValueError(
+                    f"search.space.{key}={values} leaves no choice; list several, or give "
+                    f"{key}={values} to the command"
+                )
         found |= {one.key_or_group: one for one in overrides}
         swept = {key: _distribution(one) for key, one in found.items() if one.is_sweep_override()}
         if not swept:
             raise ValueError("search.space holds nothing to choose from; give a key some values")
+        if fixed := swept.keys() & {"monitor", "monitor_mode"}:
+            raise ValueError(f"{min(fixed)} is what a search judges by; give it a single value")
         return swept
 
 
@@ -121,6 +135,9 @@ class Study:
         compose: Makes a job's config from its overrides.
         monitor: The score to look for.
         mode: Whether more of it is better.
+
+    Raises:
+        ValueError: If the search cannot be what it was when the sweep began, or not be kept.
     """
 
     def __init__(
@@ -136,21 +153,30 @@ class Study:
         self._search = search
         self._sweep = sweep
         self._compose = compose
-        self._monitor = monitor
+        self.monitor = monitor
         self._distributions = search.distributions(overrides)
         self._fixed = [one.input_line or "" for one in overrides if not one.is_sweep_override()]
-        self._refuse_changes()
         self._url = search.storage or f"sqlite:///{sweep.absolute()}/study.db"
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._study = optuna.create_study(
-            storage=open_storage(self._url),
-            study_name=sweep.name,
-            direction="maximize" if mode == "max" else "minimize",
-            load_if_exists=True,
-        )
+        with locked(sweep / SWEEP_LOCK, wait=True), told_of_the_storage(self._url):
+            self._refuse_changes()
+            self._study = optuna.create_study(
+                storage=open_storage(self._url),
+                study_name=sweep.name,
+                direction="maximize" if mode == "max" else "minimize",
+                load_if_exists=True,
+            )
 
     def jobs(self) -> Iterator[Job]:
-        """Yield interrupted jobs, then new ones until the study has its trials."""
+        """Yield interrupted jobs, then new ones until the study has its trials.
+
+        Raises:
+            ValueError: If the study can no longer be kept, or no next job be made.
+        """
+        with told_of_the_storage(self._url):
+            yield from self._jobs()
+
+    def _jobs(self) -> Iterator[Job]:
         of_trial = {job.record().get("trial"): job for job in find_jobs(self._sweep)}
         for trial in self._study.get_trials(states=[TrialState.RUNNING]):
             job = of_trial.get(trial.number)
@@ -167,11 +193,12 @@ class Study:
     def has_ended(self, job: Job) -> None:
         """Tell the study what became of a job; one that was interrupted is still to come."""
         number, status = job.record()["trial"], job.status()
-        value = job.scores().get(self._monitor, math.nan)
-        if status == "done" and math.isfinite(value):
-            self._study.tell(number, value, skip_if_finished=True)
-        elif status in _OUTCOMES:
-            self._study.tell(number, state=_OUTCOMES[status], skip_if_finished=True)
+        value = job.scores().get(self.monitor, math.nan)
+        with told_of_the_storage(self._url):
+            if status == "done" and math.isfinite(value):
+                self._study.tell(number, value, skip_if_finished=True)
+            elif status in _OUTCOMES:
+                self._study.tell(number, state=_OUTCOMES[status], skip_if_finished=True)
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials so far, in order."""
@@ -190,14 +217,13 @@ class Study:
         """Keep what all trials have in common, and refuse to go on with something else."""
         config = flat(task_config(self._compose(self._fixed), self._sweep))
         file = self._sweep / "search.json"
-        with locked(self._sweep / SWEEP_LOCK, wait=True):
-            if not file.is_file():
-                write_json(file, config)
-            elif changed := differences(json.loads(file.read_text()), config):
-                raise ValueError(
-                    f"the configs have changed since the search {self._sweep.name} began: "
-                    f"{', '.join(changed[:3])}; restore them, or give another sweep_name"
-                )
+        if not file.is_file():
+            write_json(file, config)
+        elif changed := differences(json.loads(file.read_text()), config):
+            raise ValueError(
+                f"the configs have changed since the search {self._sweep.name} began: "
+                f"{', '.join(changed[:3])}; restore them, or give another sweep_name"
+            )
 
     def _next(self) -> Job | None:
         """Draw a trial and prepare its job, one command at a time."""
@@ -205,8 +231,8 @@ class Study:
             number = len(self._study.trials)
             if number >= self._search.num_trials:
                 return None
-            seed = self._search.seed * 100_003 + number
-            self._study.sampler = instantiate(self._search.sampler, seed=seed)
+            (seed,) = np.random.SeedSequence([self._search.seed, number]).generate_state(1)
+            self._study.sampler = instantiate(self._search.sampler, seed=int(seed))
             trial = self._study.ask(self._distributions)
             chosen = [f"{key}={value}" for key, value in trial.params.items()]
             overrides = [*self._fixed, *chosen]
@@ -224,9 +250,9 @@ class Study:
                     "storage": self._url,
                     "study": self._study.study_name,
                     "trial": trial.number,
-                    "monitor": self._monitor,
+                    "monitor": self.monitor,
                     "folder": "${output_dir}",
-                    "pruner": self._search.pruner,
+                    "pruner": self._search.pruner or {"_target_": "optuna.pruners.NopPruner"},
                 }
             return prepare(self._sweep, config, overrides, chosen, {"trial": trial.number})
 
@@ -246,30 +272,49 @@ def open_storage(place: str) -> BaseStorage:
     return RDBStorage(place, engine_kwargs=engine)
 
 
-def _refuse_what_cannot_be_made(key: str, config: Mapping[str, Any]) -> None:
-    if not isinstance(config, Mapping) or "_target_" not in config:
-        raise ValueError(f"{key}={config} names no class; give it a _target_, and its settings")
+@contextmanager
+def told_of_the_storage(place: str) -> Iterator[None]:
+    """Turn what a storage raises into a sentence: a wrong URL, a missing driver, no room."""
     try:
-        instantiate(config)
+        yield
+    except (SQLAlchemyError, StorageInternalError, ImportError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise ValueError(
+            f"search.storage={place} cannot be used ({reason}); give a URL such as "
+            "sqlite:///study.db, or a file ending in .log, where there is room"
+        ) from error
+
+
+def _make(word: str, config: Mapping[str, Any], kind: type, **given: int) -> None:
+    """Make a part of Optuna's for trial."""
+    if not isinstance(config, Mapping) or "_target_" not in config:
+        raise ValueError(
+            f"search.{word}={config} names no class; give it a _target_, and its settings"
+        )
+    try:
+        made = instantiate(config, **given)
     except InstantiationException as error:
         reason = str(error.__cause__ or error).strip().splitlines()[-1]
-        raise ValueError(f"{key} cannot be made: {reason}") from error
+        raise ValueError(f"search.{word} cannot be made: {reason}") from error
+    if not isinstance(made, kind):
+        raise ValueError(f"search.{word}._target_={config['_target_']} makes no {word} of Optuna's")
 
 
 def _distribution(override: Override) -> BaseDistribution:
     """Return what an override's values are for Optuna."""
     sweep = override.value()
     is_log = "log" in getattr(sweep, "tags", ())
-    if isinstance(sweep, IntervalSweep):
-        low, high = sweep.start, sweep.end
-        if isinstance(low, int) and isinstance(high, int):
-            return IntDistribution(low, high, log=is_log)
-        return FloatDistribution(float(low or 0), float(high or 0), log=is_log)
-    if isinstance(sweep, RangeSweep | ChoiceSweep):
-        texts = [str(value) for value in override.sweep_string_iterator()]
+    try:
+        if isinstance(sweep, IntervalSweep):
+            low, high = sweep.start, sweep.end
+            if isinstance(low, int) and isinstance(high, int):
+                return IntDistribution(low, high, log=is_log)
+            return FloatDistribution(float(low or 0), float(high or 0), log=is_log)
+        texts = values_of(override)
         if isinstance(sweep, RangeSweep) and all(isinstance(one, int) for one in sweep.range()):
-            numbers = [int(text) for text in texts]
+            numbers = sorted(map(int, texts))  # also where it counts down
             step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
             return IntDistribution(numbers[0], numbers[-1], step=step)
         return CategoricalDistribution(texts)
-    raise ValueError(f"{override.input_line} is nothing a search can choose from; list its values")
+    except ValueError as error:
+        raise ValueError(f"{override.input_line} cannot be searched: {error}") from error

@@ -16,7 +16,7 @@ from liverseg.runs import Job, find_jobs
 from liverseg.sweeps.best import write_experiment
 from liverseg.sweeps.comparison import draw_comparison
 from liverseg.sweeps.grid import Compose, combinations, prepare_jobs, unfinished
-from liverseg.sweeps.pool import Pool
+from liverseg.sweeps.pool import Pool, is_elsewhere, warned_of_the_disk
 from liverseg.sweeps.statistics import format_groups, group_rows
 from liverseg.sweeps.table import format_rows, monitored, outcome, rows_of, write_csv
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_sweep(
-    sweep: Path,
+    folder: str,
     overrides: Sequence[Override],
     *,
     config: DictConfig,
@@ -38,7 +38,7 @@ def run_sweep(
     """Run the jobs of a sweep that are not finished, and say what came out of all of them.
 
     Args:
-        sweep: The folder of the sweep.
+        folder: The folder of the sweep.
         overrides: The command's, as parsed.
         config: What the command composes, apart from what it sweeps.
         compose: Makes a job's config from its overrides.
@@ -46,8 +46,11 @@ def run_sweep(
         launcher: Runs jobs: here, or as another launcher of Hydra's does.
 
     Raises:
-        ValueError: If a setting is wrong, or a job has not succeeded.
+        ValueError: If a setting is wrong, a job has failed, or the folder cannot be written.
     """
+    if not isinstance(folder, str) or not folder:
+        raise ValueError(f"hydra.sweep.dir={folder} must be a folder; leave it out")
+    sweep = Path(folder)
     with _stopped_with_a_word(sweep):
         if config.get("search") is None:
             jobs = prepare_jobs(sweep, combinations(overrides), compose)
@@ -62,8 +65,11 @@ def run_sweep(
             finally:
                 jobs = find_jobs(sweep)
                 report(sweep)
-                _report_best(sweep, study, config, is_group)
-    if failed := [job for job in jobs if job.status() not in ("done", "pruned")]:
+            _report_best(sweep, study, is_group)
+    left = [job for job in jobs if job.status() not in ("done", "pruned")]
+    if elsewhere := [job for job in left if is_elsewhere(job)]:
+        logger.info("%d jobs run elsewhere; the command that runs them tells more", len(elsewhere))
+    if failed := [job for job in left if job not in elsewhere]:
         raise ValueError(
             f"{len(failed)} of {len(jobs)} jobs have not succeeded, see {sweep}/sweep.csv; the "
             f"same command with sweep_name={sweep.name} goes on with them"
@@ -72,12 +78,17 @@ def run_sweep(
 
 @contextmanager
 def _stopped_with_a_word(sweep: Path) -> Iterator[None]:
-    """Say how a sweep that a signal stops goes on."""
+    """Say how a sweep that a signal stops, or a disk without room, goes on."""
+    how = f"the same command with sweep_name={sweep.name} goes on"
     try:
         yield
     except SystemExit:
-        logger.warning("the same command with sweep_name=%s goes on", sweep.name)
+        logger.warning(how)
         raise
+    except OSError as error:
+        raise ValueError(
+            f"{error.filename or sweep}: {error.strerror}; mend that, then {how}"
+        ) from error
 
 
 def report(sweep: Path) -> None:
@@ -85,22 +96,22 @@ def report(sweep: Path) -> None:
     rows = rows_of(find_jobs(sweep))
     if not rows:
         return
-    write_csv(sweep / "sweep.csv", rows)
     logger.info("sweep %s\n\n%s\n", sweep.name, format_rows(rows))
     groups = group_rows(rows)
     if any(group.num_jobs > 1 for group in groups):
-        logger.info(
-            "repeated runs, mean ± standard deviation\n\n%s\n",
-            format_groups(groups, monitored(rows)),
-        )
-    if draw_comparison(sweep / "comparison.png", rows):
-        logger.info("compared in %s", sweep / "comparison.png")
+        table = format_groups(groups, monitored(rows))
+        logger.info("repeated runs, mean ± standard deviation\n\n%s\n", table)
+    with warned_of_the_disk():
+        write_csv(sweep / "sweep.csv", rows)
+        if draw_comparison(sweep / "comparison.png", rows):
+            logger.info("compared in %s", sweep / "comparison.png")
 
 
 def _tell(sweep: Path, job: Job) -> None:
     """Log how a job has ended, and keep ``sweep.csv`` up to date."""
     logger.info(outcome(job))
-    write_csv(sweep / "sweep.csv", rows_of(find_jobs(sweep)))
+    with warned_of_the_disk():
+        write_csv(sweep / "sweep.csv", rows_of(find_jobs(sweep)))
 
 
 def _launch(launcher: Pool | Launcher, sweep: Path, jobs: Sequence[Job]) -> None:
@@ -123,13 +134,14 @@ def _open_study(
         raise ValueError(
             "search=optuna needs Optuna, which is not installed; pip install optuna"
         ) from None
-    from liverseg.settings.classes import check_node
+    from liverseg.settings.classes import check_node, class_nodes
     from liverseg.sweeps.search import Study
 
-    search = OmegaConf.to_container(config.search, resolve=True)
-    if not isinstance(search, dict) or "_target_" not in search:
+    plain = OmegaConf.to_container(config.search, resolve=True)
+    if not isinstance(plain, dict) or "_target_" not in plain:
         raise ValueError("search must name a class by _target_; write search=optuna")
-    check_node("search", {str(key): value for key, value in search.items()})
+    for key, node in class_nodes(plain, "search"):
+        check_node(key, node)
     return Study(
         instantiate(config.search, _recursive_=False, _convert_="all"),
         sweep=sweep,
@@ -154,13 +166,12 @@ def _search(launcher: Pool | Launcher, sweep: Path, study: "Study") -> None:
     launcher.run(study.jobs(), has_ended)
 
 
-def _report_best(
-    sweep: Path, study: "Study", config: DictConfig, is_group: Callable[[str], bool]
-) -> None:
+def _report_best(sweep: Path, study: "Study", is_group: Callable[[str], bool]) -> None:
     """Write the best job so far as an experiment, and say how to run it."""
     best = study.best()
     if best is None:
         return
     job, value = best
-    title = f"Job {job.number} of sweep {sweep.name}: {config.monitor} {value:.4f}"
-    logger.info("%s\n%s", title, write_experiment(sweep, job, title, is_group))
+    title = f"Job {job.number} of sweep {sweep.name}: {study.monitor} {value:.4f}"
+    with warned_of_the_disk():
+        logger.info("%s\n%s", title, write_experiment(sweep, job, title, is_group))
