@@ -111,5 +111,5 @@ time.sleep(100)
         raise ValueError("no next job")
 
     with pytest.raises(ValueError, match="no next job"):
-        Pool([sys.executable, "-c", code], num_slots=2, devices=[]).run(jobs())
+        Pool([sys.executable, "-c", code], num_slots=2, devices=[0]).run(jobs())
     assert saved.exists()
