@@ -12,6 +12,7 @@ import signal
 import sys
 import uuid
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -152,27 +153,29 @@ def num_local_processes(config: DictConfig) -> int:
 
 
 def _launch(config: DictConfig, count: int) -> Scores:
-    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     output_dir = Path(config.output_dir)
-    launch = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=count,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-        monitor_interval=0.5,
-    )
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     environment = dict(os.environ)
     os.environ.update(child_environment())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // count)))
     try:
-        with stops_like_sigterm(signal.SIGUSR1) as received:
+        # What processes tell of their errors; torch would leave the folder behind.
+        with stops_like_sigterm(signal.SIGUSR1) as received, TemporaryDirectory() as told_in:
+            launch = LaunchConfig(
+                min_nodes=1,
+                max_nodes=1,
+                nproc_per_node=count,
+                run_id=uuid.uuid4().hex,
+                rdzv_backend="c10d",
+                rdzv_endpoint="localhost:0",
+                max_restarts=0,
+                monitor_interval=0.5,
+                logs_specs=DefaultLogsSpecs(told_in),
+            )
             elastic_launch(launch, sys.executable)(
                 *("-u", "-m", "liverseg.worker"),
                 *("device", str(output_dir), str(os.getpid())),

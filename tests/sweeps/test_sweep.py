@@ -49,6 +49,8 @@ class Sweeps:
 
     def __init__(self, pair_root: Path, folder: Path) -> None:
         (folder / "faults.py").write_text(FAULTS)
+        temporary = folder / "temporary"
+        temporary.mkdir()
         self.fixed = [*SMALL, f"data.root={pair_root}"]
         self.mark = f"{MARK}={folder}"
         paths = [str(ROOT / "src"), str(folder), os.environ.get("PYTHONPATH", "")]
@@ -57,6 +59,7 @@ class Sweeps:
             "PYTHONPATH": os.pathsep.join(paths),
             MARK: str(folder),
             "OMP_NUM_THREADS": "1",
+            "TMPDIR": str(temporary),
         }
         self.folder = folder
 
@@ -179,6 +182,7 @@ def test_a_second_process_that_fails_or_is_killed_ends_its_job_alone(sweeps: Swe
     assert "failed" in killed
     assert "Signal 9 (SIGKILL)" in " ".join(killed)
     assert "done" in well
+    assert list((sweeps.folder / "temporary").glob("torchelastic_*")) == []
 
 
 @pytest.mark.parametrize("moment", ["before the first", "in the first", "after the third"])

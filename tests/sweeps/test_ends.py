@@ -1,0 +1,71 @@
+"""How a sweep ends: what other commands run, and what the disk does not take."""
+
+import errno
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from liverseg.runs import find_jobs, locked
+from liverseg.sweeps import Pool, run_sweep, sweep
+
+
+@pytest.fixture
+def run(compose: Callable[..., DictConfig], tmp_path: Path) -> Callable[..., None]:
+    """Runs a sweep over two seeds, whose jobs are processes that do nothing."""
+
+    def ran(folder: str = str(tmp_path / "sweep")) -> None:
+        run_sweep(
+            folder,
+            OverridesParser.create().parse_overrides(["seed=1,2"]),
+            config=compose([]),
+            compose=lambda overrides: compose([*overrides], with_hydra=True),
+            is_group=lambda key: False,
+            launcher=Pool(["true"], num_slots=1, devices="auto"),
+        )
+
+    return ran
+
+
+@pytest.mark.slow
+def test_jobs_that_run_elsewhere_are_no_failure(
+    run: Callable[..., None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ValueError, match=r"^2 of 2 jobs have not succeeded, see "):
+        run()  # they end with status 0, and without scores
+    first, second = find_jobs(tmp_path / "sweep")
+    (second.folder / "metrics.json").write_text('{"val/dice": 0.5}')
+    caplog.set_level(logging.INFO)
+    with locked(first.folder / ".claim", wait=False):
+        run()
+    assert "1 jobs run elsewhere" in caplog.text
+
+
+@pytest.mark.slow
+def test_tables_that_a_full_disk_does_not_take_end_nothing(
+    run: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def full(file: Path, rows: Sequence[object]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(file))
+
+    monkeypatch.setattr(sweep, "write_csv", full)
+    with pytest.raises(ValueError, match=r"^2 of 2 jobs have not succeeded, see "):
+        run()  # both were tried
+    assert f"{tmp_path}/sweep/sweep.csv: No space left on device" in caplog.text
+
+
+def test_a_sweep_without_a_folder_is_refused(run: Callable[..., None]) -> None:
+    with pytest.raises(ValueError, match=r"^hydra\.sweep\.dir= must be a folder; leave it out$"):
+        run("")
+
+
+def test_a_folder_that_cannot_be_written_is_told(run: Callable[..., None], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"/file.*; mend that, then the same command with sweep_n"):
+        run(str(tmp_path / "file" / "sweep"))
