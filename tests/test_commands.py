@@ -56,7 +56,7 @@ def test_training_draws_the_phantom_and_says_where_everything_is(tmp_path: Path)
         assert f"\n{name} " in text
     assert f"run        {tmp_path / 'run'}\n" in text
     assert f"pictures   {tmp_path / 'run'}/pictures\n" in text
-    assert "dashboard  tensorboard --logdir logs\n" in text
+    assert f"dashboard  tensorboard --logdir {tmp_path / 'run'}\n" in text
     log = (tmp_path / "run" / "run.log").read_text()
     assert "UNet" in log
     assert "train 6 pairs of 2 patients, val 3 pairs of 1 patient, test" in log

@@ -13,7 +13,13 @@ from typing import Any
 from hydra.utils import instantiate
 from lightning import Callback, Trainer, seed_everything
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+    Timer,
+    WeightAveraging,
+)
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
@@ -362,13 +368,22 @@ def _final_trainer(
                 "%s is scored on a part of it, trainer.limit_%s_batches=%s", split, split, part
             )
     made: Trainer = instantiate(trainer, _convert_="all")(
-        callbacks=[one for one in callbacks.values() if isinstance(one, PictureBoard)],
+        callbacks=[one for one in callbacks.values() if _only_looks(one)],
         logger=False,
         enable_checkpointing=False,
         plugins=_cluster(),
         **_progress(settings["trainer"]),
     )
     return made
+
+
+def _only_looks(callback: Callback) -> bool:
+    """Tell whether a callback may see the final scoring: pictures, and scores of a user's own."""
+    changes = isinstance(callback, WeightAveraging | StochasticWeightAveraging)
+    package = type(callback).__module__.partition(".")[0]
+    return isinstance(callback, PictureBoard) or not (
+        changes or package in ("liverseg", "lightning", "pytorch_lightning")
+    )
 
 
 def _best_file(trainer: Trainer, config: DictConfig) -> str:

@@ -3,6 +3,7 @@ import re
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -507,6 +508,10 @@ def test_every_choice_that_is_shipped_passes(
 ) -> None:
     monkeypatch.setattr("liverseg.settings.devices.devices_here", lambda: (1, True))
     group, _, name = choice.partition("=")
+    if choice == "logger=wandb" and find_spec("wandb") is None:
+        with pytest.raises(ValueError, match=r"not installed; pip install wandb$"):
+            check_settings(composed([choice], folder))
+        return
     shipped = OmegaConf.load(CONFIGS / group / f"{name}.yaml").get("accelerator", "auto")
     check_settings(composed([choice, f"trainer.accelerator={shipped}"], folder))
 

@@ -5,10 +5,17 @@ Reading order: ``unet`` (the network), ``sizes`` (how image, logits and mask com
 """
 
 from liverseg.network.anatomy import LayerSizes, field_size, map_sizes, receptive_field
-from liverseg.network.sizes import Shrinking, training_logits, whole_image_logits
+from liverseg.network.sizes import (
+    TILE_SIZE,
+    Shrinking,
+    tile_views,
+    training_logits,
+    whole_image_logits,
+)
 from liverseg.network.unet import UNet, UpStep
 
 __all__ = [
+    "TILE_SIZE",
     "LayerSizes",
     "Shrinking",
     "UNet",
@@ -16,6 +23,7 @@ __all__ = [
     "field_size",
     "map_sizes",
     "receptive_field",
+    "tile_views",
     "training_logits",
     "whole_image_logits",
 ]
