@@ -1,52 +1,75 @@
-"""Runs Python commands one after the other, each as a fork of a process that has imported torch.
+"""Python commands, each as a fork of a process that has imported torch.
 
 A command is a process of its own, with its own folder, environment, arguments and output, but for
-the ten seconds that importing takes. So are the jobs of a sweep that it starts. Processes of one
-run on several devices are started as ever.
-
-    python tests/forks.py
-
-reads one JSON object per line, {"arguments": [...], "folder": ..., "output": FILE}, where arguments
-begin with a script or -m MODULE, and answers each with a line, the exit status.
+the seconds that importing takes. So are the jobs of a sweep that it starts, and the processes of a
+run on several devices. They are forks of multiprocessing's fork server, which has one thread.
 """
 
-import importlib
-import json
+import logging
+import multiprocessing
 import os
 import runpy
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-_HEAVY = (
-    *("torch", "torchvision.transforms.v2", "lightning", "torchmetrics", "matplotlib.figure"),
-    *("torch.utils.tensorboard", "optuna", "liverseg.launch", "liverseg.sweeps.sweep"),
-    "liverseg.sweeps.pruning",
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(  # before anything is started; what cannot be imported is left out
+    [
+        *("pytest", "torch", "torchvision.transforms.v2", "lightning", "torchmetrics"),
+        *("matplotlib.figure", "torch.utils.tensorboard", "optuna", "scipy.stats"),
+        *("torch.distributed.launcher.api", "liverseg.launch", "liverseg.sweeps.sweep"),
+        "liverseg.sweeps.pruning",
+    ]
 )
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
-def main() -> None:
-    """Answer commands until there are no more."""
-    for module in _HEAVY:
-        importlib.import_module(module)
-    from liverseg.sweeps import pool
+class Command:
+    """A script, or a module after ``-m``, with its arguments, as after ``python``.
 
-    pool.subprocess = SimpleNamespace(  # the names that the pool uses
-        Popen=Fork, DEVNULL=subprocess.DEVNULL, run=subprocess.run
-    )
-    for line in sys.stdin:
-        command = json.loads(line)
-        with Path(command["output"]).open("wb") as output:
-            started = Fork(
-                [sys.executable, *command["arguments"]], stdout=output, folder=command["folder"]
-            )
-        print(started.wait(), flush=True)
+    Args:
+        words: The command.
+        folder: Where it is typed.
+        environment: What it has beside the environment of the tests.
+    """
+
+    def __init__(
+        self, *words: str | Path, folder: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._output = tempfile.NamedTemporaryFile()  # noqa: SIM115  # closed by end()
+        self._process = PROCESSES.Process(
+            target=_start,
+            args=(
+                [str(word) for word in words],
+                {**os.environ, **(environment or {})},
+                *(self._output.name, str(folder)),
+            ),
+        )
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+
+    def end(self, seconds: float = 300) -> tuple[int, str]:
+        """Wait for the end; return the exit status and what was printed."""
+        self._process.join(seconds)
+        code = self._process.exitcode
+        if code is None:
+            self._process.kill()
+        with self._output:
+            text = Path(self._output.name).read_text(errors="replace")
+        assert code is not None, f"still running after {seconds} seconds\n{text}"
+        return code, text
 
 
 class Fork:
@@ -54,64 +77,94 @@ class Fork:
 
     def __init__(
         self,
-        command: Sequence[str],
+        args: Sequence[str],
         *,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str],
         stdin: int | None = None,
         stdout: Any = None,
         stderr: Any = None,
         start_new_session: bool = True,
-        folder: str = ".",
     ) -> None:
         self.returncode: int | None = None
         sys.stdout.flush()
         sys.stderr.flush()
+        words = [one for one in args[1:] if one != "-u"]
         self.pid = os.fork()
         if self.pid == 0:
-            _end_with(lambda: _become(command[1:], env, stdout, folder))
+            _end_with(lambda: _become(words, env, stdout and stdout.fileno(), "."))
 
     def poll(self) -> int | None:
         """Return the exit status, or None while the process runs."""
-        return self._wait(os.WNOHANG)
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
 
-    def wait(self) -> int | None:
+    def wait(self, timeout: float = 60) -> int:
         """Wait for the end, and return the exit status."""
-        return self._wait(0)
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("fork", timeout)
+            time.sleep(0.01)
+        assert self.returncode is not None
+        return self.returncode
 
     def terminate(self) -> None:
         """Send SIGTERM."""
         os.kill(self.pid, signal.SIGTERM)
 
-    def _wait(self, options: int) -> int | None:
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, options)
-            if pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
+
+def _start(words: Sequence[str], env: Mapping[str, str], output: str, folder: str) -> None:
+    import torch
+    from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
+
+    from liverseg.sweeps import pool
+
+    multiprocessing.set_start_method("fork", force=True)  # as in an ordinary process
+    torch.set_num_threads(1)
+    pool.subprocess = SimpleNamespace(  # the names that the pool uses
+        Popen=Fork, DEVNULL=subprocess.DEVNULL, run=subprocess.run
+    )
+    subprocess_handler.Popen = Fork
+    stream = os.open(output, os.O_WRONLY | os.O_APPEND)
+    _end_with(lambda: _become(words, env, stream, folder))
 
 
-def _become(
-    arguments: Sequence[str], env: Mapping[str, str] | None, stdout: Any, folder: str
-) -> None:
+def _become(words: Sequence[str], env: Mapping[str, str], output: int | None, folder: str) -> None:
     """Run a script, or a module after -m, as the Python interpreter does."""
     os.setsid()
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    if stdout is not None:
-        os.dup2(stdout.fileno(), 1)
-        os.dup2(stdout.fileno(), 2)
+    if output is not None:
+        os.dup2(output, 1)
+        os.dup2(output, 2)
     os.chdir(folder)
-    os.environ.update(env or {})
-    if arguments[0] == "-m":
-        sys.path[0] = os.getcwd()
-        sys.argv = ["-m", *arguments[2:]]
-        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    os.environ.clear()
+    os.environ.update(env)
+    _forget()
+    paths = [one for one in env.get("PYTHONPATH", "").split(os.pathsep) if one]
+    if words[0] == "-m":
+        sys.path[:1] = [os.getcwd(), *paths]
+        sys.argv = ["-m", *words[2:]]
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
     else:
-        sys.path[0] = str(Path(arguments[0]).resolve().parent)
-        sys.argv = list(arguments)
-        runpy.run_path(arguments[0], run_name="__main__")
+        sys.path[:1] = [str(Path(words[0]).resolve().parent), *paths]
+        sys.argv = list(words)
+        runpy.run_path(words[0], run_name="__main__")
+
+
+def _forget() -> None:
+    """Forget what a process that has been started anew would not know of its parent."""
+    tempfile.tempdir = None  # looked up again
+    GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None
+    for handler in list(logging.root.handlers):
+        logging.root.removeHandler(handler)
+    logging.root.setLevel(logging.WARNING)
 
 
 def _end_with(run: Callable[[], None]) -> None:
@@ -132,7 +185,3 @@ def _end_with(run: Callable[[], None]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,10 @@
-"""The commands as people type them, each in a process of its own."""
+"""The commands as people type them, each in a process of its own.
+
+One of each kind is started as a shell starts it; the others are forks that need not import torch.
+"""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forks import Command
 from waiting import wait_for
 
 ROOT = Path(__file__).parents[1]
@@ -28,8 +33,16 @@ def run(*command: str | Path, code: int = 0, folder: Path = ROOT) -> str:
         text=True,
         timeout=300,
     )
-    text = done.stdout + done.stderr
-    assert done.returncode == code, text
+    return right(done.returncode, done.stdout + done.stderr, code)
+
+
+def fork(*command: str | Path, code: int = 0, folder: Path = ROOT) -> str:
+    """Do as ``run`` does, in a fork."""
+    return right(*Command(ROOT / command[0], *command[1:], folder=folder).end(), code)
+
+
+def right(code: int, text: str, wanted: int) -> str:
+    assert code == wanted, text
     assert "Warning" not in text, text
     return text
 
@@ -37,7 +50,7 @@ def run(*command: str | Path, code: int = 0, folder: Path = ROOT) -> str:
 @pytest.fixture
 def trained(pair_root: Path, tmp_path: Path) -> Path:
     """The best checkpoint of a short run."""
-    run(
+    fork(
         *("train.py", "data=liver", f"data.root={pair_root}", f"hydra.run.dir={tmp_path / 'run'}"),
         *SMALL,
     )
@@ -77,7 +90,7 @@ def test_evaluate_and_predict_need_the_checkpoint_alone(
     assert len(list(out.glob("*.png"))) == 6
 
 
-def test_two_processes_score_as_one(trained: Path, pair_root: Path, tmp_path: Path) -> None:
+def test_two_processes_score_as_one(pair_root: Path, tmp_path: Path) -> None:
     run(
         *("train.py", "data=liver", f"data.root={pair_root}", "trainer=ddp", "trainer.devices=2"),
         *(*SMALL, f"hydra.run.dir={tmp_path / 'two'}"),
@@ -86,7 +99,7 @@ def test_two_processes_score_as_one(trained: Path, pair_root: Path, tmp_path: Pa
     assert "UNet" in (run_folder / "run.log").read_text()
     out = tmp_path / "evaluation"
     file = run_folder / "checkpoints" / "best.ckpt"
-    run("evaluate.py", f"ckpt_path={file}", f"output_dir={out}")
+    fork("evaluate.py", f"ckpt_path={file}", f"output_dir={out}")
     two, one = (json.loads((folder / "metrics.json").read_text()) for folder in (run_folder, out))
     assert {key: two[key] for key in one} == pytest.approx(one, rel=1e-6)
     assert one["test/dice"] == two["test/dice"]
@@ -96,7 +109,7 @@ def test_two_processes_score_as_one(trained: Path, pair_root: Path, tmp_path: Pa
 
 def test_a_failing_process_is_told_in_one_sentence(pair_root: Path, tmp_path: Path) -> None:
     (pair_root / "val" / "patient004_slice00_mask.png").unlink()
-    text = run(
+    text = fork(
         *("train.py", "data=liver", f"data.root={pair_root}", "trainer=ddp", "trainer.devices=2"),
         *(*SMALL, f"hydra.run.dir={tmp_path / 'two'}"),
         code=1,
@@ -120,7 +133,7 @@ def test_a_failing_process_is_told_in_one_sentence(pair_root: Path, tmp_path: Pa
 def test_a_mistake_is_told_in_one_sentence(
     command: tuple[str, ...], code: int, sentence: str, tmp_path: Path
 ) -> None:
-    text = run(*command, code=code, folder=tmp_path)
+    text = fork(*command, code=code, folder=tmp_path)
     assert sentence in text
     assert len(text.strip().splitlines()) == 1
 
@@ -171,7 +184,7 @@ def test_ctrl_c_ends_a_run_with_a_word_and_it_goes_on(
     else:
         assert process.returncode == 128 + signal.SIGINT, text
         assert f"stopped by SIGINT; python train.py resume={folder} continues" in text
-        assert "continuing from" in run(
+        assert "continuing from" in fork(
             "train.py", f"resume={folder}", "resume_overrides=[trainer.max_epochs=1]"
         )
 
@@ -190,23 +203,17 @@ def test_two_processes_stop_together_and_go_on_as_if_they_had_not(
 ) -> None:
     command = [
         *("train.py", "data=liver", f"data.root={pair_root}", "trainer=ddp_sim", *SMALL),
-        *("trainer.max_epochs=30", "callbacks.pictures.num_pictures=0"),
+        *("trainer.max_epochs=10", "callbacks.pictures.num_pictures=0"),
     ]
-    run(*command, f"hydra.run.dir={tmp_path / 'whole'}")
+    fork(*command, f"hydra.run.dir={tmp_path / 'whole'}")
     folder = tmp_path / "stopped"
-    with subprocess.Popen(
-        [sys.executable, ROOT / command[0], *command[1:], f"hydra.run.dir={folder}"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        wait_for((folder / "checkpoints/last.ckpt").exists)
-        process.terminate()
-        text, _ = process.communicate(timeout=100)
-    assert process.returncode == 128 + signal.SIGTERM, text
+    stopped = Command(ROOT / command[0], *command[1:], f"hydra.run.dir={folder}", folder=ROOT)
+    wait_for((folder / "checkpoints/last.ckpt").exists)
+    os.kill(stopped.pid, signal.SIGTERM)
+    code, text = stopped.end(seconds=100)
+    assert code == 128 + signal.SIGTERM, text
     assert not (folder / "metrics.json").exists()
-    run("train.py", f"resume={folder}")
+    fork("train.py", f"resume={folder}")
     weights = [
         torch.load(path / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
         for path in (tmp_path / "whole", folder)

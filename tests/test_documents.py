@@ -18,6 +18,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from forks import Command
 
 from liverseg.data.pairs import MaskReader, find_pairs, read_image
 from liverseg.scores.metrics import SegmentationScores
@@ -77,7 +78,7 @@ SMALL_MODEL = ["model.depth=2", "model.width=4"]
 
 
 @dataclass(frozen=True)
-class Command:
+class Typed:
     """A command of a document; ``sentence`` is what it answers where it is to fail."""
 
     text: str
@@ -109,14 +110,14 @@ def files_of(text: str) -> dict[str, str]:
     return files
 
 
-def commands_of(text: str) -> list[Command]:
+def commands_of(text: str) -> list[Typed]:
     """Return all commands of a document in order, none twice."""
-    commands: dict[str, Command] = {}
+    commands: dict[str, Typed] = {}
 
     def add(typed: str, sentence: str | None = None) -> None:
         for part in typed.split(" && "):
             if part.split(" ")[0] in PROGRAMS and (" " in part or part == "make"):
-                commands.setdefault(part, Command(part, sentence))
+                commands.setdefault(part, Typed(part, sentence))
 
     is_failing, is_code, language = False, False, ""
     for line in text.splitlines():
@@ -272,8 +273,8 @@ def test_what_a_guide_says_of_a_command_is_read() -> None:
         "| you type | it says |\n|---|---|\n| `python d.py` | `wrong` |\n\n`python e.py`\n"
     )
     assert commands_of(text) == [
-        *map(Command, ("make train", "python a.py", "make b", "python c.py")),
-        *(Command("python d.py", "wrong"), Command("python e.py")),
+        *map(Typed, ("make train", "python a.py", "make b", "python c.py")),
+        *(Typed("python d.py", "wrong"), Typed("python e.py")),
     ]
     assert files_of(text) == {"my.py": "x = 1\n"}
 
@@ -350,18 +351,8 @@ class Workplace:
             "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]),
             "OMP_NUM_THREADS": "1",
         }
-        self._forks = subprocess.Popen(
-            [sys.executable, ROOT / "tests" / "forks.py"],
-            env=self.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
         self._count = 0
         self.tried: set[str] = set()
-
-    def close(self) -> None:
-        self._forks.communicate(timeout=60)
 
     def write(self, files: dict[str, str]) -> None:
         for name, content in files.items():
@@ -369,13 +360,7 @@ class Workplace:
 
     def python(self, arguments: list[str]) -> tuple[int, str]:
         """Run a script, or a module after -m; return exit status and output."""
-        output = self.folder / "output.txt"
-        assert self._forks.stdin is not None
-        assert self._forks.stdout is not None
-        command = {"arguments": arguments, "folder": str(self.folder), "output": str(output)}
-        self._forks.stdin.write(json.dumps(command) + "\n")
-        self._forks.stdin.flush()
-        return int(self._forks.stdout.readline()), output.read_text()
+        return Command(*arguments, folder=self.folder, environment=self.environment).end()
 
     def run(self, *command: str) -> tuple[int, str]:
         """Run any other program."""
@@ -414,7 +399,7 @@ class Workplace:
         if words[0] == "torchrun":
             place = words.index("train.py") + 1
             arguments = [*words[1:place], *words[place:], *shrinking(words[place:], "torchrun")]
-            return self.run(sys.executable, "-m", "torch.distributed.run", *arguments)
+            return self.python(["-m", "torch.distributed.run", *arguments])
         raise AssertionError(f"test_documents.py does not know how to try: {command}")
 
     def make(self, words: list[str]) -> tuple[int, str]:
@@ -472,7 +457,7 @@ def shrinking(arguments: list[str], name: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     folder = tmp_path_factory.mktemp("documents")
     pairs = folder / "small_pairs"
     write_pairs(pairs)
@@ -480,8 +465,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     place = Workplace(folder / "copy", pairs)
     code, text = place.train(["hydra.run.dir=logs/train/runs/first"])
     assert code == 0, text
-    yield place
-    place.close()
+    return place
 
 
 def write_pairs(root: Path) -> None:

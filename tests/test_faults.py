@@ -4,7 +4,6 @@ A few points are tried by the ordinary tests, all of them by ``make test-faults`
 """
 
 import json
-import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import faults
 import pytest
 import torch
 from faults import KILL, SLURM, STOP, Point
+from forks import PROCESSES
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
@@ -31,8 +31,6 @@ EVERYWHERE: list[Point] = [
     *(("after rename", write) for write in (0, 1, 2, 5)),
 ]
 A_FEW: list[Point] = [("in step", 4), ("validation", 5), ("half written", 3), ("after rename", 2)]
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["faults"])
 Compose = Callable[..., DictConfig]
 
 

@@ -1,4 +1,8 @@
-"""Sweeps as people start them, with failures and kills that are real."""
+"""Sweeps as people start them, with failures and kills that are real.
+
+One of them is started as a shell starts it; the others, and their jobs, are forks that need not
+import torch.
+"""
 
 import json
 import os
@@ -6,12 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 import pytest
 import torch
+from forks import Command
 from waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +45,6 @@ class Breaks(Callback):
             if self.how == "raise" or (self.how == "second" and name.startswith("1_")):
                 raise RuntimeError("broken on purpose")
 '''
-MARK = "LIVERSEG_TEST_SWEEP"  # in the environment of everything that a test starts
 pytestmark = pytest.mark.slow
 
 
@@ -48,52 +52,58 @@ class Sweeps:
     """Starts train.py on a folder of pairs; knows every process that came of it."""
 
     def __init__(self, pair_root: Path, folder: Path) -> None:
-        (folder / "faults.py").write_text(FAULTS)
+        (folder / "breaking.py").write_text(FAULTS)
+        self.fixed = [*SMALL, f"data.root={pair_root}"]
+        paths = [str(ROOT / "src"), str(folder), os.environ.get("PYTHONPATH", "")]
         temporary = folder / "temporary"
         temporary.mkdir()
-        self.fixed = [*SMALL, f"data.root={pair_root}"]
-        self.mark = f"{MARK}={folder}"
-        paths = [str(ROOT / "src"), str(folder), os.environ.get("PYTHONPATH", "")]
         self.environment = {
-            **os.environ,
             "PYTHONPATH": os.pathsep.join(paths),
-            MARK: str(folder),
             "OMP_NUM_THREADS": "1",
             "TMPDIR": str(temporary),
         }
         self.folder = folder
 
-    def start(self, *arguments: str, through: Sequence[str] = ()) -> "subprocess.Popen[str]":
-        """Start train.py, by itself or through another module."""
+    def command(self, *arguments: str) -> list[str | Path]:
         options = [one for one in arguments if one == "-m"]
         overrides = [*self.fixed, *(one for one in arguments if one != "-m")]
-        return subprocess.Popen(
-            [sys.executable, *through, ROOT / "train.py", *options, *overrides],
+        return [ROOT / "train.py", *options, *overrides]
+
+    def fork(self, *words: str | Path) -> Command:
+        return Command(*words, folder=self.folder, environment=self.environment)
+
+    def start(self, *arguments: str) -> Command:
+        """Start train.py."""
+        return self.fork(*self.command(*arguments))
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        return self.ended(*self.start(*arguments).end(seconds=400), code)
+
+    def run_from_shell(self, *arguments: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, *self.command(*arguments)],
             cwd=self.folder,
-            env=self.environment,
+            env={**os.environ, **self.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,
+            timeout=400,
         )
+        return self.ended(done.returncode, done.stdout, code)
 
-    def run(self, *arguments: str, code: int = 0) -> str:
-        process = self.start(*arguments)
-        text, _ = process.communicate(timeout=400)
-        assert process.returncode == code, text
+    def ended(self, code: int, text: str, wanted: int) -> str:
+        assert code == wanted, text
         assert self.left() == [], text
         return text
 
     def left(self) -> list[int]:
-        """Return the processes that are still there."""
+        """Return the processes that are still there: all stand in the folder of the test."""
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             try:
-                if self.mark in (entry / "environ").read_bytes().decode(errors="replace"):
-                    state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                    found += [int(entry.name)] if state != "Z" else []
+                found += [int(entry.name)] if (entry / "cwd").readlink() == self.folder else []
             except OSError:
-                continue  # ended meanwhile, or not ours
+                continue  # ended, or not ours
         return found
 
     def sweep(self, name: str) -> Path:
@@ -141,9 +151,9 @@ def test_two_computers_train_one_run_in_one_folder(sweeps: Sweeps) -> None:
     torchrun = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
     torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint={address}"]
     two = ["trainer=ddp_sim", "trainer.devices=1", "+trainer.num_nodes=2", "hydra.run.dir=shared"]
-    computers = [sweeps.start(*two, through=torchrun) for _ in range(2)]
-    texts = [one.communicate(timeout=400)[0] for one in computers]
-    assert [one.returncode for one in computers] == [0, 0], texts
+    computers = [sweeps.fork(*torchrun, *sweeps.command(*two)) for _ in range(2)]
+    codes, texts = zip(*(one.end(seconds=400) for one in computers), strict=True)
+    assert codes == (0, 0), texts
     assert sweeps.left() == []
     assert sum(text.count("dashboard  tensorboard") for text in texts) == 1
     assert (sweeps.folder / "shared" / "run.log").read_text().count("parameters, on") == 1
@@ -153,10 +163,11 @@ def test_two_computers_train_one_run_in_one_folder(sweeps: Sweeps) -> None:
 
 def test_a_job_that_fails_fails_alone(sweeps: Sweeps) -> None:
     broken = [
-        "+callbacks.broken._target_=faults.Breaks",
+        "+callbacks.broken._target_=breaking.Breaks",
         "+callbacks.broken.how=raise,kill,nothing",
     ]
-    text = sweeps.run("-m", *broken, "hydra.launcher.jobs=2", "sweep_name=fails", code=1)
+    jobs = ["-m", *broken, "hydra.launcher.jobs=2", "sweep_name=fails"]
+    text = sweeps.run_from_shell(*jobs, code=1)
     raised, killed, well = table(text)
     assert "failed" in raised
     assert " ".join(raised).endswith("RuntimeError: broken on purpose")
@@ -164,16 +175,16 @@ def test_a_job_that_fails_fails_alone(sweeps: Sweeps) -> None:
     assert " ".join(killed).endswith("killed by SIGKILL")
     assert "done" in well
     assert "2 of 3 jobs have not succeeded" in text
-    assert "Traceback" not in text  # it stands in the jobs' own output
+    assert "Traceback" not in text
     output = next(sweeps.sweep("fails").glob("0_*/output.txt")).read_text()
-    assert "broken on purpose (RuntimeError in faults.py, line 16)" in output
+    assert "broken on purpose (RuntimeError in breaking.py, line 16)" in output
     csv = (sweeps.sweep("fails") / "sweep.csv").read_text().splitlines()
     assert len(csv) == 4
     assert "RuntimeError: broken on purpose" in csv[1]
 
 
 def test_a_second_process_that_fails_or_is_killed_ends_its_job_alone(sweeps: Sweeps) -> None:
-    broken = ["+callbacks.broken._target_=faults.Breaks", "+callbacks.broken.rank=1"]
+    broken = ["+callbacks.broken._target_=breaking.Breaks", "+callbacks.broken.rank=1"]
     how = "+callbacks.broken.how=raise,kill,nothing"
     text = sweeps.run("-m", "trainer=ddp_sim", *broken, how, "sweep_name=ranks", code=1)
     raised, killed, well = table(text)
@@ -197,7 +208,7 @@ def test_a_killed_sweep_goes_on_where_it_stood(moment: str, sweeps: Sweeps) -> N
     }[moment]
     wait_for(wanted)
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.end(seconds=60)
     wait_for(lambda: not sweeps.left(), seconds=30)
     finished = {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*/metrics.json")}
     assert len(finished) >= (3 if moment == "after the third" else 0)
@@ -226,8 +237,8 @@ def test_a_stopped_sweep_saves_and_goes_on(sweeps: Sweeps) -> None:
     folder = sweeps.sweep("stopped")
     wait_for((folder / "0_seed=1/checkpoints/last.ckpt").exists)
     os.kill(process.pid, signal.SIGINT)
-    text, _ = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGINT, text
+    code, text = process.end(seconds=120)
+    assert code == 128 + signal.SIGINT, text
     assert sweeps.left() == []
     assert [line[2] for line in table(text)] == ["interrupted", "waiting"]
     assert "Traceback" not in text
@@ -247,14 +258,14 @@ def test_a_search_of_two_workers_records_a_failure_and_goes_on_after_a_kill(
     # The second job of the study fails, whichever worker draws it.
     space = ["optimizer.lr=tag(log,interval(1e-3,1e-2))", "model.width=4", "model.depth=2"]
     space += ["model.dilations=1", "loss=dice_ce", "search.pruner.n_startup_trials=100"]
-    broken = ["+callbacks.broken._target_=faults.Breaks", "+callbacks.broken.how=second"]
+    broken = ["+callbacks.broken._target_=breaking.Breaks", "+callbacks.broken.how=second"]
     command = ["-m", "search=optuna", "search.num_trials=5", *space, *broken, "sweep_name=search"]
     folder = sweeps.sweep("search")
     workers = [sweeps.start(*command), sweeps.start(*command)]
-    wait_for(lambda: len(list(folder.glob("*/metrics.json"))) >= 2)
+    wait_for(lambda: any(folder.glob("*/metrics.json")))  # neither worker has come to its end
     for worker in workers:
         os.kill(worker.pid, signal.SIGKILL)
-        worker.communicate(timeout=60)
+        worker.end(seconds=60)
     wait_for(lambda: not sweeps.left(), seconds=30)
     text = sweeps.run(*command, "hydra.launcher.jobs=2", code=1)
     assert "1 of 5 jobs have not succeeded" in text
@@ -271,14 +282,6 @@ def test_a_search_of_two_workers_records_a_failure_and_goes_on_after_a_kill(
             assert trial.value == scores(job)["val/dice"]
             assert len(json.loads((job / "run.json").read_text())) <= 2
     best = ["--config-dir", str(folder), "experiment=best", "hydra.run.dir=best"]
-    done = subprocess.run(
-        [sys.executable, ROOT / "train.py", *best],
-        cwd=sweeps.folder,
-        env=sweeps.environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    sweeps.ended(*sweeps.fork(ROOT / "train.py", *best).end(), 0)
     best_dice = max(trial.value for trial in trials if trial.value is not None)
     assert scores(sweeps.folder / "best")["val/dice"] == best_dice
