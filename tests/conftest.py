@@ -1,10 +1,16 @@
-"""Two fixtures: a folder of small pairs, and the real config, shrunk."""
+"""What many tests begin with: a folder of small pairs, and the real config, shrunk."""
 
+import copy
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from PIL import Image, ImageDraw
 
@@ -35,7 +41,7 @@ def compose(pair_root: Path, tmp_path: Path) -> Callable[..., DictConfig]:
     """Composes ``configs/NAME.yaml``; train is shrunk, and the caller's overrides come last."""
     shrunk = {
         "train": [
-            *("data=liver", f"data.root={pair_root}", "sweep_name=test"),
+            *("data=liver", "data.root=???", "sweep_name=test"),
             *("model=unet_small", "model.depth=2", "model.width=4"),
             *("trainer.max_epochs=1", "trainer.accelerator=cpu"),
             "++trainer.enable_progress_bar=false",
@@ -45,10 +51,56 @@ def compose(pair_root: Path, tmp_path: Path) -> Callable[..., DictConfig]:
     def composed(
         overrides: list[str], name: str = "train", *, with_hydra: bool = False
     ) -> DictConfig:
-        defaults = [f"output_dir={tmp_path / 'run'}", *shrunk.get(name, [])]
         theirs = {override.split("=")[0] for override in overrides}  # a group is chosen once
-        kept = [one for one in defaults if one.split("=")[0] not in theirs]
-        with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            return hydra.compose(name, [*kept, *overrides], return_hydra_config=with_hydra)
+        kept = [one for one in shrunk.get(name, []) if one.split("=")[0] not in theirs]
+        places = {"data.root": pair_root, "output_dir": tmp_path / "run"}
+        paths = [
+            f"{key}={path}"
+            for key, path in places.items()
+            if key not in theirs and (key == "output_dir" or name == "train")
+        ]
+        if with_hydra:
+            with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+                return hydra.compose(name, [*kept, *paths, *overrides], return_hydra_config=True)
+        chosen = [one for one in overrides if _is_choice(one)]
+        config = copy.deepcopy(_composed(name, (*kept, *chosen)))
+        rest = [*paths, *(one for one in overrides if one not in chosen)]
+        ConfigLoaderImpl._apply_overrides_to_config(
+            OverridesParser.create().parse_overrides(rest), config
+        )
+        return config
 
     return composed
+
+
+def _is_choice(override: str) -> bool:
+    """Tell whether an override chooses from a group, so that other files are composed."""
+    group = override.split("=")[0].lstrip("+~").split("@")[0]
+    return (CONFIGS / group).is_dir()
+
+
+@cache
+def _composed(name: str, overrides: tuple[str, ...]) -> DictConfig:
+    """Compose once what many tests begin with; values are set on a copy, as Hydra sets them."""
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose(name, list(overrides))
+
+
+@pytest.fixture
+def rendered() -> None:
+    """For a test that looks at the picture of a run's curves."""
+
+
+@pytest.fixture(autouse=True)
+def _sketched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave ``curves.png`` empty: a run of a test takes half as long where it is not rendered."""
+    render = Figure.savefig
+
+    def save(figure: Figure, file: Any, **options: Any) -> None:
+        if getattr(file, "name", "") == "curves.png":
+            file.write_bytes(b"")
+        else:
+            render(figure, file, **options)
+
+    if "rendered" not in request.fixturenames:
+        monkeypatch.setattr(Figure, "savefig", save)

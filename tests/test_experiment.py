@@ -79,6 +79,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Curve], dict[
     return calls
 
 
+@pytest.mark.usefixtures("rendered")
 def test_the_curves_of_a_run_are_drawn_beside_its_pictures(
     compose: Compose, tmp_path: Path, drawn: list[Any]
 ) -> None:

@@ -18,6 +18,7 @@ from liverseg.pictures.colours import class_colour
 from liverseg.pictures.history import History
 
 Written = tuple[str, int, float]
+pytestmark = pytest.mark.usefixtures("rendered")
 
 
 def write(folder: Path, points: Sequence[Written]) -> Path:
