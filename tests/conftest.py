@@ -1,7 +1,7 @@
 """What many tests begin with: a folder of small pairs, and the real config, shrunk."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import hydra
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
@@ -34,6 +35,13 @@ def pair_root(tmp_path: Path) -> Path:
             image.save(f"{stem}.png")
             mask.save(f"{stem}_mask.png")
     return root
+
+
+@pytest.fixture(autouse=True)
+def _without_a_job() -> Iterator[None]:
+    """Have Hydra forget a command that a test has composed: sentences name what was typed."""
+    yield
+    HydraConfig.instance().cfg = None
 
 
 @pytest.fixture
