@@ -19,6 +19,12 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 PATIENTS = {"train": (1, 1, 2, 2, 3, 3), "val": (4, 4, 5, 5), "test": (6, 6, 7)}
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the long tests where several processes share them, so that all end together."""
+    if hasattr(config, "workerinput"):  # one of pytest-xdist's processes
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture
 def pair_root(tmp_path: Path) -> Path:
     """A folder with train/ (6 pairs), val/ (4) and test/ (3): bright ellipses of 32 pixels."""
