@@ -1,10 +1,12 @@
 """What many tests begin with: a folder of small pairs, and the real config, shrunk."""
 
 import copy
+import gc
+import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import hydra
 import pytest
@@ -13,10 +15,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, PngImagePlugin
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PATIENTS = {"train": (1, 1, 2, 2, 3, 3), "val": (4, 4, 5, 5), "test": (6, 6, 7)}
+
+
+def pytest_configure() -> None:
+    """Look for garbage less often than among the few objects of a small program."""
+    gc.set_threshold(50_000, 20, 20)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -25,10 +32,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
-@pytest.fixture
-def pair_root(tmp_path: Path) -> Path:
-    """A folder with train/ (6 pairs), val/ (4) and test/ (3): bright ellipses of 32 pixels."""
-    root = tmp_path / "pairs"
+@pytest.fixture(scope="session")
+def _drawn_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("drawn")
     for split, patients in PATIENTS.items():
         (root / split).mkdir(parents=True)
         for place, patient in enumerate(patients):
@@ -41,6 +47,12 @@ def pair_root(tmp_path: Path) -> Path:
             image.save(f"{stem}.png")
             mask.save(f"{stem}_mask.png")
     return root
+
+
+@pytest.fixture
+def pair_root(_drawn_pairs: Path, tmp_path: Path) -> Path:
+    """A folder with train/ (6 pairs), val/ (4) and test/ (3): bright ellipses of 32 pixels."""
+    return Path(shutil.copytree(_drawn_pairs, tmp_path / "pairs"))
 
 
 @pytest.fixture(autouse=True)
@@ -73,15 +85,15 @@ def compose(pair_root: Path, tmp_path: Path) -> Callable[..., DictConfig]:
             for key, path in places.items()
             if key not in theirs and (key == "output_dir" or name == "train")
         ]
-        if with_hydra:
-            with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-                return hydra.compose(name, [*kept, *paths, *overrides], return_hydra_config=True)
         chosen = [one for one in overrides if _is_choice(one)]
-        config = copy.deepcopy(_composed(name, (*kept, *chosen)))
-        rest = [*paths, *(one for one in overrides if one not in chosen)]
-        ConfigLoaderImpl._apply_overrides_to_config(
-            OverridesParser.create().parse_overrides(rest), config
-        )
+        config = copy.deepcopy(_composed(name, (*kept, *chosen), with_hydra))
+        values = [*paths, *(one for one in overrides if one not in chosen)]
+        parsed = OverridesParser.create().parse_overrides(values)
+        ConfigLoaderImpl._apply_overrides_to_config(parsed, config)
+        if with_hydra:
+            for one in parsed:
+                part = "hydra" if one.is_hydra_override() else "task"
+                config.hydra.overrides[part].append(one.input_line)
         return config
 
     return composed
@@ -90,14 +102,14 @@ def compose(pair_root: Path, tmp_path: Path) -> Callable[..., DictConfig]:
 def _is_choice(override: str) -> bool:
     """Tell whether an override chooses from a group, so that other files are composed."""
     group = override.split("=")[0].lstrip("+~").split("@")[0]
-    return (CONFIGS / group).is_dir()
+    return "/" in group or (CONFIGS / group).is_dir()
 
 
 @cache
-def _composed(name: str, overrides: tuple[str, ...]) -> DictConfig:
+def _composed(name: str, overrides: tuple[str, ...], with_hydra: bool) -> DictConfig:
     """Compose once what many tests begin with; values are set on a copy, as Hydra sets them."""
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra.compose(name, list(overrides))
+        return hydra.compose(name, list(overrides), return_hydra_config=with_hydra)
 
 
 @pytest.fixture
@@ -107,7 +119,7 @@ def rendered() -> None:
 
 @pytest.fixture(autouse=True)
 def _sketched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave ``curves.png`` empty: a run of a test takes half as long where it is not rendered."""
+    """Leave ``curves.png`` empty, and compress other pictures little: half the time of a run."""
     render = Figure.savefig
 
     def save(figure: Figure, file: Any, **options: Any) -> None:
@@ -116,5 +128,10 @@ def _sketched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         else:
             render(figure, file, **options)
 
+    def write(image: Image.Image, stream: IO[bytes], name: str | bytes) -> None:
+        image.encoderinfo = {"compress_level": 1, **image.encoderinfo}
+        PngImagePlugin._save(image, stream, name)
+
     if "rendered" not in request.fixturenames:
         monkeypatch.setattr(Figure, "savefig", save)
+        monkeypatch.setitem(Image.SAVE, "PNG", write)
