@@ -114,11 +114,7 @@ def interrupt_and_compare(study: Any, point: Point, number: int, workers: int) -
     folder = Path(broken.output_dir)
     if number != KILL:
         assert (folder / "checkpoints" / "last.ckpt").is_file()
-    # Between the first best.ckpt and the first last.ckpt the former is all there is; resuming the
-    # folder would ask for it.
-    best, last = (folder / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
-    only_best = best.is_file() and not last.is_file()
-    assert in_a_process(faults.resume, best if only_best else folder) == 0
+    assert in_a_process(faults.resume, folder) == 0
     assert_equal_runs(Path(whole.output_dir), folder)
 
 

@@ -27,13 +27,13 @@ from liverseg.runs import (
     child_environment,
     found_launcher,
     is_first_process,
+    last_checkpoint,
     load_config,
     locked,
     num_cores,
     read_scores,
     recorded,
     refuse_fixed,
-    refuse_without_last,
     requeue,
     save_config,
     short_path,
@@ -121,8 +121,7 @@ def _settled(config: DictConfig) -> DictConfig:
                 f"{folder} holds a run already; resume={folder} continues it, another "
                 "hydra.run.dir starts a new one"
             )
-        refuse_without_last(folder / "checkpoints")
-        last = folder / "checkpoints" / "last.ckpt"
+        last = last_checkpoint(folder / "checkpoints")
         config.resume = str(last) if last.is_file() else None
     if config.resume is not None and Path(config.resume).is_file():
         checkpoint = load_checkpoint(config.resume)

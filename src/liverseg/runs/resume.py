@@ -182,28 +182,24 @@ def _find_checkpoint(name: str) -> Path:
             raise FileNotFoundError(f"resume=last: {_RUNS} holds no run with a checkpoint")
         return found[-1].absolute()
     path = Path(name).absolute()
-    checkpoint = path if path.is_file() else path / "checkpoints" / "last.ckpt"
+    checkpoint = path if path.is_file() else last_checkpoint(path / "checkpoints")
     if not path.exists():
         raise FileNotFoundError(f"resume={name} does not exist; name a run folder, or last")
     if not (checkpoint.parent.parent / CONFIG_FILE).is_file():
         raise FileNotFoundError(f"resume={name} is no run folder: it holds no {CONFIG_FILE}")
-    if not path.is_file():
-        refuse_without_last(checkpoint.parent)
     return checkpoint
 
 
-def refuse_without_last(checkpoints: Path) -> None:
-    """Refuse to start a run over where it would overwrite a checkpoint.
+def last_checkpoint(checkpoints: Path) -> Path:
+    """Return the checkpoint that a run goes on from; where it does not exist, the run starts over.
 
-    Raises:
-        ValueError: If a folder holds checkpoints, but not the last one.
+    That is ``last.ckpt``. A run that was killed between its first ``best.ckpt`` and its first
+    ``last.ckpt``, or that lost the latter, goes on from the newest one there is: starting over
+    would overwrite it.
     """
+    last = checkpoints / "last.ckpt"
     others = sorted(checkpoints.glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
-    if others and not (checkpoints / "last.ckpt").is_file():
-        raise ValueError(
-            f"{checkpoints} holds no last.ckpt to go on from, but {others[-1].name}; "
-            f"resume={others[-1]} goes on from there"
-        )
+    return last if last.is_file() or not others else others[-1]
 
 
 def split_list(text: str) -> list[str]:
