@@ -80,7 +80,14 @@ def train(config: DictConfig) -> Scores:
     seed_everything(config.seed, workers=True, verbose=False)
     parts = instantiate(config, _convert_="all")
     data: PairDataModule = parts["data"]
-    task = _task_for(parts, config, plain)
+    record = {
+        "config": plain,
+        "class_names": data.class_names,
+        "scores": METRIC_CONVENTION,
+        "versions": versions(),
+        "commit": commit(),
+    }
+    task = _task_for(parts, config, record)
     if config.compile:
         task.net.compile()
     trainer: Trainer = parts["trainer"](
@@ -109,12 +116,10 @@ def train(config: DictConfig) -> Scores:
         if trainer.is_global_zero:
             logger.info("the best epoch by %s is %d", config.monitor, best["epoch"] + 1)
         # The file that is handed on is scored as evaluate.py does: nothing of training takes part.
-        fresh = {**parts, "model": None, "loss": None}
-        for part in ("model", "loss"):
-            fresh[part] = instantiate(config[part], _convert_="all")
-        absent = task.absent  # what training has seen of classes counts for the table too
-        task = _task_for(fresh, config, plain)
-        task.absent |= absent
+        trained = task
+        fresh = {part: instantiate(config[part], _convert_="all") for part in ("model", "loss")}
+        task = _task_for({**parts, **fresh}, config, trained.record)
+        task.absent |= trained.absent  # what training has seen counts for the table too
         bring_up_to_date(best, task)
         task.load_state_dict(best["state_dict"])
         scorer = _final_trainer(plain, best, parts["callbacks"])
@@ -207,7 +212,7 @@ def predict(config: DictConfig) -> tuple[int, dict[Path, str]]:
 
 
 def _task_for(
-    parts: Mapping[str, Any], config: DictConfig, plain: Mapping[str, Any]
+    parts: Mapping[str, Any], config: DictConfig, record: Mapping[str, Any]
 ) -> SegmentationTask:
     """Join the parts that a config describes to the task that is trained."""
     data: PairDataModule = parts["data"]
@@ -216,19 +221,13 @@ def _task_for(
         loss=parts["loss"],
         optimizer=parts["optimizer"],
         scheduler=parts["scheduler"],
-        interval=plain.get("scheduler_interval", "epoch"),  # earlier releases had no other
+        interval=config.get("scheduler_interval", "epoch"),  # earlier releases had no other
         num_classes=data.num_classes,
         class_names=data.class_names,
         threshold=config.threshold,
         monitor=config.monitor,
         seed=config.seed,
-        record={
-            "config": plain,
-            "class_names": data.class_names,
-            "scores": METRIC_CONVENTION,
-            "versions": versions(),
-            "commit": commit(),
-        },
+        record=record,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from png_files import chunk, write_png
 
 from liverseg.data.images import MOST_PIXELS, read_image, stored_size
 
@@ -18,22 +19,6 @@ SHOWN = np.array([[0, 50, 100], [150, 200, 255]], np.uint8)
 
 def exactly(sentence: str) -> str:
     return f"^{re.escape(sentence)}$"
-
-
-def chunk(name: bytes, content: bytes) -> bytes:
-    checksum = zlib.crc32(name + content)
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
-
-
-def write_png(
-    path: Path, depth: int, colour: int, rows: list[bytes], width: int, behind: bytes = b""
-) -> Path:
-    """Write a PNG from its definition, since Pillow writes few of the kinds that it reads."""
-    head = struct.pack(">IIBBBBB", width, len(rows), depth, colour, 0, 0, 0)
-    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
-    parts = chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + behind + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
-    return path
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "bmp", "webp"])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from png_files import write_png
 
 from liverseg.data.masks import MaskReader
 from liverseg.labels import IGNORED
@@ -67,8 +68,6 @@ def test_a_palette_whose_indices_are_not_what_it_shows_is_refused(
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_a_mask_of_few_bits_keeps_its_class_values(tmp_path: Path, bits: int) -> None:
-    from test_images import write_png
-
     packed = np.packbits(
         np.unpackbits(TRUTH[..., None], axis=2)[:, :, 8 - bits :].reshape(2, -1), axis=1
     )
@@ -83,8 +82,6 @@ def test_a_mask_of_few_bits_keeps_its_class_values(tmp_path: Path, bits: int) ->
 def test_sixteen_bits_in_several_channels_are_refused(
     tmp_path: Path, colour: int, channels: int
 ) -> None:
-    from test_images import write_png
-
     row = np.array([1, 1, 1, 65535][:channels], ">u2").tobytes()
     file = write_png(tmp_path / "a_mask.png", 16, colour, [row], 1)
     sentence = (

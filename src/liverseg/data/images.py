@@ -39,13 +39,14 @@ def stored_size(path: Path) -> tuple[int, int]:
         ValueError: If the file is no image that can be read, or has too many pixels.
     """
     with opened(path) as picture:
-        return upright_size(picture)
+        return _upright_size(picture, _orientation(picture))
 
 
 def decoded_bytes(path: Path) -> tuple[tuple[int, int], int]:
     """Return height and width of a file, and the bytes of one decoded value of its image."""
     with opened(path) as picture:
-        return upright_size(picture), 4 if _is_deep(picture) else 1
+        size = _upright_size(picture, _orientation(picture))
+        return size, 4 if _is_deep(picture) else 1
 
 
 def read_image(path: Path, channels: int, white_value: int | None = None) -> Tensor:
@@ -109,7 +110,8 @@ def decoded(path: Path) -> Image.Image:
             raise _RefusedError(
                 f"{path} holds {pages} pages or frames; save each as a file of its own"
             )
-        size, orientation = upright_size(picture), _orientation(picture)
+        orientation = _orientation(picture)
+        size = _upright_size(picture, orientation)
         if picture.format == "PNG":
             _refuse_missing_rows(picture)
         if picture.format == "TIFF" and orientation in _ON_ITS_SIDE and _is_raw(picture):
@@ -131,7 +133,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
     """Open a file as a picture; whatever goes wrong becomes a sentence with its path.
 
     Raises:
-        ValueError: If it cannot be read as an image, or has too many pixels.
+        ValueError: If it cannot be read as an image, the cause being what was raised; or, without
+            a cause, if it is one that is not taken, such as one of too many pixels.
     """
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise ValueError(f"{path} is no regular file; remove it, or put the image there")
@@ -157,9 +160,9 @@ class _RefusedError(ValueError):
     """A file that could be read, and is not taken; the message is the whole sentence."""
 
 
-def upright_size(picture: Image.Image) -> tuple[int, int]:
+def _upright_size(picture: Image.Image, orientation: int) -> tuple[int, int]:
     """Return height and width as they are to be shown."""
-    if picture.format != "TIFF" and _orientation(picture) in _ON_ITS_SIDE:
+    if picture.format != "TIFF" and orientation in _ON_ITS_SIDE:
         return picture.width, picture.height
     return picture.height, picture.width
 

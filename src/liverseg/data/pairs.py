@@ -62,7 +62,8 @@ def find_pairs(folder: Path, mask_suffix: str = "_mask") -> list[Pair]:
 
     An image is ``NAME.png`` and its mask ``NAME_mask.png`` beside it, or they are
     ``images/NAME.png`` and ``masks/NAME.png`` (or ``NAME_mask.png`` there), of the same size.
-    Images may be PNG, JPEG, TIFF, BMP or WebP, masks PNG, TIFF or BMP. Other files are ignored.
+    Files may be PNG, JPEG, TIFF, BMP or WebP; what a mask's format loses, :class:`MaskReader`
+    refuses. Other files are ignored.
 
     Args:
         folder: The folder of the split.
@@ -113,8 +114,8 @@ def list_images(folder: Path, mask_suffix: str = "_mask") -> list[Path]:
         ValueError: If a name is no text that can be written down.
     """
     if _is_apart(folder):
-        return _listed(folder / "images", IMAGE_SUFFIXES)
-    return [file for file in _listed(folder, IMAGE_SUFFIXES) if not is_mask(file, mask_suffix)]
+        return _listed(folder / "images")
+    return [file for file in _listed(folder) if not is_mask(file, mask_suffix)]
 
 
 def is_mask(path: Path, mask_suffix: str = "_mask") -> bool:
@@ -124,8 +125,8 @@ def is_mask(path: Path, mask_suffix: str = "_mask") -> bool:
 
 def _list_masks(folder: Path, mask_suffix: str) -> list[Path]:
     if _is_apart(folder):
-        return _listed(folder / "masks", IMAGE_SUFFIXES)
-    return [file for file in _listed(folder, IMAGE_SUFFIXES) if is_mask(file, mask_suffix)]
+        return _listed(folder / "masks")
+    return [file for file in _listed(folder) if is_mask(file, mask_suffix)]
 
 
 def _is_apart(folder: Path) -> bool:
@@ -133,11 +134,11 @@ def _is_apart(folder: Path) -> bool:
     return (folder / "images").is_dir() and (folder / "masks").is_dir()
 
 
-def _listed(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+def _listed(folder: Path) -> list[Path]:
     files = [
         path
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     ]
     for path in files:
         try:

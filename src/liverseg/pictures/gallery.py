@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from liverseg.data import PairDataModule, PairDataset, read_image
+from liverseg.labels import first_scored
 from liverseg.pictures.boards import boards_of, place_of
 from liverseg.pictures.cases import Case, as_shown, draw_best_and_worst, draw_case
 from liverseg.scores import dice
@@ -269,4 +270,4 @@ def _picture(case: Case, data: PairDataModule, **layout: int) -> Tensor:
 
 def _has_background(data: PairDataModule) -> bool:
     """Tell whether class 0 is background, which has no name."""
-    return len(data.class_names) < max(data.num_classes, 2)
+    return first_scored(data.num_classes, data.class_names) == 1

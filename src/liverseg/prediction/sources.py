@@ -45,8 +45,8 @@ def find_images(source: str | Path | Sequence[str | Path]) -> list[Path]:
         try:
             stored_size(path)
         except ValueError as error:
-            if "cannot be read as an image" not in str(error):
-                raise  # it is one, and why it is not taken is told already
+            if error.__cause__ is None:  # it is one, and why it is not taken is told already
+                raise
             raise ValueError(
                 f"source={source} is no image that can be read; name an image or a folder"
             ) from error
@@ -68,9 +68,8 @@ def _chosen(files: Sequence[Path], source: str | Path | Sequence[str | Path]) ->
     """Return those files that are images to predict; tell which others there are."""
     files = [file for file in files if not file.name.startswith(".") and not file.is_dir()]
     others = [file for file in files if file.suffix.lower() not in IMAGE_FORMATS]
-    images = [
-        file for file in files if file not in others and not is_mask(file) and not is_ours(file)
-    ]
+    named = [file for file in files if file.suffix.lower() in IMAGE_FORMATS]
+    images = [file for file in named if not is_mask(file) and not is_ours(file)]
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         logger.info(

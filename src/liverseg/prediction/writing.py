@@ -165,13 +165,9 @@ class PredictionWriter(Callback):
         """Draw image and prediction, with the truth where it lies beside the image."""
         truth = self._truth(path, prediction)
         caption = name
+        first = first_scored(self._num_classes, self._class_names)
         if truth is not None:
-            counts = count_pixels(
-                prediction[None],
-                truth[None],
-                self._num_classes,
-                first=first_scored(self._num_classes, self._class_names),
-            )
+            counts = count_pixels(prediction[None], truth[None], self._num_classes, first=first)
             caption += f"   Dice {float(dice(counts).mean()):.3f}"
         step = -(-max(prediction.shape) // _LARGEST_PICTURE)
         image = read_image(path, 3)[:, ::step, ::step]
@@ -181,7 +177,7 @@ class PredictionWriter(Callback):
             None if truth is None else truth[::step, ::step],
             caption=caption,
             class_names=self._class_names,
-            has_background=len(self._class_names) < max(self._num_classes, 2),
+            has_background=first == 1,
         )
 
     def _truth(self, path: Path, prediction: Tensor) -> Tensor | None:
