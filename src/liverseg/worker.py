@@ -6,11 +6,14 @@ to the next one, and takes nothing of what has started it along.
 
 import os
 import sys
+import time
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from liverseg.runs import die_with, load_config, log_like_the_run
+
+_LAST_WORDS_SECONDS = 10  # for a process that fails to end and to tell its error
 
 
 def main() -> None:
@@ -50,9 +53,22 @@ def train_on_device(folder: Path) -> None:
 
     from torch.distributed.elastic.multiprocessing.errors import record
 
+    # The launcher is told which process failed first, and how.
+    record(_train_beside_others)(load_config(folder))
+
+
+def _train_beside_others(config: DictConfig) -> None:
+    """Train; where another process has gone, leave it the time to say why."""
+    from torch.distributed import DistError
+
     from liverseg.experiment import train
 
-    record(train)(load_config(folder))  # the launcher is told which process failed first, and how
+    try:
+        train(config)
+    except RuntimeError as error:
+        if isinstance(error, DistError) or "/gloo/" in str(error):
+            time.sleep(_LAST_WORDS_SECONDS)  # the launcher ends it as soon as it has heard
+        raise
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ SMALL = [
 ]
 FAULTS = '''
 """Callbacks that break a run on purpose."""
-import os, signal
+import os, signal, time
+import torch
 from lightning import Callback
 
 class Breaks(Callback):
@@ -41,6 +42,10 @@ class Breaks(Callback):
         if trainer.global_rank == self.rank and trainer.current_epoch == 1:
             if self.how == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.how == "late":  # the others see the connection lost before the error is told
+                torch.distributed.destroy_process_group()
+                time.sleep(3)
+                raise RuntimeError("broken on purpose")
             name = os.path.basename(trainer.default_root_dir)
             if self.how == "raise" or (self.how == "second" and name.startswith("1_")):
                 raise RuntimeError("broken on purpose")
@@ -185,7 +190,7 @@ def test_a_job_that_fails_fails_alone(sweeps: Sweeps) -> None:
 
 def test_a_second_process_that_fails_or_is_killed_ends_its_job_alone(sweeps: Sweeps) -> None:
     broken = ["+callbacks.broken._target_=breaking.Breaks", "+callbacks.broken.rank=1"]
-    how = "+callbacks.broken.how=raise,kill,nothing"
+    how = "+callbacks.broken.how=late,kill,nothing"
     text = sweeps.run("-m", "trainer=ddp_sim", *broken, how, "sweep_name=ranks", code=1)
     raised, killed, well = table(text)
     assert "failed" in raised
