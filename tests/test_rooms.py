@@ -25,9 +25,7 @@ ALLOWED = {
 # these need takes seconds.
 BY_THEIR_OWN_NAMES = {
     "liverseg.runs.stopping",  # Lightning
-    "liverseg.settings.building",  # torch
     "liverseg.settings.classes",  # pydantic
-    "liverseg.settings.devices",  # torch
     "liverseg.settings.table",  # pydantic
     "liverseg.settings.values",  # pydantic
 }

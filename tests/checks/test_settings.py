@@ -506,7 +506,7 @@ def test_what_a_class_refuses_itself_is_left_to_it(
 def test_every_choice_that_is_shipped_passes(
     choice: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("liverseg.settings.devices.devices_here", lambda: (1, True))
+    monkeypatch.setattr("liverseg.checks.devices.devices_here", lambda: (1, True))
     group, _, name = choice.partition("=")
     if choice == "logger=wandb" and find_spec("wandb") is None:
         with pytest.raises(ValueError, match=r"not installed; pip install wandb$"):
@@ -595,7 +595,7 @@ def test_a_device_that_is_not_here_is_refused(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("liverseg.settings.devices.devices_here", lambda: (gpus, False))
+    monkeypatch.setattr("liverseg.checks.devices.devices_here", lambda: (gpus, False))
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}"):
         check_settings(composed(overrides, folder))
 

@@ -6,13 +6,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from liverseg.checks.agreement import check_agreement, check_end, check_interval, check_losses
+from liverseg.checks.building import try_building
 from liverseg.checks.callbacks import check_callbacks, check_loggers
+from liverseg.checks.devices import check_device
 from liverseg.checks.folders import check_root, check_written
 from liverseg.checks.kinds import check_kind
 from liverseg.checks.monitors import check_cases, check_monitors
 from liverseg.data import PairDataModule
 from liverseg.settings import all_keys, expand_home, nearest_key
-from liverseg.settings.building import try_building
 from liverseg.settings.classes import (
     Plain,
     check_node,
@@ -20,7 +21,6 @@ from liverseg.settings.classes import (
     class_nodes,
     refuse_no_class,
 )
-from liverseg.settings.devices import check_device
 from liverseg.settings.table import TOP
 from liverseg.settings.values import check_value
 

@@ -29,7 +29,7 @@ from liverseg.runs.resume import (
     read_scores,
     save_config,
 )
-from liverseg.settings import find_sentence
+from liverseg.settings import find_sentence, walk
 
 JOB_FILE = "job.json"
 PRUNED_FILE = "pruned.json"
@@ -241,12 +241,7 @@ def flat(config: DictConfig) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=False)
     assert isinstance(plain, dict)
     kept = {key: value for key, value in plain.items() if key not in _OF_THE_MOMENT}
-    return {key: value for key, value in _values(kept) if key not in _HARMLESS}
-
-
-def _values(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict) and node:
-        for key, value in node.items():
-            yield from _values(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, node
+    values = {
+        key: one for key, one in walk(kept, lists=False) if one == {} or type(one) is not dict
+    }
+    return {key: one for key, one in values.items() if key not in _HARMLESS}

@@ -3,9 +3,8 @@
 Reading order: ``commandline`` (the words after a command), ``paths`` (``~``, and what cannot be
 written), ``words`` (the nearest one), ``mistakes`` (how one is told), ``values`` (what a value must
 be, by its type hint), ``table`` (type hints where no parameter of ours has them), ``classes`` (a
-section against the class it names), ``building`` (parts built for trial), ``devices`` (what this
-computer has). From ``values`` on they need pydantic or torch, so these are imported by their own
-names.
+section against the class it names). From ``values`` on they need pydantic, so these are imported by
+their own names.
 """
 
 from liverseg.settings.commandline import (
@@ -15,7 +14,7 @@ from liverseg.settings.commandline import (
 )
 from liverseg.settings.mistakes import find_sentence, told_in_one_sentence
 from liverseg.settings.paths import expand_home, what_blocks
-from liverseg.settings.words import all_keys, nearest, nearest_key
+from liverseg.settings.words import all_keys, nearest, nearest_key, walk
 
 __all__ = [
     "all_keys",
@@ -27,5 +26,6 @@ __all__ = [
     "prepare_command",
     "refuse_bad_overrides",
     "told_in_one_sentence",
+    "walk",
     "what_blocks",
 ]

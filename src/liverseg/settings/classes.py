@@ -9,7 +9,7 @@ from typing import Any
 
 from liverseg.settings.table import rules_of
 from liverseg.settings.values import as_typed, check_value, is_object
-from liverseg.settings.words import nearest
+from liverseg.settings.words import nearest, walk
 
 Plain = dict[str, Any]  # a config as plain dictionaries, lists and values
 _TYPED = ("liverseg", "lightning", "torch", "torchvision")  # type hints that tell the truth
@@ -38,16 +38,9 @@ def refuse_plain(key: str, node: Any) -> None:
         )
 
 
-def class_nodes(node: Any, key: str = "") -> Iterator[tuple[str, Plain]]:
+def class_nodes(node: Any, key: str) -> Iterator[tuple[str, Plain]]:
     """Yield the key and content of every section that names a class, the outer ones first."""
-    if isinstance(node, dict):
-        if "_target_" in node:
-            yield key, node
-        for name, value in node.items():
-            yield from class_nodes(value, f"{key}.{name}" if key else str(name))
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from class_nodes(value, f"{key}.{index}")
+    return ((place, one) for place, one in [(key, node), *walk(node, key)] if is_object(one))
 
 
 def check_node(key: str, node: Plain) -> None:

@@ -5,15 +5,13 @@ module looks for the word that is wrong and says so in one sentence; what it can
 to Hydra's own message.
 """
 
-import importlib
-import inspect
 import os
 import re
 import sys
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
@@ -28,11 +26,12 @@ from hydra.core.override_parser.types import (
     RangeSweep,
 )
 from hydra.errors import OverrideParseException
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from liverseg.settings.paths import as_hydra_reads_it, what_blocks
-from liverseg.settings.words import all_keys, nearest, nearest_key
+from liverseg.settings.words import all_keys, nearest, nearest_key, walk
 
 _SHOWS_ONLY = ("help", "hydra_help", "version", "cfg", "info", "shell_completion")
 _PACKAGES = {"hydra/launcher=submitit_slurm": "hydra-submitit-launcher"}  # that bring a choice
@@ -98,11 +97,7 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> lis
         return []  # the rest is held against the config of that run, not against ours
     overrides = [_parse(one) for one in options.overrides]
     for one in overrides:
-        if options.multirun:
-            _refuse_folder_of_one_run(one)
-            _refuse_no_run(one)
-        else:
-            _refuse_sweep(one)
+        _refuse_number_of_runs(one, is_sweep=options.multirun)
     with initialize_config_dir(str(folder), version_base="1.3"):
         composed = None
         for job, changed in _jobs(overrides):
@@ -145,31 +140,22 @@ def _what_was_meant(argument: str) -> str:
     return f"write {argument}=VALUE, and quote the whole where a value holds spaces"
 
 
-def _refuse_sweep(override: Override) -> None:
-    """Refuse several values where one run is asked for."""
-    if not override.is_sweep_override():
-        return
+def _refuse_number_of_runs(override: Override, *, is_sweep: bool) -> None:
+    """Refuse several values for one run, and for a sweep none, or a folder that no job has."""
     line = override.input_line or ""
-    key, _, value = line.partition("=")
-    is_list = "." in key and override.is_choice_sweep() and not value.startswith("choice(")
-    advice = f", or write {key}=[{value}] for a list" if is_list else ""
-    raise ValueError(f"{line} stands for several runs; add -m to run them{advice}")
-
-
-def _refuse_folder_of_one_run(override: Override) -> None:
-    """Refuse a folder that no job of a sweep would be written into."""
-    if override.key_or_group in ("output_dir", "hydra.run.dir", "hydra.sweep.subdir"):
+    several = override.value() if override.is_sweep_override() else None
+    if not is_sweep and several is not None:
+        key, _, value = line.partition("=")
+        is_list = "." in key and override.is_choice_sweep() and not value.startswith("choice(")
+        advice = f", or write {key}=[{value}] for a list" if is_list else ""
+        raise ValueError(f"{line} stands for several runs; add -m to run them{advice}")
+    if is_sweep and override.key_or_group in ("output_dir", "hydra.run.dir", "hydra.sweep.subdir"):
         raise ValueError(
-            f"{override.input_line} has no effect on a sweep, where each job has its own folder; "
-            "name the folder of the sweep: sweep_name=NAME, or hydra.sweep.dir=FOLDER"
+            f"{line} has no effect on a sweep, where each job has its own folder; name the folder "
+            "of the sweep: sweep_name=NAME, or hydra.sweep.dir=FOLDER"
         )
-
-
-def _refuse_no_run(override: Override) -> None:
-    """Refuse several values of which there is none, such as ``range(5,1)``."""
-    sweep = override.value()
-    if isinstance(sweep, RangeSweep) and next(iter(sweep.range()), None) is None:
-        raise ValueError(f"{override.input_line} holds no value, so nothing would run")
+    if isinstance(several, RangeSweep) and next(iter(several.range()), None) is None:
+        raise ValueError(f"{line} holds no value, so nothing would run")
 
 
 def _jobs(overrides: list[Override]) -> Iterator[tuple[list[Override], str]]:
@@ -262,7 +248,7 @@ def _refuse_key(override: Override, config: DictConfig, groups: set[str]) -> Non
     """Refuse a key that does not exist, or that exists where it is to be added."""
     line, key = override.input_line or "", override.key_or_group
     unresolved = OmegaConf.to_container(config, resolve=False)
-    exists = _exists(unresolved, key)
+    exists = key in dict(walk(unresolved))
     if override.type == OverrideType.ADD and exists:
         raise ValueError(f"{line} adds a key that is there already; leave out the +")
     if exists or override.type in (OverrideType.ADD, OverrideType.FORCE_ADD):
@@ -304,26 +290,13 @@ def _refuse_unread(overrides: list[Override], config: DictConfig, config_name: s
         )
 
 
-def _exists(node: Any, key: str) -> bool:
-    for part in key.split("."):
-        if isinstance(node, list) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
-        elif isinstance(node, dict) and part in node:
-            node = node[part]
-        else:
-            return False
-    return True
-
-
 def _parameters(config: DictConfig, section: str) -> tuple[str, set[str]]:
     """Return the class below a section and what it takes; nothing where there is none."""
     try:
         target = OmegaConf.select(config, f"{section}._target_") if section else None
         if target is None:
             return "", set()
-        module, _, name = str(target).rpartition(".")
-        found = getattr(importlib.import_module(module), name)
-        return name, set(inspect.signature(found).parameters)
+        return target.rpartition(".")[2], set(signature(get_object(target)).parameters)
     except Exception:  # a class that cannot be imported is told of later
         return "", set()
 

@@ -3,11 +3,11 @@
 import os
 import re
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+
+from liverseg.settings.words import walk
 
 _PATHS = ("root", "source", "ckpt_path", "weights", "predictions", "labels", "output_dir", "dir")
 
@@ -36,7 +36,7 @@ def as_hydra_reads_it(argument: str) -> str:
 
 def expand_home(config: DictConfig) -> None:
     """Expand ``~`` in the paths of a config, in place, and read a path such as 2024 as text."""
-    for key, value in _leaves(OmegaConf.to_container(config, resolve=False)):
+    for key, value in walk(OmegaConf.to_container(config, resolve=False)):
         is_number = re.split(r"\.", key)[-1] in _PATHS and type(value) is int
         if is_number or (isinstance(value, str) and re.match(r"~[\w.-]*(/|$)", value)):
             OmegaConf.update(config, key, os.path.expanduser(str(value)))
@@ -63,12 +63,3 @@ def _exists(path: str | Path) -> bool:
         return Path(path).exists()
     except (OSError, ValueError):  # longer than a file system takes, or with a zero in it
         return False
-
-
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value with its key."""
-    if isinstance(node, dict | list):
-        for name, value in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from _leaves(value, f"{prefix}.{name}" if prefix else str(name))
-    else:
-        yield prefix, node

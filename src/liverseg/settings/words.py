@@ -47,9 +47,22 @@ def _likeness(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one, other).ratio()
 
 
-def all_keys(node: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the key of every section and value."""
-    for name, value in node.items() if isinstance(node, dict) else ():
-        if not str(name).startswith("_"):
-            yield f"{prefix}{name}"
-        yield from all_keys(value, f"{prefix}{name}.")
+def walk(node: Any, key: str = "", *, lists: bool = True) -> Iterator[tuple[str, Any]]:
+    """Yield key and content of all that lies below a node of a plain config, outer ones first.
+
+    Args:
+        node: A mapping, a list or a value.
+        key: The key of the node.
+        lists: Whether the entries of a list lie below it, each with its place as its key.
+    """
+    below = node.items() if isinstance(node, dict) else ()
+    for name, value in enumerate(node) if lists and isinstance(node, list) else below:
+        there = f"{key}.{name}" if key else str(name)
+        yield there, value
+        yield from walk(value, there, lists=lists)
+
+
+def all_keys(node: Any) -> Iterator[str]:
+    """Yield the key of every section and value, but for Hydra's own, such as ``_target_``."""
+    keys = (key for key, _ in walk(node, lists=False))
+    return (key for key in keys if not key.rpartition(".")[2].startswith("_"))
