@@ -23,8 +23,8 @@ CLASS_LOGITS = (
 )
 CLASS_MASK = torch.tensor([[[0, 1], [2, 2]]], dtype=torch.uint8)
 
-LOSSES = [BinaryCrossEntropy(), CrossEntropy(), SoftDiceLoss()]
-EVERY_LOSS = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+LOSSES = [BinaryCrossEntropy(), CrossEntropy(), SoftDiceLoss(), SoftDiceLoss(batch=True)]
+EVERY_LOSS = pytest.mark.parametrize("loss", LOSSES, ids=["bce", "ce", "dice", "batch dice"])
 
 
 def mask_of(*values: int) -> Tensor:
@@ -59,6 +59,25 @@ def test_one_logit_costs_what_was_worked_by_hand(loss: nn.Module, worked: float)
 def test_three_classes_cost_what_was_worked_by_hand(loss: nn.Module, worked: float) -> None:
     # Class 1: overlap 0.7, probabilities 2.0, truth 1. Class 2: overlap 0.6, 0.95 and 2.
     assert loss(CLASS_LOGITS, CLASS_MASK).item() == pytest.approx(worked, rel=1e-6)
+
+
+def test_batch_dice_sums_over_the_images_of_a_batch() -> None:
+    # The second image is empty; its probabilities add 2.0 to the sum.
+    logits = torch.cat([LOGITS, torch.full((1, 1, 2, 2), 0.5).logit()])
+    masks = torch.cat([MASK, mask_of(0, 0, 0, 0)])
+    loss = SoftDiceLoss(batch=True)(logits, masks)
+    assert loss.item() == pytest.approx(1 - (2 * 1.25 + 1) / (2.4 + 2.0 + 2 + 1), rel=1e-6)
+    both = torch.cat([CLASS_LOGITS, CLASS_LOGITS]), torch.cat([CLASS_MASK, mask_of(0, 1, 2, 1)])
+    # Class 1: overlap 0.7 + 0.95, truth 1 + 2. Class 2: overlap 0.6 + 0.1, truth 2 + 1.
+    worked = ((1 - 4.3 / 8) * 3 + (1 - 2.4 / 5.9)) / 4
+    loss = SoftDiceLoss(class_weights=[3, 1], batch=True)(*both)
+    assert loss.item() == pytest.approx(worked, rel=1e-6)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_batch_of_one_image_has_the_dice_of_that_image(batch: bool) -> None:
+    loss = SoftDiceLoss(batch=batch)(CLASS_LOGITS, CLASS_MASK)
+    assert loss.item() == SoftDiceLoss()(CLASS_LOGITS, CLASS_MASK).item()
 
 
 @EVERY_LOSS
@@ -107,7 +126,7 @@ def test_the_gradient_is_finite_however_sure_and_wrong_the_logits_are(loss: nn.M
     assert gradient.isfinite().all()
 
 
-@EVERY_LOSS
+@pytest.mark.parametrize("loss", LOSSES[:3], ids=["bce", "ce", "dice"])
 def test_a_batch_costs_the_mean_of_its_images(loss: nn.Module) -> None:
     logits = torch.cat([LOGITS, -LOGITS, 2 * LOGITS])
     masks = torch.cat([MASK, mask_of(0, IGNORED, IGNORED, 1), torch.full_like(MASK, IGNORED)])
@@ -165,7 +184,7 @@ def test_a_sum_weighs_its_losses() -> None:
     assert loss.losses[0] in loss.modules()  # registered, so that it moves to the device
 
 
-@pytest.mark.parametrize("loss", [*LOSSES, SumLoss(LOSSES, [1, 1, 1])])
+@pytest.mark.parametrize("loss", [*LOSSES, SumLoss(LOSSES, [1, 1, 1, 1])])
 def test_half_precision_logits_cost_what_they_cost_in_float32(loss: nn.Module) -> None:
     half = LOGITS.bfloat16()
     value = loss(half, MASK)

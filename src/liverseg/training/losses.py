@@ -1,9 +1,10 @@
 """Losses: what training makes small.
 
 Every loss takes logits of shape (N, K, H, W) and a mask of shape (N, H, W), and returns the mean
-over the images of the batch. K = 1 means foreground against background through one logit, K >= 2
-one logit per class, class 0 being background. A mask holds class indices; pixels of value
-:data:`~liverseg.labels.IGNORED` count nowhere, and an image that holds no other pixel has loss 0.
+over the images of the batch (:class:`SoftDiceLoss` may sum over them instead). K = 1 means
+foreground against background through one logit, K >= 2 one logit per class, class 0 being
+background. A mask holds class indices; pixels of value :data:`~liverseg.labels.IGNORED` count
+nowhere, and an image that holds no other pixel has loss 0.
 """
 
 from collections.abc import Sequence
@@ -83,20 +84,31 @@ class SoftDiceLoss(nn.Module):
     (Milletari et al., "V-Net", 2016, without squares). Every class counts in every image: a false
     positive on an image without that class costs, up to 1.
 
+    With ``batch`` the sums run over all pixels of the batch, as in the 2D plans of nnU-Net (Isensee
+    et al., Nature Methods 2021): images with little of a class, or none, then weigh by their
+    pixels. The loss depends on which images share a batch, and on several devices each one sums
+    over its own.
+
     Args:
         smooth: Keeps the quotient defined on empty images, in pixels, > 0.
         class_weights: Weight of each counted class in the mean; none means 1 for all.
         background: Whether class 0 is background; False counts it like any other.
+        batch: Whether sums run over the batch; False sums over each image.
     """
 
     def __init__(
-        self, smooth: float = 1.0, class_weights: Sequence[float] = (), background: bool = True
+        self,
+        smooth: float = 1.0,
+        class_weights: Sequence[float] = (),
+        background: bool = True,
+        batch: bool = False,
     ) -> None:
         super().__init__()
         if smooth <= 0:
             raise ValueError(f"loss.smooth={smooth} must be greater than 0")
         self.smooth = smooth
         self.first = int(background)
+        self.summed = (0, 2, 3) if batch else (2, 3)
         self.class_weights: Tensor
         self.register_buffer("class_weights", _weights(class_weights), persistent=False)
 
@@ -107,11 +119,11 @@ class SoftDiceLoss(nn.Module):
         classes = torch.arange(probability.shape[1], device=mask.device) + self.first
         truth = (mask[:, None] == classes[:, None, None]).float()  # (N, F, H, W)
         probability = probability * valid
-        overlap = (probability * truth).sum(dim=(2, 3))
-        total = probability.sum(dim=(2, 3)) + truth.sum(dim=(2, 3))
-        dice = (2 * overlap + self.smooth) / (total + self.smooth)  # (N, F)
-        weights = _weights_for(self.class_weights, dice.shape[1])
-        return (((1 - dice) * weights).sum(dim=1) / weights.sum()).mean()
+        overlap = (probability * truth).sum(dim=self.summed)
+        total = probability.sum(dim=self.summed) + truth.sum(dim=self.summed)
+        dice = (2 * overlap + self.smooth) / (total + self.smooth)  # (N, F), or (F) of the batch
+        weights = _weights_for(self.class_weights, dice.shape[-1])
+        return (((1 - dice) * weights).sum(dim=-1) / weights.sum()).mean()
 
 
 class SumLoss(nn.Module):
