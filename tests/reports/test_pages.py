@@ -1,0 +1,82 @@
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from liverseg.reports.graphs import Line, graph
+from liverseg.reports.pages import Section, code, facts, fold, mark, page, picture, table
+
+
+def test_a_page_loads_nothing_and_runs_nothing() -> None:
+    shown = picture(Image.new("RGB", (8, 6), (255, 0, 0)), alt="red")
+    text = page("A title", [Section("One", [shown]), Section("Two", ["words"])], lead="So it is.")
+    assert not re.search(r"https?:|//[a-z]|url\(|@import|<script|<iframe", text)
+    assert "default-src 'none'" in text
+    assert re.findall(r'src="(data:image/\w+)', text) == ["data:image/png"]
+
+
+def test_a_page_has_a_language_a_title_one_heading_and_links_to_its_parts() -> None:
+    text = page("A title", [Section("One", ["a"]), Section("Two", ["b"])])
+    assert '<html lang="en">' in text
+    assert "<title>A title</title>" in text
+    assert text.count("<h1>") == 1
+    places = re.findall(r'<section id="(\w+)"', text)
+    assert re.findall(r'href="#(\w+)"', text) == places == ["part1", "part2"]
+
+
+def test_what_others_have_written_is_shown_as_text() -> None:
+    bad = '<img src=x onerror="alert(1)">&'
+    parts = [
+        table([bad, bad], [[bad, bad]], caption=bad),
+        facts({bad: bad}),
+        code(bad),
+        fold(bad, [bad]),
+        mark("error", bad),
+        graph(bad, [Line(bad, [(0, 1)])], along=bad),
+        picture(Image.new("L", (2, 2)), alt=bad, caption=bad),
+        bad,
+    ]
+    text = page(bad, [Section(bad, parts)], lead=bad)
+    assert "<img src=x" not in text
+    assert 'onerror="' not in text
+
+
+def test_a_table_names_its_rows_and_columns_and_sets_numbers_right() -> None:
+    text = table(
+        ["run", "Dice", "images", "interval"],
+        [["a", 0.51234, 12345, "0.9 [0.8, 0.95]"], ["b", None, 1, ""]],
+    )
+    assert re.findall(r'<th scope="col"( class="number")?>', text) == [
+        "",
+        *[' class="number"'] * 3,
+    ]
+    assert re.findall(r'<th scope="row">(\w)<', text) == ["a", "b"]
+    assert re.findall(r'<td class="number">([^<]*)<', text) == [
+        *("0.5123", "12,345", "0.9 [0.8, 0.95]"),
+        *("", "1", ""),
+    ]
+
+
+def test_a_large_picture_is_shrunk_and_a_damaged_file_is_told(tmp_path: Path) -> None:
+    noise = Image.effect_noise((2400, 1200), 80)
+    noise.save(tmp_path / "noise.png")
+    text = picture(tmp_path / "noise.png", alt="noise")
+    assert "data:image/jpeg" in text
+    assert len(text) < 3_000_000
+    (tmp_path / "noise.png").write_bytes(b"")
+    with pytest.raises(OSError, match="cannot identify"):
+        picture(tmp_path / "noise.png", alt="noise")
+
+
+def test_a_graph_says_its_ends_in_words_and_leaves_a_gap_where_a_value_is_none() -> None:
+    text = graph("loss", [Line("train", [(1, 4.0), (2, float("nan")), (3, 1.0), (4, 0.5)])])
+    assert 'aria-label="loss over epochs: train from 4 to 0.5"' in text
+    (path,) = re.findall(r'class="line"[^>]* d="([^"]+)"', text)
+    assert [path.count(letter) for letter in "ML"] == [2, 1]
+
+
+def test_a_graph_of_one_point_shows_it_and_one_of_none_is_refused() -> None:
+    assert "<circle" in graph("loss", [Line("train", [(1, 4.0)])])
+    with pytest.raises(ValueError, match="no point"):
+        graph("loss", [Line("train", [(1, float("inf"))])])
