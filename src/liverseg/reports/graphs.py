@@ -80,8 +80,8 @@ def graph(
             is_apart = not math.isfinite(place + value)
         parts.append(f'<path class="line" stroke="var(--{colour})" d="{path}"/>')
         if len(one.points) == 1 and path:  # a path of one point is not seen
-            x, y = path[1:].split(" ")
-            parts.append(f'<circle cx="{x}" cy="{y}" r="3" fill="var(--{colour})"/>')
+            at, over = path[1:].split(" ")
+            parts.append(f'<circle cx="{at}" cy="{over}" r="3" fill="var(--{colour})"/>')
     keys = "&ensp; ".join(
         f'<span class="key" style="background:var(--{colour})"></span>{escape(one.name)}'
         for colour, one in zip(_COLOURS, shown, strict=False)

@@ -2,7 +2,7 @@
 
 >>> scores = Section("Scores", [table(["run", "Dice"], [["first", 0.91], ["second", 0.9]])])
 >>> text = page("Two runs", [scores], lead="Which of them is better?")
->>> "<h1>Two runs</h1>" in text and "http" not in text
+>>> "<h1>Two runs</h1>" in text and "://" not in text
 True
 
 Whatever is no :class:`Html` is text, and is escaped.
