@@ -69,7 +69,7 @@ def compose(pair_root: Path, tmp_path: Path) -> Callable[..., DictConfig]:
         "train": [
             *("data=liver", "data.root=???", "sweep_name=test"),
             *("model=unet_small", "model.depth=2", "model.width=4"),
-            *("trainer.max_epochs=1", "trainer.accelerator=cpu"),
+            *("trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.precision=32-true"),
             "++trainer.enable_progress_bar=false",
         ]
     }

@@ -97,7 +97,9 @@ def test_the_tutorial_is_the_lessons_recipe(compose: Compose) -> None:
     assert config["data"]["mean"] == config["data"]["std"] == [0.5, 0.5, 0.5]
     assert config["loss"]["_target_"] == "liverseg.training.BinaryCrossEntropy"
     assert config["loss"]["class_weights"] == [1.0, 1.0]
-    assert config["optimizer"] == {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3}
+    adam = {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 1e-3, "fused": True}
+    assert config["optimizer"] == adam
+    assert config["trainer"]["precision"] == "32-true"
     assert config["scheduler"]["_target_"].endswith("ConstantLR")
     raw = OmegaConf.load(CONFIGS / "experiment" / "tutorial.yaml")
     assert (raw.trainer.max_epochs, raw.model.width) == (20, 64)

@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from liverseg.data.pairs import find_pairs, stored_size
 from liverseg.experiment import evaluate, predict, train, write_json
 from liverseg.pictures.charts import Curve, draw_curves
 from liverseg.training import SoftDiceLoss
+from liverseg.training import task as task_module
 from liverseg.training.task import NotFiniteError, SegmentationTask
 
 Compose = Callable[..., DictConfig]
@@ -377,8 +379,9 @@ def test_a_json_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert list(file.parent.iterdir()) == [file]
 
 
+@pytest.mark.parametrize("is_late", [False, True], ids=["at once", "a step later"])
 def test_a_loss_that_is_no_number_ends_the_run_and_names_files_and_checkpoint(
-    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    is_late: bool, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
     loss_of = SoftDiceLoss.forward
@@ -389,6 +392,9 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_files_and_checkpoint(
         return loss if len(calls) < 9 else loss * float("nan")
 
     monkeypatch.setattr(SoftDiceLoss, "forward", broken)
+    if is_late:  # as on a GPU, whose losses arrive while the next step is prepared
+        event = SimpleNamespace(synchronize=lambda: None)
+        monkeypatch.setattr(task_module, "_copy_begun", lambda loss: (loss, event))
     config = compose(["trainer.max_epochs=9", "data.batch_size=3"])
     run = tmp_path / "run"
     with pytest.raises(NotFiniteError) as caught:

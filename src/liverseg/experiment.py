@@ -51,7 +51,7 @@ from liverseg.runs import (
 )
 from liverseg.runs.stopping import StopTogether, stops_like_sigterm
 from liverseg.scores import METRIC_CONVENTION, images_that_hold, sentence_of_absence, write_cases
-from liverseg.training import SegmentationTask, Split, bring_up_to_date
+from liverseg.training import SegmentationTask, Split, bring_up_to_date, fast_precision
 
 Scores = dict[str, float]
 logger = logging.getLogger(__name__)
@@ -75,6 +75,7 @@ def train(config: DictConfig) -> Scores:
     """
     _quieten()
     check_settings(config)
+    config, why = _with_precision(config)
     output_dir = Path(config.output_dir)
     plain = _plain(config)
     seed_everything(config.seed, workers=True, verbose=False)
@@ -98,10 +99,12 @@ def train(config: DictConfig) -> Scores:
     )
     num_parameters = sum(parameter.numel() for parameter in task.net.parameters())
     logger.info(
-        "%s, %s parameters, on %s",
+        "%s, %s parameters, on %s, in %s%s",
         type(task.net).__name__,
         f"{num_parameters:,}",
         trainer.strategy.root_device,
+        config.trainer.precision,
+        why,
     )
     with _stopped_with_a_word(config):
         try:
@@ -209,6 +212,23 @@ def predict(config: DictConfig) -> tuple[int, dict[Path, str]]:
     predictor = Predictor(task, dataset).eval()
     trainer.predict(predictor, DataLoader(dataset, batch_size=1), return_predictions=False)
     return len(images) - len(predictor.refused), predictor.refused
+
+
+def _with_precision(config: DictConfig) -> tuple[DictConfig, str]:
+    """Return the config with what ``trainer.precision=auto`` means here, and why, for the log.
+
+    A run that goes on computes as it has begun.
+    """
+    config, why = config.copy(), ""
+    trainer = config.trainer
+    if trainer.get("precision") == "auto":
+        if config.resume and Path(config.resume).is_file():
+            before = load_checkpoint(config.resume)["liverseg"]["config"]["trainer"]
+            trainer.precision, why = before.get("precision", "32-true"), " as it began"
+        else:
+            trainer.precision, why = fast_precision(trainer.get("accelerator", "auto"))
+            why = f", since {why}"
+    return config, why
 
 
 def _task_for(

@@ -34,7 +34,7 @@ ONE_CYCLE = [
 THREE = ["data.num_classes=3", "data.class_names=null"]
 DEVICES = "auto, a number of devices from 1 up, -1 for all, or a list of their numbers"
 PRECISIONS = (
-    "32-true, 16-mixed, bf16-mixed, 64-true, 16-true, bf16-true, transformer-engine, "
+    "auto, 32-true, 16-mixed, bf16-mixed, 64-true, 16-true, bf16-true, transformer-engine, "
     "transformer-engine-float16, 64, 32, 16 or bf16"
 )
 BATCHES = "a number of batches from 1 up, or a part of them above 0.0 and up to 1.0, or null"

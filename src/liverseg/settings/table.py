@@ -115,7 +115,7 @@ _OTHERS: dict[str, dict[str, Any]] = {
         ],
         "num_nodes": AtLeastOne,
         "precision": _words(
-            *("32-true", "16-mixed", "bf16-mixed", "64-true", "16-true", "bf16-true"),
+            *("auto", "32-true", "16-mixed", "bf16-mixed", "64-true", "16-true", "bf16-true"),
             *("transformer-engine", "transformer-engine-float16", "64", "32", "16", "bf16"),
         ),
         "profiler": Literal["simple", "advanced", "pytorch", "xla"] | None,

@@ -1,12 +1,13 @@
 """From logits to weights.
 
 Reading order: ``losses`` (what is made small), ``task`` (one step for all splits), ``earlier``
-(what earlier releases wrote, and how it reads today), ``continuing`` (settings that change when a
-run is resumed).
+(what earlier releases wrote, and how it reads today), ``precision`` (the number format that is
+fast here), ``continuing`` (settings that change when a run is resumed).
 """
 
 from liverseg.training.earlier import bring_up_to_date, with_names_of_today
 from liverseg.training.losses import BinaryCrossEntropy, CrossEntropy, SoftDiceLoss, SumLoss
+from liverseg.training.precision import fast_precision
 from liverseg.training.task import NotFiniteError, Scored, SegmentationTask, Split
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "Split",
     "SumLoss",
     "bring_up_to_date",
+    "fast_precision",
     "with_names_of_today",
 ]

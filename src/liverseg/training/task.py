@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import torch
 from lightning import LightningModule
@@ -34,6 +34,14 @@ class Scored(TypedDict):
     prediction: Tensor  # class indices (N, H, W)
 
 
+class _Watched(NamedTuple):
+    split: Split
+    step: int
+    images: Tensor  # their indices
+    loss: Tensor  # on the CPU
+    copied: torch.cuda.Event | None  # when the loss has arrived there; None: it has
+
+
 class NotFiniteError(ValueError):
     """The loss is no longer a number that training can go on with."""
 
@@ -44,7 +52,8 @@ class Tally(nn.Module):
     def __init__(self, num_classes: int, class_names: Sequence[str]) -> None:
         super().__init__()
         self.scores = SegmentationScores(num_classes, class_names)
-        self.loss = MeanMetric()
+        # Looking for NaN in each batch would make a GPU wait; every loss is looked at below.
+        self.loss = MeanMetric(nan_strategy="disable")
 
     def compute(self) -> dict[str, Tensor]:
         """Return loss and scores by name."""
@@ -107,6 +116,7 @@ class SegmentationTask(LightningModule):
         self._interval = interval
         self._monitor = monitor
         self._seed = seed
+        self._watched: _Watched | None = None  # a loss that nobody has looked at yet
         self._interrupted_tally: dict[str, dict[str, Any]] | None = None
         splits: tuple[Split, ...] = ("train", "val", "test")
         self.tallies = nn.ModuleDict(
@@ -192,6 +202,9 @@ class SegmentationTask(LightningModule):
         if self._optimizer is None or self._scheduler is None:
             raise RuntimeError("a task without optimizer and scheduler cannot be trained")
         optimizer = self._optimizer(self.net.parameters())
+        # Gradients are unscaled before they are clipped, and Lightning refuses to clip where a
+        # fused step would do it: https://github.com/Lightning-AI/pytorch-lightning/issues/21435
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         scheduler = self._scheduler(optimizer)
         return {
             "optimizer": optimizer,
@@ -204,6 +217,7 @@ class SegmentationTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the record, and what the epoch under way has added up so far."""
+        self._refuse_not_finite()
         checkpoint["liverseg"] = {**self.record, "format": FORMAT}
         checkpoint["train_tally"] = self.tally("train").state()
         for board in self.loggers:
@@ -243,22 +257,40 @@ class SegmentationTask(LightningModule):
     def _score(self, split: Split, batch: Batch, logits: Tensor, mask: Tensor) -> Tensor:
         """Count a batch into the scores of a split and return its loss."""
         loss: Tensor = self.loss(logits, mask)
-        self._refuse_not_finite(split, loss, batch)
+        self._watch(split, loss.detach(), batch)
         prediction = self.predict_classes(logits.detach())
         tally = self.tally(split)
         tally.scores.update(prediction, mask, batch["index"], batch["case"])
-        tally.loss.update(loss.detach(), weight=len(mask))
+        tally.loss.update(loss.detach().expand(len(mask)))
         return loss
 
-    def _refuse_not_finite(self, split: Split, loss: Tensor, batch: Batch) -> None:
+    def _watch(self, split: Split, loss: Tensor, batch: Batch) -> None:
+        """See to it that a loss is a number: at once on a CPU, on a GPU when the next one comes.
+
+        A GPU computes what was queued while the next step is prepared; to look at a loss at once
+        would make it wait in every step.
+        """
+        self._refuse_not_finite()
+        self._watched = _Watched(split, self.global_step, batch["index"], *_copy_begun(loss))
+        if self._watched.copied is None:
+            self._refuse_not_finite()
+
+    def _refuse_not_finite(self) -> None:
+        """Raise if the loss that was computed last is no number."""
+        if self._watched is None:
+            return
+        split, step, images, loss, copied = self._watched
+        self._watched = None
+        if copied is not None:
+            copied.synchronize()
         if loss.isfinite():
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer's methods
-        names = [data.dataset(split).pairs[index].name for index in batch["index"].tolist()]
+        names = [data.dataset(split).pairs[number].name for number in images.tolist()]
         callbacks = self.trainer.checkpoint_callbacks
         good = [file for one in callbacks if (file := getattr(one, "best_model_path", ""))]
         raise NotFiniteError(
-            f"the {split} loss is {float(loss)} at step {self.global_step}, on "
+            f"the {split} loss is {float(loss)} at step {step}, on "
             f"{', '.join(names)}; look at these files, or lower optimizer.lr; "
             + (f"the last good checkpoint is {good[-1]}" if good else "no epoch had ended yet")
         )
@@ -293,6 +325,7 @@ class SegmentationTask(LightningModule):
             logger.warning("%s", sentence_of_absence(split, self.absent[split]))
 
     def _log_split(self, split: Split) -> None:
+        self._refuse_not_finite()
         values = self.tally(split).compute()
         self.results[split] = {name: float(value) for name, value in values.items()}
         self._note_absent(split)
@@ -311,6 +344,16 @@ class SegmentationTask(LightningModule):
             for board in self.loggers:
                 board.log_metrics(named, step=self.global_step - 1)
             self.tally("train").reset()
+
+
+def _copy_begun(loss: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    """Return a loss on the CPU, and for a GPU the event after which it is there."""
+    if not loss.is_cuda:
+        return loss, None
+    copied = torch.cuda.Event()
+    loss = loss.to("cpu", non_blocking=True)
+    copied.record()
+    return loss, copied
 
 
 def _moved(value: Tensor | list[Tensor], metric: Metric) -> Tensor | list[Tensor]:
