@@ -182,7 +182,7 @@ def test_a_job_that_fails_fails_alone(sweeps: Sweeps) -> None:
     assert "2 of 3 jobs have not succeeded" in text
     assert "Traceback" not in text
     output = next(sweeps.sweep("fails").glob("0_*/output.txt")).read_text()
-    assert "broken on purpose (RuntimeError in breaking.py, line 16)" in output
+    assert "broken on purpose (RuntimeError in breaking.py, line 21)" in output
     csv = (sweeps.sweep("fails") / "sweep.csv").read_text().splitlines()
     assert len(csv) == 4
     assert "RuntimeError: broken on purpose" in csv[1]
