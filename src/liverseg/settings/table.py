@@ -7,20 +7,10 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from liverseg.settings.values import Section
 
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-BelowOne = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=0)]
-AtLeastOne = Annotated[int, Field(ge=1)]
-Direction = Literal["max", "min"]
-Folder = Annotated[str, Field(min_length=1, description="a folder")]
-Endless = Annotated[
-    AtLeastOne | Literal[-1], Field(description="a whole number from 1 up, or -1 for no end")
-]
-Batches = Annotated[  # without a batch there is no score
-    AtLeastOne | Annotated[float, Field(gt=0, le=1)],
-    Field(description="a number of batches from 1 up, or a part of them above 0.0 and up to 1.0"),
-]
+
+def _told(hint: Any, words: str) -> Any:
+    """Return a type that a sentence tells in these words."""
+    return Annotated[hint, Field(description=words)]
 
 
 def _words(*words: str) -> Any:
@@ -37,6 +27,19 @@ def _strategy(name: str) -> str:
     return name
 
 
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+Direction = Literal["max", "min"]
+NotEmpty = Annotated[str, Field(min_length=1)]
+Endless = _told(AtLeastOne | Literal[-1], "a whole number from 1 up, or -1 for no end")
+Batches = _told(  # without a batch there is no score
+    AtLeastOne | Annotated[float, Field(gt=0, le=1)],
+    "a number of batches from 1 up, or a part of them above 0.0 and up to 1.0",
+)
+
 TOP: dict[str, Any] = {
     "seed": Annotated[int, Field(ge=0, le=2**32 - 1)],
     "fold": Count | None,
@@ -45,22 +48,14 @@ TOP: dict[str, Any] = {
     "scheduler_interval": Literal["epoch", "step"],
     "threshold": Annotated[float, Field(gt=0, lt=1)],
     "compile": bool,
-    "sweep_name": Annotated[int | Annotated[str, Field(min_length=1)], Field(description="a name")],
-    "output_dir": Folder,
-    "ckpt_path": Annotated[str, Field(description="text")] | None,
-    "source": Annotated[
-        int | Annotated[str, Field(min_length=1)] | list[str],
-        Field(description="an image, a folder or a list of them"),
-    ],
+    "sweep_name": _told(int | NotEmpty, "a name"),
+    "output_dir": _told(NotEmpty, "a folder"),
+    "ckpt_path": _told(str, "text") | None,
+    "source": _told(int | NotEmpty | list[str], "an image, a folder or a list of them"),
     "split": Literal["val", "test"],
     "allow": list[str],
-    "callbacks": Annotated[
-        dict[Any, Any], Field(description="a mapping of names to callbacks, {} for none")
-    ],
-    "logger": Annotated[
-        list[Section] | dict[str, Section] | None,
-        Field(description="a class, a list of them, or null"),
-    ],
+    "callbacks": _told(dict[Any, Any], "a mapping of names to callbacks, {} for none"),
+    "logger": _told(list[Section] | dict[str, Section] | None, "a class, a list of them, or null"),
     "num_pictures": Count,
     "num_worst": Count,
 }
@@ -71,20 +66,17 @@ _OTHERS: dict[str, dict[str, Any]] = {
         "lr": Positive,
         "weight_decay": NotNegative,
         "momentum": BelowOne,
-        "betas": Annotated[
-            list[BelowOne],
-            Field(min_length=2, max_length=2, description="two numbers from 0 up, below 1"),
-        ],
+        "betas": _told(
+            Annotated[list[BelowOne], Field(min_length=2, max_length=2)],
+            "two numbers from 0 up, below 1",
+        ),
         "eps": NotNegative,
     },
     "torch.LRScheduler": {
-        "T_max": Annotated[
+        "T_max": _told(
             AtLeastOne,
-            Field(
-                description="a whole number from 1 up; for training without end choose "
-                "scheduler=constant"
-            ),
-        ],
+            "a whole number from 1 up; for training without end choose scheduler=constant",
+        ),
         "factor": Positive,
         "patience": Count,
         "total_iters": Count,
@@ -92,27 +84,21 @@ _OTHERS: dict[str, dict[str, Any]] = {
         "gamma": Positive,
         "mode": Direction,
     },
-    "lightning.ModelCheckpoint": {
-        "mode": Direction,
-        "filename": Annotated[str, Field(description="text")] | None,
-    },
+    "lightning.ModelCheckpoint": {"mode": Direction, "filename": _told(str, "text") | None},
     "lightning.EarlyStopping": {"mode": Direction, "patience": Count},
     "lightning.Trainer": {
         "accelerator": Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"],
-        "devices": Annotated[
+        "devices": _told(
             Literal["auto", "-1", -1]
             | Annotated[str, Field(pattern=r"^[1-9]\d*$")]
             | AtLeastOne
             | Annotated[list[Count], Field(min_length=1)],
-            Field(
-                description="auto, a number of devices from 1 up, -1 for all, or a list of their "
-                "numbers"
-            ),
-        ],
-        "strategy": Annotated[
+            "auto, a number of devices from 1 up, -1 for all, or a list of their numbers",
+        ),
+        "strategy": _told(
             Literal["auto", "ddp", "fsdp"] | Annotated[str, AfterValidator(_strategy)],
-            Field(description="auto, ddp or another strategy of Lightning"),
-        ],
+            "auto, ddp or another strategy of Lightning",
+        ),
         "num_nodes": AtLeastOne,
         "precision": _words(
             *("auto", "32-true", "16-mixed", "bf16-mixed", "64-true", "16-true", "bf16-true"),
@@ -123,9 +109,7 @@ _OTHERS: dict[str, dict[str, Any]] = {
         "max_steps": Endless,
         "min_epochs": Count | None,
         "min_steps": Count | None,
-        "limit_train_batches": Batches | None,
-        "limit_val_batches": Batches | None,
-        "limit_test_batches": Batches | None,
+        **{f"limit_{split}_batches": Batches | None for split in ("train", "val", "test")},
         "check_val_every_n_epoch": AtLeastOne,
         "num_sanity_val_steps": Annotated[int, Field(ge=-1)] | None,
         "log_every_n_steps": Count | None,
