@@ -3,8 +3,6 @@
 import json
 import logging
 import signal
-import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -22,12 +20,21 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from omegaconf import DictConfig, OmegaConf
-from torch.utils.data import DataLoader
+from omegaconf import DictConfig
 
-from liverseg.checkpoints import AtomicCheckpointIO, load_checkpoint, load_data, load_task
+from liverseg.checkpoints import AtomicCheckpointIO, load_checkpoint
 from liverseg.checks import check_settings
 from liverseg.data import PairDataModule
+from liverseg.inference import (
+    Scores,
+    evaluate,
+    plain_values,
+    predict,
+    progress_of,
+    quieten,
+    score,
+    warn_of_absent_classes,
+)
 from liverseg.pictures import (
     HISTORY_FILE,
     History,
@@ -36,7 +43,6 @@ from liverseg.pictures import (
     read_curves,
     show_result,
 )
-from liverseg.prediction import ImageDataset, PredictionWriter, Predictor, find_images
 from liverseg.runs import (
     PRUNED_FILE,
     SCORES_FILE,
@@ -50,10 +56,10 @@ from liverseg.runs import (
     write_json,
 )
 from liverseg.runs.stopping import StopTogether, stops_like_sigterm
-from liverseg.scores import METRIC_CONVENTION, images_that_hold, sentence_of_absence, write_cases
-from liverseg.training import SegmentationTask, Split, bring_up_to_date, fast_precision
+from liverseg.scores import METRIC_CONVENTION
+from liverseg.training import SegmentationTask, bring_up_to_date, fast_precision
 
-Scores = dict[str, float]
+__all__ = ["Scores", "evaluate", "predict", "train"]
 logger = logging.getLogger(__name__)
 # What of a run's trainer says how a network is computed, and on how much of a split.
 _OF_SCORING = (
@@ -73,11 +79,11 @@ def train(config: DictConfig) -> Scores:
         The final scores by their names on the dashboard, as ``metrics.json`` holds them; none if a
         search has given the run up.
     """
-    _quieten()
+    quieten()
     check_settings(config)
     config, why = _with_precision(config)
     output_dir = Path(config.output_dir)
-    plain = _plain(config)
+    plain = plain_values(config)
     seed_everything(config.seed, workers=True, verbose=False)
     parts = instantiate(config, _convert_="all")
     data: PairDataModule = parts["data"]
@@ -95,7 +101,7 @@ def train(config: DictConfig) -> Scores:
         callbacks=[*parts["callbacks"].values(), StopTogether()],
         logger=[*_loggers(parts["logger"]), History(output_dir / HISTORY_FILE)],
         plugins=[AtomicCheckpointIO(), *_cluster()],
-        **_progress(plain["trainer"]),
+        **progress_of(plain["trainer"]),
     )
     num_parameters = sum(parameter.numel() for parameter in task.net.parameters())
     logger.info(
@@ -126,92 +132,17 @@ def train(config: DictConfig) -> Scores:
         bring_up_to_date(best, task)
         task.load_state_dict(best["state_dict"])
         scorer = _final_trainer(plain, best, parts["callbacks"])
-        scores = _score(scorer, task, data, "val", output_dir)
+        scores = score(scorer, task, data, "val", output_dir)
         if trainer.is_global_zero:
             _warn_of_classes_never_found(task, config)
         if data.has_split("test"):
-            scores |= _score(scorer, task, data, "test", output_dir)
+            scores |= score(scorer, task, data, "test", output_dir)
     if trainer.is_global_zero:
-        _warn_of_absent_classes(task)
+        warn_of_absent_classes(task)
         show_result(trainer, plain, scores, monitor=config.monitor, step=best["global_step"])
         _draw_curves(trainer, config, scores)
         write_json(output_dir / SCORES_FILE, scores)  # last: a run that has it has ended
     return scores
-
-
-def evaluate(config: DictConfig) -> Scores:
-    """Score a checkpoint on a split.
-
-    Args:
-        config: What ``configs/evaluate.yaml`` composes.
-
-    Returns:
-        The scores by name, as ``metrics.json`` holds them.
-
-    Raises:
-        ValueError: If the split is unknown or its folder is missing.
-    """
-    _quieten()
-    check_settings(config)
-    settings = _plain(config)
-    if config.split not in ("val", "test"):
-        raise ValueError(f"split={config.split} must be val or test")
-    checkpoint = load_checkpoint(settings["ckpt_path"])
-    task = _task_of(checkpoint, config)
-    changes = {key: value for key, value in settings["data"].items() if value is not None}
-    data = load_data(checkpoint, changes, config.allow)
-    if not data.has_split(config.split):
-        raise FileNotFoundError(
-            f"{data.root}/{config.split} does not exist; choose another split, such as split=val, "
-            "or another data.root"
-        )
-    output_dir = Path(config.output_dir)
-    pictures = PictureBoard(
-        folder=output_dir / "pictures",
-        num_pictures=config.num_pictures,
-        num_worst=config.num_worst,
-    )
-    trainer = _scoring_trainer(config, checkpoint, pictures)
-    scores = _score(trainer, task, data, config.split, output_dir)
-    _warn_of_absent_classes(task)
-    write_json(output_dir / SCORES_FILE, scores)
-    return scores
-
-
-def predict(config: DictConfig) -> tuple[int, dict[Path, str]]:
-    """Write a mask and a picture for every image that can be read.
-
-    Args:
-        config: What ``configs/predict.yaml`` composes.
-
-    Returns:
-        The number of images predicted, and why the others were not.
-    """
-    _quieten()
-    check_settings(config)
-    settings = _plain(config)
-    images = find_images(settings["source"])
-    checkpoint = load_checkpoint(settings["ckpt_path"])
-    task = _task_of(checkpoint, config)
-    data = load_data(checkpoint, {}, config.allow)
-    dataset = ImageDataset(
-        images,
-        channels=data.channels,
-        image_size=data.image_size,
-        normalize=data.normalize,
-        white_value=data.white_value,
-    )
-    writer = PredictionWriter(
-        folder=Path(config.output_dir),
-        dataset=dataset,
-        mask_reader=data.mask_reader,
-        num_classes=data.num_classes,
-        class_names=data.class_names,
-    )
-    trainer = _scoring_trainer(config, checkpoint, writer)
-    predictor = Predictor(task, dataset).eval()
-    trainer.predict(predictor, DataLoader(dataset, batch_size=1), return_predictions=False)
-    return len(images) - len(predictor.refused), predictor.refused
 
 
 def _with_precision(config: DictConfig) -> tuple[DictConfig, str]:
@@ -308,45 +239,6 @@ def _stopped_with_a_word(config: DictConfig) -> Iterator[None]:
         raise SystemExit(128 + number)
 
 
-def _score(
-    trainer: Trainer, task: SegmentationTask, data: PairDataModule, split: Split, output_dir: Path
-) -> Scores:
-    """Score the task on a split, write ``cases_SPLIT.csv``, and return the scores by name."""
-    loop = trainer.validate if split == "val" else trainer.test
-    loop(task, datamodule=data, verbose=False)
-    if trainer.is_global_zero:
-        dataset = data.dataset(split)
-        output_dir.mkdir(parents=True, exist_ok=True)
-        write_cases(
-            output_dir / f"cases_{split}.csv",
-            task.tally(split).scores,
-            names=[pair.name for pair in dataset.pairs],
-            cases=dataset.cases,
-        )
-    values = task.results[split] | images_that_hold(task.tally(split).scores)
-    return {f"{split}/{name}": value for name, value in values.items()}
-
-
-def _task_of(checkpoint: dict[str, Any], config: DictConfig) -> SegmentationTask:
-    """Rebuild the task of a checkpoint, with the threshold that is asked for."""
-    task = load_task(checkpoint, config.allow)
-    if config.threshold is not None:
-        if (num_classes := checkpoint["liverseg"]["config"]["data"]["num_classes"]) > 1:
-            raise ValueError(
-                f"threshold={config.threshold} is for a network with one logit; this one has "
-                f"{num_classes}, of which the largest counts; leave it out"
-            )
-        task.threshold = config.threshold
-    return task
-
-
-def _warn_of_absent_classes(task: SegmentationTask) -> None:
-    """Say, beside the table, which classes no mask of a split holds."""
-    for split, names in task.absent.items():
-        if names:
-            logger.warning("%s", sentence_of_absence(split, names))
-
-
 def _warn_of_classes_never_found(task: SegmentationTask, config: DictConfig) -> None:
     """Say which classes the best checkpoint finds nowhere in val though they are there."""
     tally = task.tally("val").scores
@@ -361,17 +253,6 @@ def _warn_of_classes_never_found(task: SegmentationTask, config: DictConfig) -> 
             "the best checkpoint finds no pixel of %s in val%s",
             *(", ".join(lost), "" if "pooled" in config.monitor else why),
         )
-
-
-def _scoring_trainer(
-    config: DictConfig, checkpoint: Mapping[str, Any], callback: Callback
-) -> Trainer:
-    """Return a trainer that computes as the run of the checkpoint did, where not told otherwise."""
-    precision = checkpoint["liverseg"]["config"]["trainer"].get("precision", "32-true")
-    settings = {"precision": precision, **_plain(config.trainer)}
-    settings |= _progress(settings)
-    trainer: Trainer = instantiate(settings, _convert_="all")(callbacks=[callback])
-    return trainer
 
 
 def _final_trainer(
@@ -391,7 +272,7 @@ def _final_trainer(
         logger=False,
         enable_checkpointing=False,
         plugins=_cluster(),
-        **_progress(settings["trainer"]),
+        **progress_of(settings["trainer"]),
     )
     return made
 
@@ -437,22 +318,6 @@ def _why_it_ended(trainer: Trainer) -> str:
     return "a callback has stopped it"
 
 
-def _progress(settings: Mapping[str, Any]) -> dict[str, bool]:
-    """Return whether bars are drawn, where the settings of a trainer do not say: for eyes alone."""
-    if "enable_progress_bar" in settings:
-        return {"enable_progress_bar": bool(settings["enable_progress_bar"])}
-    return {"enable_progress_bar": sys.stdout.isatty() or "ipykernel" in sys.modules}
-
-
-def _plain(config: DictConfig) -> dict[str, Any]:
-    """Return a config with everything resolved, as plain dictionaries, lists and values."""
-    if missing := sorted(OmegaConf.missing_keys(config)):
-        raise ValueError(f"{missing[0]} is not set; add {missing[0]}=... to the command")
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
-
-
 def _draw_curves(trainer: Trainer, config: DictConfig, scores: Scores) -> None:
     """Draw ``pictures/curves.png`` from what was logged since the run began."""
     if trainer.is_global_zero:
@@ -475,31 +340,3 @@ def _loggers(made: Any) -> list[Logger]:  # a logger, several by name or in a li
 def _cluster() -> list[SLURMEnvironment]:
     """Return what Lightning is to know of a cluster: it is this package that asks to requeue."""
     return [SLURMEnvironment(auto_requeue=False)] if found_launcher() == "srun" else []
-
-
-def _quieten() -> None:
-    """Silence what users can do nothing about."""
-    # Lightning hangs a handler of its own on its logger; Hydra's root logger prints as well.
-    logging.getLogger("lightning").handlers.clear()
-    # https://github.com/Lightning-AI/pytorch-lightning/issues/21326
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-    # Samples in memory need no workers; data.num_workers is documented.
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # A resumed run continues in its folder on purpose.
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-    # The order of an epoch does resume, in the middle too: see ResumableSampler.
-    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
-    # An epoch without a check on val has no score; that the monitor is one is checked before.
-    warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
-    # Each split is short by design in small studies.
-    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    # Losses and scores are summed over all processes before they are logged.
-    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
-    # On the login node of a cluster: how to use srun stands in docs/.
-    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
-    for name in (
-        "lightning.pytorch.utilities.rank_zero",  # what devices it did not find, and tips
-        "lightning.fabric.utilities.rank_zero",
-        "lightning.pytorch.trainer.connectors.signal_connector",  # handlers of Slurm's signals
-    ):
-        logging.getLogger(name).setLevel(logging.WARNING)

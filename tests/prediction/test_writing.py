@@ -9,8 +9,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from liverseg.data import MaskReader
-from liverseg.prediction import ImageDataset, PredictionWriter, Predictor, find_images
-from liverseg.training import SegmentationTask
+from liverseg.prediction import (
+    ImageDataset,
+    PredictionTask,
+    PredictionWriter,
+    Predictor,
+    Voter,
+    find_images,
+)
 
 PREDICTION = torch.zeros(1, 4, 6, dtype=torch.uint8)
 PREDICTION[0, 0, 0] = 1
@@ -21,16 +27,12 @@ def save(path: Path, value: int = 100, size: tuple[int, int] = (6, 4)) -> Path:
     return path
 
 
-def test_an_image_is_resized_and_normalised_and_keeps_its_own_size_beside(tmp_path: Path) -> None:
-    dataset = ImageDataset(
-        [save(tmp_path / "a.png", value=255)],
-        channels=3,
-        image_size=(8, 16),
-        normalize=lambda image: image * 2,
-    )
+def test_an_image_is_resized_and_keeps_its_own_size_beside(tmp_path: Path) -> None:
+    images = [save(tmp_path / "a.png", value=255)]
+    dataset = ImageDataset(images, predictor_for(nn.Identity(), channels=3, image_size=(8, 16)))
     sample = dataset[0]
     assert sample["image"].shape == (3, 8, 16)
-    assert (sample["image"] == 2).all()
+    assert (sample["image"] == 255).all()
     assert (sample["size"], sample["index"], len(dataset)) == ((4, 6), 0, 1)
 
 
@@ -85,9 +87,11 @@ def test_an_image_that_cannot_be_read_is_named_and_the_others_are_predicted(
 ) -> None:
     images = [save(tmp_path / "a.png"), tmp_path / "b.png", save(tmp_path / "c.png")]
     images[1].touch()
-    dataset = ImageDataset(images, channels=1, image_size=None, normalize=lambda image: image)
-    predictor = predictor_for(dataset, nn.Identity())
-    predicted = [predictor.predict_step(batch, 0) for batch in DataLoader(dataset)]
+    predictor = task_for(images, nn.Identity())
+    predicted = [
+        predictor.predict_step(batch, 0)
+        for batch in DataLoader(ImageDataset(images, predictor.predictor))
+    ]
     assert [one is None for one in predicted] == [False, True, False]
     assert list(predictor.refused) == [images[1]]
     assert predictor.refused[images[1]].startswith(f"{images[1]} cannot be read as an image")
@@ -100,9 +104,9 @@ def test_an_image_that_the_network_cannot_take_is_named(tmp_path: Path) -> None:
             raise RuntimeError("Kernel size can't be greater than actual input size")
 
     image = save(tmp_path / "a.png")
-    dataset = ImageDataset([image], channels=1, image_size=None, normalize=lambda image: image)
-    predictor = predictor_for(dataset, Picky())
-    assert predictor.predict_step(next(iter(DataLoader(dataset))), 0) is None
+    predictor = task_for([image], Picky())
+    batch = next(iter(DataLoader(ImageDataset([image], predictor.predictor))))
+    assert predictor.predict_step(batch, 0) is None
     sentence = f"{image} cannot be predicted (Kernel size can't be greater than actual input size)"
     assert predictor.refused == {image: sentence}
 
@@ -110,8 +114,7 @@ def test_an_image_that_the_network_cannot_take_is_named(tmp_path: Path) -> None:
 def test_a_name_that_is_too_long_for_the_files_is_named(tmp_path: Path) -> None:
     image = save(tmp_path / f"{'n' * 245}.png")
     writer = writer_for([image], tmp_path / "out", num_classes=1)
-    dataset = ImageDataset([image], channels=1, image_size=None, normalize=lambda image: image)
-    predictor = predictor_for(dataset, nn.Identity())
+    predictor = task_for([image], nn.Identity())
     batch = {"index": torch.tensor([0])}
     writer.on_predict_batch_end(None, predictor, PREDICTION, batch, 0)  # type: ignore[arg-type]
     assert predictor.refused[image].endswith("_prediction.png is too long a name")
@@ -137,19 +140,25 @@ def write(writer: PredictionWriter, prediction: torch.Tensor) -> None:
     writer.on_predict_batch_end(None, None, prediction, batch, 0)  # type: ignore[arg-type]
 
 
-def predictor_for(dataset: ImageDataset, net: nn.Module) -> Predictor:
-    task = SegmentationTask(
-        net=net, loss=nn.Identity(), num_classes=1, class_names=["liver"], threshold=0.5
+def predictor_for(net: nn.Module, **settings: Any) -> Predictor:
+    readers = {"num_classes": 1, **settings}
+    return Predictor(
+        [Voter(net, lambda image: image)],
+        channels=readers.pop("channels", 1),
+        image_size=readers.pop("image_size", None),
+        white_value=None,
+        num_classes=readers["num_classes"],
+        class_names=["liver"],
+        mask_reader=MaskReader(**readers),
     )
-    return Predictor(task, dataset)
+
+
+def task_for(images: list[Path], net: nn.Module) -> PredictionTask:
+    predictor = predictor_for(net)
+    return PredictionTask(predictor, ImageDataset(images, predictor))
 
 
 def writer_for(images: list[Path], folder: Path, **settings: Any) -> PredictionWriter:
-    dataset = ImageDataset(images, channels=1, image_size=None, normalize=lambda image: image)
-    return PredictionWriter(
-        folder=folder,
-        dataset=dataset,
-        mask_reader=MaskReader(**settings),
-        num_classes=settings["num_classes"],
-        class_names=["liver"],
-    )
+    predictor = predictor_for(nn.Identity(), **settings)
+    dataset = ImageDataset(images, predictor)
+    return PredictionWriter(folder=folder, dataset=dataset, predictor=predictor)

@@ -16,6 +16,8 @@ CONFIGS = Path(__file__).parents[2] / "configs"
         ("output_dir=~", "output_dir={home}"),
         ('output_dir="~/preds"', 'output_dir="{home}/preds"'),
         ("ckpt_path=[~/a.ckpt,~/b.ckpt]", "ckpt_path=[{home}/a.ckpt,{home}/b.ckpt]"),
+        ("ckpt_path=[0_a=1.ckpt,b=2.ckpt]", "ckpt_path=['0_a=1.ckpt',b=2.ckpt]"),
+        ("ckpt_path=[1_s=[16,16].ckpt,b]", "ckpt_path=['1_s=[16,16].ckpt',b]"),
         ("resume=~/run", "resume={home}/run"),
         ("source=a~b", "source=a~b"),
         ("~scheduler", "~scheduler"),
@@ -29,6 +31,8 @@ def test_a_typed_path_is_read_as_the_shell_would(
     monkeypatch.setenv("HOME", "/home/ada")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "2024").mkdir()
+    (tmp_path / "0_a=1.ckpt").touch()
+    (tmp_path / "1_s=[16,16].ckpt").touch()
     monkeypatch.setattr(sys, "argv", ["train.py", typed])
     prepare_command()
     assert sys.argv[1:] == [read.replace("{home}", "/home/ada")]

@@ -82,8 +82,8 @@ def test_the_threshold_decides_scores_and_predictions_alike(
     trainer.validate(task, loader([blob_batch()]), verbose=False)
     counts = task.tally("val").scores.table()[2]
     assert (counts[:, 0, :2].sum() == predicted * 2 * 32 * 32).item()
-    batch = {"image": blob_batch()["image"][:1], "size": [torch.tensor([5]), torch.tensor([7])]}
-    assert task.predict_step(batch, 0).tolist() == [[[predicted] * 7] * 5]
+    logits = task(blob_batch()["image"][:1], size=(5, 7))
+    assert task.predict_classes(logits).tolist() == [[[predicted] * 7] * 5]
 
 
 def test_a_steps_randomness_depends_on_seed_and_step_alone() -> None:

@@ -153,6 +153,7 @@ class PairDataModule(LightningDataModule):
         self.class_names = scored_names(num_classes, class_names, background=background)
         self.image_size = two_sides(image_size)
         self.normalize = Normalize(mean=mean, std=std, channels=channels)
+        self.is_normalizing = True  # False leaves it to whom the images are served
         self.mask_reader = MaskReader(
             num_classes=num_classes,
             ignore_index=ignore_index,
@@ -220,7 +221,7 @@ class PairDataModule(LightningDataModule):
                 self._pairs(split),
                 channels=self.channels,
                 mask_reader=self.mask_reader,
-                normalize=self.normalize,
+                normalize=self.normalize if self.is_normalizing else None,
                 image_size=self.image_size,
                 resize_masks=is_training,
                 augment=self._augment if is_training else None,

@@ -46,8 +46,8 @@ class Pair:
 class Sample(TypedDict):
     """What :class:`PairDataset` serves; a batch holds the same keys, with N in front.
 
-    ``image``: float32 (C, H, W), normalised. ``mask``: uint8 (H, W), class indices and
-    :data:`liverseg.labels.IGNORED`. ``index``: the pair's place in the dataset. ``case``: the
+    ``image``: float32 (C, H, W), normalised; or as decoded. ``mask``: uint8 (H, W), class indices
+    and :data:`liverseg.labels.IGNORED`. ``index``: the pair's place in the dataset. ``case``: the
     number of its case, -1 where names carry none.
     """
 
@@ -176,7 +176,8 @@ class PairDataset(Dataset[Sample]):
         pairs: What :func:`find_pairs` found.
         channels: Channels of the image, 1 or 3.
         mask_reader: Decodes masks.
-        normalize: Maps an image of shape (C, H, W) in [0, 1] to what the network takes.
+        normalize: Maps an image of shape (C, H, W) in [0, 1] to what the network takes; None serves
+            images as they were decoded, uint8 or float32 in [0, 1].
         image_size: Height and width that images are resized to; None keeps each image's own.
         resize_masks: Whether masks are resized as well (nearest), as training needs. Scores do
             not: they are counted on the mask's own pixels.
@@ -194,7 +195,7 @@ class PairDataset(Dataset[Sample]):
         *,
         channels: int,
         mask_reader: MaskReader,
-        normalize: Callable[[Tensor], Tensor],
+        normalize: Callable[[Tensor], Tensor] | None,
         image_size: tuple[int, int] | None = None,
         resize_masks: bool = False,
         augment: Callable[[ImageTensor, MaskTensor], tuple[Tensor, Tensor]] | None = None,
@@ -228,12 +229,15 @@ class PairDataset(Dataset[Sample]):
         """Return the sample at an index, or at (index, epoch), which decides its augmentation."""
         index, epoch = key if isinstance(key, tuple) else (key, 0)
         image, mask = self._cache[index] if self._cache else self._decode(self.pairs[index])
-        image = functional.to_dtype(image, torch.float32, scale=True)
+        if self._normalize is not None:
+            image = functional.to_dtype(image, torch.float32, scale=True)
         if self._augment is not None:
             with _seeded(self._seed, epoch, index):
                 image, mask = self._augment(ImageTensor(image), MaskTensor(mask))
+        if self._normalize is not None:
+            image = self._normalize(image)
         return {
-            "image": self._normalize(image).as_subclass(Tensor).contiguous(),
+            "image": image.as_subclass(Tensor).contiguous(),
             "mask": mask.as_subclass(Tensor).clone(),
             "index": index,
             "case": self._case_numbers[index],

@@ -34,12 +34,12 @@ class Normalize:
             raise ValueError(f"data.std={std} must be greater than 0")
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Return the normalised image of shape (C, H, W)."""
-        return (image - self._mean) / self._std
+        """Return the normalised image of shape (C, H, W), or images of shape (N, C, H, W)."""
+        return (image - self._mean.to(image.device)) / self._std.to(image.device)
 
     def undo(self, image: Tensor) -> Tensor:
         """Return the image in [0, 1] again, of shape (C, H, W)."""
-        return image * self._std + self._mean
+        return image * self._std.to(image.device) + self._mean.to(image.device)
 
 
 class Augment:

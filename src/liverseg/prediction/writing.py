@@ -2,84 +2,66 @@
 
 import errno
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.v2 import functional
 from torchvision.transforms.v2.functional import to_pil_image
 
-from liverseg.data import MaskReader, read_image, resize_image, stored_size
+from liverseg.data import read_image
 from liverseg.labels import first_scored
 from liverseg.pictures import as_shown, draw_case
+from liverseg.prediction.predictor import Predictor
 from liverseg.prediction.sources import mark, output_names
 from liverseg.scores import count_pixels, dice
-from liverseg.training import SegmentationTask
 
 _LARGEST_PICTURE = 4096  # pixels of a side; a larger image is drawn from every second pixel, ...
 logger = logging.getLogger(__name__)
 
 
 class ImageDataset(Dataset[dict[str, Any]]):
-    """Images without masks, preprocessed as in training.
+    """Images without masks, prepared for a predictor.
 
     Args:
         images: Image files.
-        channels: Channels of the image, 1 or 3.
-        image_size: Height and width that images are resized to; None keeps each image's own.
-        normalize: Maps an image in [0, 1] to what the network takes.
-        white_value: What is white in images of 16 bits, see :func:`~liverseg.data.read_image`.
+        predictor: Reads and prepares them.
     """
 
-    def __init__(
-        self,
-        images: list[Path],
-        *,
-        channels: int,
-        image_size: tuple[int, int] | None,
-        normalize: Callable[[Tensor], Tensor],
-        white_value: int | None = None,
-    ) -> None:
-        self.images = images
-        self._white_value = white_value
-        self._channels = channels
-        self._image_size = image_size
-        self._normalize = normalize
+    def __init__(self, images: Sequence[Path], predictor: Predictor) -> None:
+        self.images = list(images)
+        self._predictor = predictor
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return ``image`` (C, H, W), the ``size`` of the file and its ``index``.
+        """Return ``image`` (C, h, w), the ``size`` of the file and its ``index``.
 
         Of a file that cannot be read it is ``refused``, a sentence, and the ``index``.
         """
         path = self.images[index]
         try:
-            image = read_image(path, self._channels, self._white_value)
-            image = resize_image(image, self._image_size)
+            image = self._predictor.read(path)
+            size = (image.shape[-2], image.shape[-1])
+            return {"image": self._predictor.prepare(image), "size": size, "index": index}
         except Exception as error:  # one damaged file, in whichever way, must not stop the others
             return {"refused": _sentence(path, error), "index": index}
-        image = functional.to_dtype(image, torch.float32, scale=True)
-        size = (image.shape[-2], image.shape[-1]) if self._image_size is None else stored_size(path)
-        return {"image": self._normalize(image), "size": size, "index": index}
 
 
-class Predictor(LightningModule):
+class PredictionTask(LightningModule):
     """Predicts image by image; what cannot be predicted is kept with its reason.
 
     Args:
-        task: Maps an image to class indices.
+        predictor: Maps prepared images to logits and these to classes.
         dataset: The images.
     """
 
-    def __init__(self, task: SegmentationTask, dataset: ImageDataset) -> None:
+    def __init__(self, predictor: Predictor, dataset: ImageDataset) -> None:
         super().__init__()
-        self.task = task
+        self.predictor = predictor
         self.refused: dict[Path, str] = {}
         self._dataset = dataset
 
@@ -89,8 +71,10 @@ class Predictor(LightningModule):
         if "refused" in batch:
             self.refuse(path, batch["refused"][0])
             return None
+        height, width = (int(side) for side in batch["size"])
         try:
-            return self.task.predict_step(batch, batch_index)
+            logits = self.predictor(batch["image"], (height, width))
+            return self.predictor.classes(logits)
         except (ValueError, RuntimeError) as error:  # a size that the network cannot take, say
             self.refuse(path, _sentence(path, error))
             return None
@@ -109,31 +93,20 @@ class PredictionWriter(Callback):
     Args:
         folder: Where files are written.
         dataset: The images.
-        mask_reader: Knows the values of masks, and decodes those that lie beside images, for the
-            picture.
-        num_classes: As in training.
-        class_names: Names of the foreground classes, for the picture.
+        predictor: Knows the classes, and the values of masks.
 
     Raises:
         ValueError: If two images would be written as one file, or one would replace a file that no
             prediction wrote.
     """
 
-    def __init__(
-        self,
-        *,
-        folder: Path,
-        dataset: ImageDataset,
-        mask_reader: MaskReader,
-        num_classes: int,
-        class_names: Sequence[str],
-    ) -> None:
+    def __init__(self, *, folder: Path, dataset: ImageDataset, predictor: Predictor) -> None:
         self._folder = folder
         self._dataset = dataset
         self._names = output_names(dataset.images, folder)
-        self._mask_reader = mask_reader
-        self._num_classes = num_classes
-        self._class_names = class_names
+        self._mask_reader = predictor.mask_reader
+        self._num_classes = predictor.num_classes
+        self._class_names = predictor.class_names
 
     def on_predict_batch_end(
         self,
@@ -154,7 +127,7 @@ class PredictionWriter(Callback):
         try:
             self._mask_reader.to_file(prediction).save(file, pnginfo=mark())
         except OSError as error:
-            if error.errno != errno.ENAMETOOLONG or not isinstance(pl_module, Predictor):
+            if error.errno != errno.ENAMETOOLONG or not isinstance(pl_module, PredictionTask):
                 raise
             pl_module.refuse(path, f"{path} is not predicted: {file.name} is too long a name")
             return

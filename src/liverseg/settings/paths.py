@@ -3,6 +3,7 @@
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -26,12 +27,29 @@ def as_hydra_reads_it(argument: str) -> str:
         lambda found: os.path.expanduser(found[0]),
         value,
     )
+    if re.split(r"[./]", key)[-1] in _PATHS and re.fullmatch(r"\[.*\]", value):
+        return f"{key}=[{','.join(_each_quoted(value[1:-1]))}]"
     needs_none = re.fullmatch(r"[\w/.:+%@?|\\-]*", value)
     is_number = re.fullmatch(r"[\d_.eE+-]+", value) and re.split(r"[./]", key)[-1] in _PATHS
     if key.startswith("resume") or (needs_none and not is_number) or not _exists(value):
         return f"{key}={value}"  # Hydra does not read resume=...
     escaped = value.replace("'", r"\'")
     return f"{key}='{escaped}'"
+
+
+def _each_quoted(paths: str) -> Iterator[str]:
+    """Yield the paths of a list, those with signs of Hydra's own in quotes where they exist.
+
+    A comma or a bracket may belong to a path: the job of a sweep over ``[16,16]``, say.
+    """
+    parts = paths.split(",")
+    while parts:
+        count = next(
+            (count for count in range(len(parts), 0, -1) if _exists(",".join(parts[:count]))), 1
+        )
+        path, parts = ",".join(parts[:count]), parts[count:]
+        plain = re.fullmatch(r"[\w/.:+%@?|\\*-]*", path) or not _exists(path)
+        yield path if plain else "'{}'".format(path.replace("'", r"\'"))
 
 
 def expand_home(config: DictConfig) -> None:

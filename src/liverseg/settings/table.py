@@ -50,7 +50,7 @@ TOP: dict[str, Any] = {
     "compile": bool,
     "sweep_name": _told(int | NotEmpty, "a name"),
     "output_dir": _told(NotEmpty, "a folder"),
-    "ckpt_path": _told(str, "text") | None,
+    "ckpt_path": _told(str | list[str], "a checkpoint or a list of them") | None,
     "source": _told(int | NotEmpty | list[str], "an image, a folder or a list of them"),
     "split": Literal["val", "test"],
     "allow": list[str],

@@ -150,7 +150,7 @@ class SegmentationTask(LightningModule):
         """Return the loss of a batch."""
         image = batch["image"].contiguous(memory_format=torch.channels_last)
         logits, mask = training_logits(self.net, image, batch["mask"])
-        loss = self._score("train", batch, logits, mask)
+        loss, _ = self._score("train", batch, logits, mask)
         self.log("loss", loss, prog_bar=True, logger=False)
         return loss
 
@@ -161,11 +161,6 @@ class SegmentationTask(LightningModule):
     def test_step(self, batch: Batch, batch_index: int) -> Scored:
         """Score a batch."""
         return self._score_whole("test", batch)
-
-    def predict_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
-        """Return class indices, uint8 of shape (1, H, W), at the size of the image's file."""
-        height, width = (int(side) for side in batch["size"])
-        return self.predict_classes(self(batch["image"], size=(height, width)))
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         """Make a step's randomness a function of (seed, step, rank): resuming is then exact."""
@@ -251,18 +246,20 @@ class SegmentationTask(LightningModule):
     def _score_whole(self, split: Split, batch: Batch) -> Scored:
         mask = batch["mask"]
         logits = self(batch["image"], size=(mask.shape[1], mask.shape[2]))
-        self._score(split, batch, logits, mask)
-        return {"logits": logits, "prediction": self.predict_classes(logits)}
+        _, prediction = self._score(split, batch, logits, mask)
+        return {"logits": logits, "prediction": prediction}
 
-    def _score(self, split: Split, batch: Batch, logits: Tensor, mask: Tensor) -> Tensor:
-        """Count a batch into the scores of a split and return its loss."""
+    def _score(
+        self, split: Split, batch: Batch, logits: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Count a batch into the scores of a split; return its loss and what was predicted."""
         loss: Tensor = self.loss(logits, mask)
         self._watch(split, loss.detach(), batch)
         prediction = self.predict_classes(logits.detach())
         tally = self.tally(split)
         tally.scores.update(prediction, mask, batch["index"], batch["case"])
         tally.loss.update(loss.detach().expand(len(mask)))
-        return loss
+        return loss, prediction
 
     def _watch(self, split: Split, loss: Tensor, batch: Batch) -> None:
         """See to it that a loss is a number: at once on a CPU, on a GPU when the next one comes.

@@ -1,0 +1,296 @@
+"""A trained network put to use: from checkpoints to scores of a split, or to masks of images."""
+
+import glob
+import logging
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.utils import instantiate
+from lightning import Callback, Trainer
+from omegaconf import DictConfig, OmegaConf
+from torch.utils.data import DataLoader
+
+from liverseg.checkpoints import load_checkpoint, load_data, load_task
+from liverseg.checks import check_settings
+from liverseg.data import PairDataModule
+from liverseg.pictures import PictureBoard
+from liverseg.prediction import (
+    ImageDataset,
+    PredictionTask,
+    PredictionWriter,
+    Predictor,
+    ScoringTask,
+    Voter,
+    find_images,
+)
+from liverseg.runs import SCORES_FILE, write_json
+from liverseg.scores import images_that_hold, sentence_of_absence, write_cases
+from liverseg.training import SegmentationTask, Split
+
+Scores = dict[str, float]
+BEST_OF_A_JOB = "checkpoints/best.ckpt"
+logger = logging.getLogger(__name__)
+
+
+class Loaded(NamedTuple):
+    """What checkpoints give."""
+
+    predictor: Predictor
+    task: SegmentationTask  # of the first one
+    checkpoint: dict[str, Any]  # the first one, without its weights
+
+
+def evaluate(config: DictConfig) -> Scores:
+    """Score a checkpoint on a split.
+
+    Args:
+        config: What ``configs/evaluate.yaml`` composes.
+
+    Returns:
+        The scores by name, as ``metrics.json`` holds them.
+
+    Raises:
+        ValueError: If the split is unknown or its folder is missing.
+    """
+    quieten()
+    check_settings(config)
+    settings = plain_values(config)
+    if config.split not in ("val", "test"):
+        raise ValueError(f"split={config.split} must be val or test")
+    predictor, task, checkpoint = load(
+        settings["ckpt_path"], config.allow, threshold=config.threshold
+    )
+    changes = {key: value for key, value in settings["data"].items() if value is not None}
+    data = load_data(checkpoint, changes, config.allow)
+    data.is_normalizing = False  # each network has its own way
+    if not data.has_split(config.split):
+        raise FileNotFoundError(
+            f"{data.root}/{config.split} does not exist; choose another split, such as split=val, "
+            "or another data.root"
+        )
+    output_dir = Path(config.output_dir)
+    pictures = PictureBoard(
+        folder=output_dir / "pictures",
+        num_pictures=config.num_pictures,
+        num_worst=config.num_worst,
+    )
+    trainer = _scoring_trainer(config, checkpoint, pictures)
+    task = ScoringTask(task, predictor)
+    scores = score(trainer, task, data, config.split, output_dir)
+    warn_of_absent_classes(task)
+    write_json(output_dir / SCORES_FILE, scores)
+    return scores
+
+
+def predict(config: DictConfig) -> tuple[int, dict[Path, str]]:
+    """Write a mask and a picture for every image that can be read.
+
+    Args:
+        config: What ``configs/predict.yaml`` composes.
+
+    Returns:
+        The number of images predicted, and why the others were not.
+    """
+    quieten()
+    check_settings(config)
+    settings = plain_values(config)
+    images = find_images(settings["source"])
+    predictor, _, checkpoint = load(settings["ckpt_path"], config.allow, threshold=config.threshold)
+    dataset = ImageDataset(images, predictor)
+    writer = PredictionWriter(folder=Path(config.output_dir), dataset=dataset, predictor=predictor)
+    trainer = _scoring_trainer(config, checkpoint, writer)
+    task = PredictionTask(predictor, dataset).eval()
+    trainer.predict(task, DataLoader(dataset, batch_size=1), return_predictions=False)
+    return len(images) - len(task.refused), task.refused
+
+
+def load_predictor(
+    ckpt_path: str | Path | Sequence[str | Path],
+    allow: Sequence[str] = (),
+    **settings: Any,  # of Predictor: threshold, flips, ...
+) -> Predictor:
+    """Build what predicts from one checkpoint, or from several that vote.
+
+    Args:
+        ckpt_path: A checkpoint, a list of them, a pattern such as ``RUNS/*/checkpoints/best.ckpt``
+            or the folder of a sweep, of whose jobs the best checkpoints are taken.
+        allow: Modules whose networks, losses and data may be named in them.
+        **settings: Of :class:`~liverseg.prediction.Predictor`, where they differ from the run's.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a file is no checkpoint, or several do not agree.
+    """
+    return load(ckpt_path, allow, **settings).predictor
+
+
+def load(
+    ckpt_path: str | Path | Sequence[str | Path], allow: Sequence[str] = (), **settings: Any
+) -> Loaded:
+    """Do as :func:`load_predictor`, and return beside it what scoring needs of the first file."""
+    files = find_checkpoints(ckpt_path)
+    voters: list[Voter] = []
+    first: tuple[Path, dict[str, Any], SegmentationTask] | None = None
+    for file in files:
+        checkpoint = load_checkpoint(file)
+        task = load_task(checkpoint, allow)
+        data = load_data(checkpoint, {}, allow)
+        for key in [key for key in checkpoint if key != "liverseg"]:
+            del checkpoint[key]  # weights and the state of an optimizer: those of one at a time
+        if first is None:
+            first = file, checkpoint, task
+            common = {
+                "channels": data.channels,
+                "image_size": data.image_size,
+                "white_value": data.white_value,
+                "num_classes": data.num_classes,
+                "class_names": data.class_names,
+                "mask_reader": data.mask_reader,
+                "threshold": task.threshold,
+            }
+        _refuse_other(file, checkpoint, *first[:2])
+        voters.append(Voter(task.net, data.normalize))
+    assert first is not None
+    threshold, num_classes = settings.get("threshold"), data.num_classes
+    if threshold is not None and num_classes > 1:
+        raise ValueError(
+            f"threshold={threshold} is for a network with one logit; this one has {num_classes}, "
+            "of which the largest counts; leave it out"
+        )
+    if len(files) > 1:
+        logger.info("%d networks vote: %s", len(files), ", ".join(map(str, files)))
+    given = {key: value for key, value in settings.items() if value is not None}
+    return Loaded(Predictor(voters, **{**common, **given}).eval(), first[2], first[1])
+
+
+def find_checkpoints(ckpt_path: str | Path | Sequence[str | Path]) -> list[Path]:
+    """List the checkpoints that a file, a pattern, the folder of a sweep, or a list names.
+
+    Raises:
+        FileNotFoundError: If a pattern or the folder of a sweep holds none.
+        ValueError: If the list is empty.
+    """
+    if isinstance(ckpt_path, list | tuple):
+        if not ckpt_path:
+            raise ValueError("ckpt_path=[] names nothing; name a checkpoint")
+        listed = [file for one in ckpt_path for file in find_checkpoints(one)]
+        return list({file.resolve(): file for file in listed}.values())
+    path = Path(str(ckpt_path))
+    if path.is_dir() and not (path / "checkpoints").is_dir():
+        if found := sorted(path.glob(f"*/{BEST_OF_A_JOB}"), key=_number_first):
+            return found
+    elif not path.exists() and glob.has_magic(str(ckpt_path)):
+        if found := sorted(map(Path, glob.glob(str(path), recursive=True)), key=_number_first):
+            return found
+        raise FileNotFoundError(f"ckpt_path={ckpt_path} matches no file; name a checkpoint")
+    return [path]  # what is wrong with it is told when it is read
+
+
+def _number_first(path: Path) -> list[tuple[int, str]]:
+    """Order 2_seed=1 before 10_seed=1."""
+    starts = [(part, part.partition("_")[0]) for part in path.parts]
+    return [(int(start) if start.isdigit() else -1, part) for part, start in starts]
+
+
+def _refuse_other(
+    file: Path, checkpoint: Mapping[str, Any], first: Path, of_first: Mapping[str, Any]
+) -> None:
+    """Refuse a checkpoint whose votes would not be for the same classes, or on the same images."""
+    record, wanted = checkpoint["liverseg"], of_first["liverseg"]
+    for key in ("num_classes", "channels", "image_size", "white_value"):
+        here, there = (one["config"]["data"].get(key) for one in (record, wanted))
+        if here != there:
+            raise ValueError(
+                f"{file} has data.{key}={here} and {first} has {there}, so they cannot vote "
+                "together; name checkpoints that agree"
+            )
+    if record["class_names"] != wanted["class_names"]:
+        raise ValueError(
+            f"{file} has the classes {', '.join(record['class_names'])} and {first} "
+            f"{', '.join(wanted['class_names'])}, so they cannot vote together; name checkpoints "
+            "that agree"
+        )
+
+
+def score(
+    trainer: Trainer, task: SegmentationTask, data: PairDataModule, split: Split, output_dir: Path
+) -> Scores:
+    """Score the task on a split, write ``cases_SPLIT.csv``, and return the scores by name."""
+    loop = trainer.validate if split == "val" else trainer.test
+    loop(task, datamodule=data, verbose=False)
+    if trainer.is_global_zero:
+        dataset = data.dataset(split)
+        output_dir.mkdir(parents=True, exist_ok=True)
+        write_cases(
+            output_dir / f"cases_{split}.csv",
+            task.tally(split).scores,
+            names=[pair.name for pair in dataset.pairs],
+            cases=dataset.cases,
+        )
+    values = task.results[split] | images_that_hold(task.tally(split).scores)
+    return {f"{split}/{name}": value for name, value in values.items()}
+
+
+def warn_of_absent_classes(task: SegmentationTask) -> None:
+    """Say, beside the table, which classes no mask of a split holds."""
+    for split, names in task.absent.items():
+        if names:
+            logger.warning("%s", sentence_of_absence(split, names))
+
+
+def _scoring_trainer(
+    config: DictConfig, checkpoint: Mapping[str, Any], callback: Callback
+) -> Trainer:
+    """Return a trainer that computes as the run of the checkpoint did, where not told otherwise."""
+    precision = checkpoint["liverseg"]["config"]["trainer"].get("precision", "32-true")
+    settings = {"precision": precision, **plain_values(config.trainer)}
+    settings |= progress_of(settings)
+    trainer: Trainer = instantiate(settings, _convert_="all")(callbacks=[callback])
+    return trainer
+
+
+def progress_of(settings: Mapping[str, Any]) -> dict[str, bool]:
+    """Return whether bars are drawn, where the settings of a trainer do not say: for eyes alone."""
+    if "enable_progress_bar" in settings:
+        return {"enable_progress_bar": bool(settings["enable_progress_bar"])}
+    return {"enable_progress_bar": sys.stdout.isatty() or "ipykernel" in sys.modules}
+
+
+def plain_values(config: DictConfig) -> dict[str, Any]:
+    """Return a config with everything resolved, as plain dictionaries, lists and values."""
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise ValueError(f"{missing[0]} is not set; add {missing[0]}=... to the command")
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def quieten() -> None:
+    """Silence what users can do nothing about."""
+    # Lightning hangs a handler of its own on its logger; Hydra's root logger prints as well.
+    logging.getLogger("lightning").handlers.clear()
+    # https://github.com/Lightning-AI/pytorch-lightning/issues/21326
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    # Samples in memory need no workers; data.num_workers is documented.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # A resumed run continues in its folder on purpose.
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    # The order of an epoch does resume, in the middle too: see ResumableSampler.
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+    # An epoch without a check on val has no score; that the monitor is one is checked before.
+    warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
+    # Each split is short by design in small studies.
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    # Losses and scores are summed over all processes before they are logged.
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+    # On the login node of a cluster: how to use srun stands in docs/.
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
+    for name in (
+        "lightning.pytorch.utilities.rank_zero",  # what devices it did not find, and tips
+        "lightning.fabric.utilities.rank_zero",
+        "lightning.pytorch.trainer.connectors.signal_connector",  # handlers of Slurm's signals
+    ):
+        logging.getLogger(name).setLevel(logging.WARNING)
