@@ -135,18 +135,28 @@ def test_weights_are_never_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"in_channels": 10**7}, {"num_classes": 10**9}, {"width": 64, "depth": 6}],
+    ("changes", "sentence"),
+    [
+        ({"in_channels": 10**7}, "asks for model.in_channels=1e+07, more than 1,048,576; take an"),
+        ({"num_classes": 10**9}, "asks for model.num_classes=1e+09, more than 1,048,576; take an"),
+        (
+            {"in_channels": 10**6, "width": 2000},
+            "net asks for a tensor of 68,665 MiB, which is",
+        ),
+        ({"width": 64, "depth": 6}, "weights do not fit its config: net asks for more"),
+        ({"depth": 10**6}, "doubled model.depth=1000000 times makes more than 4096 channels"),
+        ({"width": 4}, "net.encoder.0.layers.0.weight is [2, 1, 3, 3], and the config asks for [4"),
+    ],
 )
 def test_a_network_larger_than_the_weights_is_refused_before_it_is_built(
-    changes: dict[str, int],
+    changes: dict[str, int], sentence: str
 ) -> None:
     plain = {"_target_": "liverseg.network.UNet", "in_channels": 1, "num_classes": 1}
     plain |= {"depth": 1, "width": 2}
     weights = {f"net.{name}": value for name, value in build(plain).state_dict().items()}
     config = {"model": {**plain, **changes}, "loss": {}, "data": {"num_classes": 1}}
     record = {"config": config | {"threshold": 0.5, "trainer": {}}, "class_names": ["liver"]}
-    with pytest.raises(ValueError, match="weights do not fit its config: net"):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
         load_task({"liverseg": record, "state_dict": weights})
 
 
@@ -173,6 +183,80 @@ def test_a_part_of_another_kind_is_named(place: str, value: Any, sentence: str) 
         ValueError, match=f"^the checkpoint is not as liverseg writes it: {sentence}"
     ):
         load_task(checkpoint)
+
+
+def test_a_constructor_that_looks_at_its_numbers_is_held_to_the_same_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "looking.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self, size, loops=0):\n"
+        "        super().__init__()\n"
+        "        if float(torch.linspace(0, 1, 3)[1].item()) == 0.5:\n"
+        "            self.register_buffer('grid', torch.zeros(size, size), persistent=False)\n"
+        "        for _ in range(loops):\n"
+        "            torch.nn.Conv2d(1, 1, 1)\n"
+        "    def forward(self, image):\n"
+        "        return image.repeat(1, 1, 10**5, 10**5) if len(self.grid) == 3 else image\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    data = {"num_classes": 1, "channels": 1}
+
+    def load(**changes: int) -> Any:
+        config = {"model": {"_target_": "looking.Net", "size": 2} | changes, "data": data}
+        loss = {"_target_": "liverseg.training.CrossEntropy"}
+        config |= {"loss": loss, "threshold": 0.5, "trainer": {}}
+        record = {"config": config, "class_names": ["liver"], "format": 2}
+        return load_task({"liverseg": record, "state_dict": {}}, ["looking"])
+
+    assert load().net.grid.shape == (2, 2)
+    with pytest.raises(ValueError, match="net asks for a tensor of 381,470 MiB"):
+        load(size=316_228)
+    with pytest.raises(ValueError, match="net asks for more than 50,000 operations"):
+        load(loops=10**6)
+    with pytest.raises(ValueError, match="net asks for a tensor of"):  # when it meets an image
+        load(size=3)
+
+
+@pytest.mark.parametrize("model", ["torch.nn.Upsample", "torch.nn.AdaptiveAvgPool2d"])
+def test_a_network_that_blows_an_image_up_is_refused(model: str) -> None:
+    arguments = {"scale_factor": 10**5} if "Up" in model else {"output_size": 10**5}
+    config = {"model": {"_target_": model, **arguments}, "data": {"num_classes": 1, "channels": 1}}
+    loss = {"_target_": "liverseg.training.CrossEntropy"}
+    config |= {"loss": loss, "threshold": 0.5, "trainer": {}}
+    record = {"config": config, "class_names": ["liver"], "format": 2}
+    with pytest.raises(ValueError, match="net asks for a tensor of"):
+        load_task({"liverseg": record, "state_dict": {}})
+
+
+def test_a_network_that_gives_other_logits_than_the_classes_is_refused() -> None:
+    config = {"model": {"_target_": "torch.nn.Identity"}, "data": {"num_classes": 1, "channels": 3}}
+    loss = {"_target_": "liverseg.training.CrossEntropy"}
+    config |= {"loss": loss, "threshold": 0.5, "trainer": {}}
+    record = {"config": config, "class_names": ["liver"], "format": 2}
+    with pytest.raises(ValueError, match=r"gives \[1, 3, 64, 64\] for an image of 3 channels, and"):
+        load_task({"liverseg": record, "state_dict": {}})
+
+
+@pytest.mark.parametrize("name", ["bytearray", "Tensor"])
+def test_what_makes_memory_that_no_file_holds_is_not_read(name: str, tmp_path: Path) -> None:
+    class Zeros:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return {"bytearray": bytearray, "Tensor": torch.Tensor}[name], (10**12,)
+
+    torch.save({"liverseg": Zeros(), "state_dict": {}}, tmp_path / "zeros.ckpt")
+    with pytest.raises(ValueError, match="holds more than tensors and plain values"):
+        load_checkpoint(tmp_path / "zeros.ckpt")
+
+
+def test_a_config_whose_parts_are_shared_is_not_unfolded(tmp_path: Path) -> None:
+    node: list[Any] = []
+    for _ in range(40):
+        node = [node, node]
+    torch.save({"liverseg": {"config": node}, "state_dict": {}}, tmp_path / "shared.ckpt")
+    with pytest.raises(ValueError, match="nested too deeply, holds itself or is too large"):
+        load_checkpoint(tmp_path / "shared.ckpt")
 
 
 def test_a_config_that_holds_itself_is_refused() -> None:

@@ -38,7 +38,10 @@ PRECISIONS = (
     "transformer-engine-float16, 64, 32, 16 or bf16"
 )
 BATCHES = "a number of batches from 1 up, or a part of them above 0.0 and up to 1.0, or null"
-PATTERN = r'a regular expression with exactly one group, such as ^(.+)_slice\d+$, or ""'
+PATTERN = (
+    "a regular expression with exactly one group, at most 4 open repeats such as .+ and none of "
+    r'them within another, such as ^(.+)_slice\d+$, or ""'
+)
 OF_VAL = "must be a score of val, which judges a network while it is trained"
 
 # What is typed, and the sentence that answers it; {root} is the data folder, {tmp} the one above.

@@ -220,21 +220,24 @@ def test_the_slower_process_complains_if_the_faster_drew_something_else(tmp_path
         ),
         (
             {"num_patients": (2, 0, 1)},
-            "data.phantom.num_patients[1]=0 is not possible; set a whole number from 1 up",
+            "data.phantom.num_patients[1]=0 is not possible; set a whole number from 1 to 10000",
         ),
         (
             {"slices_per_patient": 0},
-            "data.phantom.slices_per_patient=0 is not possible; set a whole number from 1 up",
+            "data.phantom.slices_per_patient=0 is not possible; set a whole number from 1 to 1000",
         ),
         (
             {"image_size": 31},
-            "data.phantom.image_size=31 is not possible; set a whole number from 32 up",
+            "data.phantom.image_size=31 is not possible; set a whole number from 32 to 4096",
         ),
         (
             {"image_size": 64.5},
-            "data.phantom.image_size=64.5 is not possible; set a whole number from 32 up",
+            "data.phantom.image_size=64.5 is not possible; set a whole number from 32 to 4096",
         ),
-        ({"seed": -1}, "data.phantom.seed=-1 is not possible; set a whole number from 0 up"),
+        (
+            {"seed": -1},
+            f"data.phantom.seed=-1 is not possible; set a whole number from 0 to {2**64}",
+        ),
     ],
 )
 def test_an_impossible_argument_is_refused_before_anything_is_written(tmp_path, changes, sentence):

@@ -1,7 +1,6 @@
 """Splits: the pairs of a folder, served so that a run can be repeated and resumed."""
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +14,12 @@ from torch.utils.data import DataLoader
 
 from liverseg.data.fingerprints import FileHashes, hash_of_bytes, hash_of_sizes
 from liverseg.data.folds import Division, divide_folders
+from liverseg.data.images import MOST_PIXELS
 from liverseg.data.loaders import ResumableSampler, SameSizeBatches, pad_and_stack
 from liverseg.data.masks import MaskReader
 from liverseg.data.pairs import Pair, PairDataset, Sample, case_of, find_pairs
 from liverseg.data.patients import count_pairs, shared_patients
+from liverseg.data.patterns import one_group
 from liverseg.data.transforms import Augment, Normalize
 from liverseg.labels import first_scored, scored_names
 from liverseg.scores import sentence_of_absence
@@ -33,17 +34,6 @@ class PairSource(Protocol):
     def write(self, folder: Path) -> None:
         """Write the splits; return at once where the folder already holds them."""
         ...
-
-
-def _one_group(pattern: str) -> str:
-    """Return a pattern that is empty, or a regular expression with exactly one group."""
-    try:
-        is_good = pattern == "" or re.compile(pattern).groups == 1
-    except re.error:
-        is_good = False
-    if not is_good:
-        raise ValueError(f"{pattern} does not have one group")
-    return pattern
 
 
 _Count = Annotated[int, Field(ge=0)]
@@ -110,10 +100,10 @@ class PairDataModule(LightningDataModule):
         mask_threshold: int | None,
         case_pattern: Annotated[
             str,
-            AfterValidator(_one_group),
+            AfterValidator(one_group),
             Field(
-                description="a regular expression with exactly one group, such as "
-                r'^(.+)_slice\d+$, or ""'
+                description="a regular expression with exactly one group, at most 4 open repeats "
+                r'such as .+ and none of them within another, such as ^(.+)_slice\d+$, or ""'
             ),
         ],
         augment: Annotated[
@@ -163,7 +153,7 @@ class PairDataModule(LightningDataModule):
         )
         self.mask_suffix = mask_suffix
         self.white_value = white_value
-        self._case_pattern = case_pattern
+        self._case_pattern = one_group(case_pattern)
         self._augment = Augment(augment) if augment else None
         self._batch_size = batch_size
         self._num_workers = num_workers
@@ -377,10 +367,15 @@ def two_sides(image_size: Sequence[int] | None) -> tuple[int, int] | None:
     """Check an image size and return it as (height, width).
 
     Raises:
-        ValueError: If it is not two positive numbers.
+        ValueError: If it is not two positive numbers, or more than an image may have.
     """
     if image_size is None:
         return None
     if len(image_size) != 2 or min(image_size) < 1:
         raise ValueError(f"data.image_size={image_size} must be [height, width] in pixels, or null")
+    if image_size[0] * image_size[1] > MOST_PIXELS:
+        raise ValueError(
+            f"data.image_size={list(image_size)} is more than the {MOST_PIXELS:,} pixels that an "
+            "image may have; make it smaller"
+        )
     return image_size[0], image_size[1]

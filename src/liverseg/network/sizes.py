@@ -14,6 +14,7 @@ from torch.nn import functional
 # Largest side that one tile predicts; bounds the memory of prediction. The paper's 388, cut to a
 # multiple of 2^7, so that down to depth 7 all tiles are halved on one grid and leave no seam.
 TILE_SIZE = 384
+_MOST_SEEN = 2**27  # pixels of a tile with its border
 
 
 @runtime_checkable
@@ -115,6 +116,11 @@ def _training_view(net: Shrinking, side: int) -> View:
 
 def _see(image: Tensor, rows: View, columns: View) -> Tensor:
     """Cut a view out of the image, continued by mirroring at its borders as often as needed."""
+    if rows.length * columns.length > _MOST_SEEN:
+        raise ValueError(
+            f"the network sees {rows.length} x {columns.length} pixels for the logits of one tile; "
+            "lower model.depth or model.dilations, or set model.padding=same"
+        )
     row_index = _mirrored(rows, image.shape[-2], image.device)
     column_index = _mirrored(columns, image.shape[-1], image.device)
     return image.index_select(-2, row_index).index_select(-1, column_index)

@@ -77,10 +77,10 @@ class UNet(nn.Module):
                 raise ValueError(f"model.{name}={choice} must be one of {', '.join(choices)}")
         if not 0 <= dropout < 1:
             raise ValueError(f"model.dropout={dropout} must lie in [0, 1)")
-        if width * 2**depth > _MOST_CHANNELS:
+        if depth > math.log2(_MOST_CHANNELS) or width * 2**depth > _MOST_CHANNELS:
             raise ValueError(
-                f"model.width={width} doubled model.depth={depth} times makes {width * 2**depth} "
-                f"channels, more than {_MOST_CHANNELS}; lower one of them"
+                f"model.width={width} doubled model.depth={depth} times makes more than "
+                f"{_MOST_CHANNELS} channels; lower one of them"
             )
 
         self.depth = depth

@@ -44,15 +44,16 @@ def write_phantom(
             "test"
         )
     counts = {f"num_patients[{index}]": count for index, count in enumerate(num_patients)}
-    for name, value, least in (
-        *((name, count, 1) for name, count in counts.items()),
-        ("slices_per_patient", slices_per_patient, 1),
-        ("image_size", image_size, 32),
-        ("seed", seed, 0),
+    for name, value, least, most in (
+        *((name, count, 1, 10_000) for name, count in counts.items()),
+        ("slices_per_patient", slices_per_patient, 1, 1000),
+        ("image_size", image_size, 32, 4096),
+        ("seed", seed, 0, 2**64),
     ):
-        if not isinstance(value, int) or value < least:
+        if not isinstance(value, int) or not least <= value <= most:
             raise ValueError(
-                f"data.phantom.{name}={value} is not possible; set a whole number from {least} up"
+                f"data.phantom.{name}={value} is not possible; set a whole number from {least} "
+                f"to {most}"
             )
     asked: dict[str, int | list[int]] = {
         "recipe": RECIPE,

@@ -1,0 +1,86 @@
+"""Checkpoint files: written whole or not at all, and told from damaged ones."""
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from liverseg.checkpoints.limits import is_stored
+from liverseg.training import NotFiniteError
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, flushes it to the disk, then renames it.
+
+    A write that fails or is killed leaves the file that stood there before as it was.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        target = Path(path)
+        unfinished = target.with_name(f"{target.name}.unfinished")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished.open("wb") as stream:
+                torch.save(checkpoint, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(unfinished, target)
+        except (OSError, RuntimeError) as error:  # torch hides a full disk in a RuntimeError
+            unfinished.unlink(missing_ok=True)
+            good = newest_good(target.parent)
+            raise OSError(
+                f"{target} could not be written ({str(error).splitlines()[0]}); is the disk full? "
+                + (f"{good} is still good" if good else "no earlier checkpoint exists")
+            ) from error
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps ``last.ckpt``: the end of the latest epoch, or where a run was interrupted.
+
+    A run that ended because its loss was not finite leaves the file of the epoch before.
+
+    Args:
+        dirpath: The folder of the file.
+    """
+
+    def __init__(self, *, dirpath: str) -> None:
+        super().__init__(
+            dirpath=dirpath, filename="last", enable_version_counter=False, save_on_exception=True
+        )
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Save what there is, if it can be gone on from exactly."""
+        # Lightning resumes a checkpoint from after an epoch's last step without that epoch's
+        # validation: the file of the epoch before is the better one.
+        is_past_steps = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if not is_past_steps and not isinstance(exception, NotFiniteError):
+            super().on_exception(trainer, pl_module, exception)
+
+
+def newest_good(folder: Path, apart_from: Path | None = None) -> Path | None:
+    """Return the newest checkpoint of a folder that is whole, or None."""
+    files = sorted(folder.glob("*.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
+    return next((file for file in files if file != apart_from and is_whole(file)), None)
+
+
+def is_whole(file: Path) -> bool:
+    """Tell whether every part of a checkpoint has the checksum that was written with it."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return is_stored(archive, file) and archive.testzip() is None
+    except Exception:  # a flipped bit of a header raises one of a dozen kinds
+        return False
