@@ -12,6 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from liverseg.runs import die_with, load_config, log_like_the_run
+from liverseg.settings import told_in_one_sentence
 
 _LAST_WORDS_SECONDS = 10  # for a process that fails to end and to tell its error
 
@@ -36,14 +37,10 @@ def run_job(folder: Path) -> None:
     os.environ.update({str(name): str(value) for name, value in hydra.job.env_set.items()})
     log_like_the_run(folder)
 
-    from hydra.errors import CompactHydraException
-
     from liverseg.launch import train_and_tell
 
-    try:
+    with told_in_one_sentence(ends_command=True):
         train_and_tell(load_config(folder))
-    except CompactHydraException as error:
-        sys.exit(str(error))
 
 
 def train_on_device(folder: Path) -> None:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from liverseg.settings.classes import Plain, find_target, refuse_plain
+from liverseg.settings.classes import Plain, find_target, refuse_no_class
 from liverseg.settings.values import is_whole
 
 _Kind = TypeVar("_Kind")
@@ -21,8 +21,8 @@ _MOST_STEPS = 10_000  # of a schedule, tried before training
 def try_building(config: DictConfig, plain: Plain) -> None:
     """Build optimizer, schedule and augmentation once, around one small parameter."""
     for name, node in (plain["data"].get("augment") or {}).items():
-        refuse_plain(f"data.augment.{name}", node)
         key = f"data.augment.{name}"
+        refuse_no_class(key, node, f"leave it out with ~{key}")
         if not callable(_built(key, partial(instantiate, config.data.augment[name]))):
             raise ValueError(
                 f"{key}._target_={node['_target_']} makes no transform; name one, such as "

@@ -13,7 +13,7 @@ from liverseg.checks.folders import check_root, check_written
 from liverseg.checks.kinds import check_kind
 from liverseg.checks.monitors import check_cases, check_monitors
 from liverseg.data import PairDataModule
-from liverseg.settings import all_keys, expand_home, nearest_key
+from liverseg.settings import all_keys, expand_home, nearest_key, remedy
 from liverseg.settings.classes import (
     Plain,
     check_node,
@@ -22,9 +22,10 @@ from liverseg.settings.classes import (
     refuse_no_class,
 )
 from liverseg.settings.table import TOP
-from liverseg.settings.values import check_value
+from liverseg.settings.values import as_typed, check_value
 
 _SECTIONS = ("data", "model", "loss", "optimizer", "scheduler", "trainer")
+_BUILT_LATER = ("optimizer", "scheduler", "trainer")
 _VALUES = ("seed", "monitor", "monitor_mode", "threshold", "compile", "output_dir")
 _NEEDED = (*_SECTIONS, "callbacks", "logger", *_VALUES)
 
@@ -55,7 +56,12 @@ def check_settings(config: DictConfig) -> None:
             check_value(key, plain[key], hint)
     if is_training:
         for section in _SECTIONS:
-            refuse_no_class(section, plain[section])
+            refuse_no_class(section, plain[section], f"choose one with {section}=NAME")
+            if section in _BUILT_LATER and (found := plain[section].get("_partial_")) is not True:
+                raise ValueError(
+                    f"{section}._partial_={as_typed(found)} must be true; it is built later, from "
+                    "what training brings"
+                )
     first = {"data": 0, "trainer": 1}  # others copy values from them, and are told of later
     for section in sorted(plain, key=lambda name: first.get(name, 2)):
         for key, node in class_nodes(plain[section], section):
@@ -88,10 +94,7 @@ def _resolved(config: DictConfig) -> Plain:
         if found is None:
             raise ValueError(f"{key} cannot be resolved ({reason}); correct it") from error
         known = set(all_keys(OmegaConf.to_container(config, resolve=False))) - {key}
-        closest = nearest_key(found.group(1), known)
-        remedy = f"the nearest is {closest}" if closest else "name one that does"
-        raise ValueError(
-            f"{key} refers to {found.group(1)}, which does not exist; {remedy}"
-        ) from error
+        end = remedy(nearest_key(found[1], known), "name one that does")
+        raise ValueError(f"{key} refers to {found[1]}, which does not exist; {end}") from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}

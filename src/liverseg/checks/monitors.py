@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from liverseg.data import PairDataModule, case_of, list_images
 from liverseg.scores import SCORES
 from liverseg.settings import nearest
-from liverseg.settings.classes import Plain, find_target, refuse_plain
+from liverseg.settings.classes import Plain, find_target, refuse_no_class
 from liverseg.settings.values import is_whole
 
 
@@ -35,7 +35,7 @@ def check_monitors(plain: Plain) -> None:
     _check_monitor("monitor", plain["monitor"], names)
     _check_mode("monitor_mode", plain.get("monitor_mode", "max"), plain["monitor"])
     for name, node in (plain.get("callbacks") or {}).items():
-        refuse_plain(f"callbacks.{name}", node)
+        refuse_no_class(f"callbacks.{name}", node, f"leave it out with ~callbacks.{name}")
         watched = node.get("monitor")
         if watched is None:
             continue

@@ -25,7 +25,7 @@ from liverseg.runs.jobs import (
     telling,
 )
 from liverseg.runs.locks import is_locked, locked
-from liverseg.runs.processes import child_environment, die_with, num_cores
+from liverseg.runs.processes import child_environment, die_with, heard, num_cores
 from liverseg.runs.provenance import commit, describe_run, uncommitted_changes, versions
 from liverseg.runs.ranks import (
     found_launcher,
@@ -64,6 +64,7 @@ __all__ = [
     "find_jobs",
     "flat",
     "found_launcher",
+    "heard",
     "identity",
     "is_first_process",
     "is_locked",

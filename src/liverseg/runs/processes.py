@@ -1,9 +1,13 @@
-"""Processes that end with the one that started them."""
+"""Processes that end with the one that started them, and the signals that they hear."""
 
 import ctypes
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -31,3 +35,27 @@ def num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextmanager
+def heard(*numbers: signal.Signals, then: Callable[[], None] | None = None) -> Iterator[list[int]]:
+    """Collect signals instead of being ended by them, until the context ends.
+
+    Args:
+        numbers: The signals. Only the main thread hears any.
+        then: Called after each of them.
+    """
+    received: list[int] = []
+
+    def keep(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if then is not None:
+            then()
+
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, keep) for number in numbers if is_main}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

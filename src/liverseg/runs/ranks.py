@@ -32,10 +32,7 @@ def is_first_process() -> bool:
 
 def share_folder() -> None:
     """Make this process's command line that of a run which it shares with others."""
-    try:
-        sys.argv[1:] = agreed_arguments(sys.argv[1:])
-    except ValueError as error:
-        sys.exit(str(error))
+    sys.argv[1:] = agreed_arguments(sys.argv[1:])
 
 
 def agreed_arguments(arguments: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.utils import configure_log
-from hydra.errors import CompactHydraException, HydraException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]  # its stubs are another package
@@ -124,17 +124,11 @@ def resume_or(start: Callable[[], None], run: Callable[[DictConfig], float]) -> 
         start: Composes a config and runs it.
         run: Runs a config.
     """
-    try:
-        config = resumed_config(sys.argv[1:])
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(str(error))
+    config = resumed_config(sys.argv[1:])
     if config is None:
         return start()
     log_like_the_run(Path(config.output_dir))
-    try:
-        run(config)
-    except CompactHydraException as error:
-        sys.exit(str(error))
+    run(config)
 
 
 def log_like_the_run(run: Path) -> None:
@@ -208,26 +202,17 @@ def split_list(text: str) -> list[str]:
     Raises:
         ValueError: If a bracket or a quote is not closed.
     """
-    inner = text.strip()
-    if inner.startswith("[") and inner.endswith("]"):
-        inner = inner[1:-1]
-    entries, depth, quote = [""], 0, ""
-    for letter in inner:
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "'\"":
-            quote = letter
-        else:
-            depth += (letter in "[{(") - (letter in "]})")
-        if letter == "," and not depth and not quote:
-            entries.append("")
-        else:
-            entries[-1] += letter
-    if depth or quote:
+    bare = re.sub(r"""'[^']*'|"[^"]*\"""", "", text)
+    if set("'\"") & set(bare) or any(bare.count(a) != bare.count(b) for a, b in ("[]", "{}", "()")):
         raise ValueError(
             f"resume_overrides={text} cannot be read; close its brackets and quotes, as in "
             "'resume_overrides=[trainer.max_epochs=40]'"
         )
+    # The next KEY= follows a comma, and neither stands within quotes.
+    entries = re.split(
+        r""",(?=\s*[\w.+~/@]+=)(?=(?:[^'"]|'[^']*'|"[^"]*")*$)""",
+        re.sub(r"^\[|\]$", "", text.strip()),
+    )
     return [entry.strip() for entry in entries if entry.strip()]
 
 
@@ -243,7 +228,7 @@ def _parse(text: str) -> Override:
         try:
             override = OverridesParser.create().parse_override(candidate)
             break
-        except (OverrideParseException, HydraException):
+        except HydraException:
             continue
     else:
         raise ValueError(f"{text} cannot be read; write KEY=VALUE, its brackets and quotes closed")

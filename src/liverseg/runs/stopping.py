@@ -3,32 +3,19 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from liverseg.runs.processes import heard
 
-@contextmanager
-def stops_like_sigterm(number: signal.Signals) -> Iterator[list[int]]:
+
+def stops_like_sigterm(number: signal.Signals) -> AbstractContextManager[list[int]]:
     """Make a signal end the process as SIGTERM does; yield the list of those received."""
-    received: list[int] = []
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield received  # only the main thread may handle signals
-        return
-    before = signal.signal(number, pass_on)
-    try:
-        yield received
-    finally:
-        signal.signal(number, before)
+    return heard(number, then=lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 class StopTogether(Callback):

@@ -14,7 +14,7 @@ from liverseg.settings.commandline import (
 )
 from liverseg.settings.mistakes import find_sentence, told_in_one_sentence
 from liverseg.settings.paths import expand_home, what_blocks
-from liverseg.settings.words import all_keys, nearest, nearest_key, walk
+from liverseg.settings.words import all_keys, nearest, nearest_key, remedy, walk
 
 __all__ = [
     "all_keys",
@@ -25,6 +25,7 @@ __all__ = [
     "nearest_key",
     "prepare_command",
     "refuse_bad_overrides",
+    "remedy",
     "told_in_one_sentence",
     "walk",
     "what_blocks",

@@ -9,33 +9,16 @@ from typing import Any
 
 from liverseg.settings.table import rules_of
 from liverseg.settings.values import as_typed, check_value, is_object
-from liverseg.settings.words import nearest, walk
+from liverseg.settings.words import nearest, remedy, walk
 
 Plain = dict[str, Any]  # a config as plain dictionaries, lists and values
 _TYPED = ("liverseg", "lightning", "torch", "torchvision")  # type hints that tell the truth
 
 
-def refuse_no_class(section: str, node: Any) -> None:
-    """Refuse what is no class where a run needs one."""
+def refuse_no_class(key: str, node: Any, otherwise: str) -> None:
+    """Refuse what names no class where one is needed, with what to do instead."""
     if not is_object(node):
-        raise ValueError(
-            f"{section}={as_typed(node)} must name a class by _target_; choose one with "
-            f"{section}=NAME"
-        )
-    is_partial = node.get("_partial_")
-    if section in ("optimizer", "scheduler", "trainer") and is_partial is not True:
-        raise ValueError(
-            f"{section}._partial_={as_typed(is_partial)} must be true; it is built later, from "
-            "what training brings"
-        )
-
-
-def refuse_plain(key: str, node: Any) -> None:
-    """Refuse what is no class where several stand by name."""
-    if not is_object(node):
-        raise ValueError(
-            f"{key}={as_typed(node)} must name a class by _target_; leave it out with ~{key}"
-        )
+        raise ValueError(f"{key}={as_typed(node)} must name a class by _target_; {otherwise}")
 
 
 def class_nodes(node: Any, key: str) -> Iterator[tuple[str, Plain]]:
@@ -56,14 +39,8 @@ def check_node(key: str, node: Plain) -> None:
     for word, value in values.items():
         if word not in parameters and inspect.Parameter.VAR_KEYWORD not in kinds:
             closest = nearest(word, parameters)
-            raise ValueError(
-                f"{key}.{word}={as_typed(value)} is no parameter of {name}; "
-                + (
-                    f"the nearest is {key}.{closest}"
-                    if closest
-                    else f"leave it out with ~{key}.{word}"
-                )
-            )
+            end = remedy(closest and f"{key}.{closest}", f"leave it out with ~{key}.{word}")
+            raise ValueError(f"{key}.{word}={as_typed(value)} is no parameter of {name}; {end}")
     later = 1 if node.get("_partial_") else 0  # given when it is built: parameters, an optimizer
     for parameter in list(parameters.values())[later:]:
         is_needed = parameter.default is parameter.empty and parameter.kind in (
@@ -112,12 +89,11 @@ def find_target(key: str, target: Any) -> Callable[..., Any]:
         if broken:
             raise ValueError(f"{key}._target_={target} cannot be imported: {broken}")
         closest = nearest(part, _names_in(there, modules=count + 1 < len(parts)))
-        remedy = (
-            f"the nearest is {'.'.join([*parts[:count], closest, *parts[count + 1 :]])}"
-            if closest
-            else f"{'.'.join(parts[:count]) or 'Python'} has no {part}"
+        end = remedy(
+            closest and ".".join([*parts[:count], closest, *parts[count + 1 :]]),
+            f"{'.'.join(parts[:count]) or 'Python'} has no {part}",
         )
-        raise ValueError(f"{key}._target_={target} does not exist; {remedy}")
+        raise ValueError(f"{key}._target_={target} does not exist; {end}")
     if not callable(there):
         raise ValueError(
             f"{key}._target_={as_typed(target)} must be a class with its module, such as "

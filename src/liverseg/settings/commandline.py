@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from inspect import signature
 from pathlib import Path
-from types import TracebackType
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
@@ -31,7 +30,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from liverseg.settings.paths import as_hydra_reads_it, what_blocks
-from liverseg.settings.words import all_keys, nearest, nearest_key, walk
+from liverseg.settings.words import all_keys, nearest, nearest_key, remedy, walk
 
 _SHOWS_ONLY = ("help", "hydra_help", "version", "cfg", "info", "shell_completion")
 _PACKAGES = {"hydra/launcher=submitit_slurm": "hydra-submitit-launcher"}  # that bring a choice
@@ -63,14 +62,9 @@ def prepare_command() -> None:
     Hydra's parser stops at ``-m`` in the middle of the overrides.
     """
     show = sys.excepthook
-
-    def show_all_but_interrupts(
-        kind: type[BaseException], error: BaseException, trace: TracebackType | None
-    ) -> None:
-        if not issubclass(kind, KeyboardInterrupt):
-            show(kind, error, trace)
-
-    sys.excepthook = show_all_but_interrupts
+    sys.excepthook = lambda kind, error, trace: (
+        None if issubclass(kind, KeyboardInterrupt) else show(kind, error, trace)
+    )
     flags = [one for one in sys.argv[1:] if one in ("-m", "--multirun")]
     sys.argv[1:] = flags + [as_hydra_reads_it(one) for one in sys.argv[1:] if one not in flags]
 
@@ -262,10 +256,9 @@ def _refuse_key(override: Override, config: DictConfig, groups: set[str]) -> Non
         )
     added = {f"{section}.{name}" for name in parameters}
     closest = nearest_key(key, known | added | groups)
-    if closest is None:
-        raise ValueError(f"{line} names no known key; --cfg job shows all of them")
-    sign = "+" if closest not in known | groups and override.type == OverrideType.CHANGE else ""
-    raise ValueError(f"{line} names no known key; the nearest is {sign}{closest}")
+    if closest and closest not in known | groups and override.type == OverrideType.CHANGE:
+        closest = f"+{closest}"
+    raise ValueError(f"{line} names no known key; {remedy(closest, '--cfg job shows all of them')}")
 
 
 def _refuse_unread(overrides: list[Override], config: DictConfig, config_name: str) -> None:
@@ -283,11 +276,8 @@ def _refuse_unread(overrides: list[Override], config: DictConfig, config_name: s
         text = str(OmegaConf.to_container(config, resolve=False))
         if key in known or re.search(rf"\$\{{{re.escape(key)}[}}.\[]", text):
             continue
-        closest = nearest_key(key, all_keys(known))
-        raise ValueError(
-            f"{one.input_line} adds a key that nothing reads; "
-            + (f"the nearest is {closest}" if closest else "leave it out")
-        )
+        end = remedy(nearest_key(key, all_keys(known)), "leave it out")
+        raise ValueError(f"{one.input_line} adds a key that nothing reads; {end}")
 
 
 def _parameters(config: DictConfig, section: str) -> tuple[str, set[str]]:

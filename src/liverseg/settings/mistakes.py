@@ -112,6 +112,7 @@ def sentence_of(error: BaseException) -> str:
         return f"{os.fspath(error.filename)}: {error.strerror}"
     name = type(error).__name__
     said = _one_line(str(error)).rstrip(".") or name
+    said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ..."
     if _NO_MEMORY.search(said):
         return (
             f"the memory does not suffice ({said}); lower data.batch_size, data.image_size, "
@@ -172,9 +173,8 @@ def _last_name(override: str) -> str:
 
 def _one_line(*texts: str) -> str:
     """Write texts in one line, without what OmegaConf knows of its own types."""
-    line = " ".join(" ".join(text.partition("\n    full_key: ")[0].split()) for text in texts)
-    line = line.strip()
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
+    told = (" ".join(text.partition("\n    full_key: ")[0].split()) for text in texts)
+    return " ".join(told).strip()
 
 
 def _place(error: BaseException) -> str:

@@ -115,7 +115,7 @@ _OTHERS: dict[str, dict[str, Any]] = {
         "log_every_n_steps": Count | None,
         "accumulate_grad_batches": AtLeastOne,
         "gradient_clip_val": NotNegative | None,
-        "gradient_clip_algorithm": Annotated[Literal["norm", "value"], Field()] | None,
+        "gradient_clip_algorithm": _told(Literal["norm", "value"], "norm or value") | None,
     },
 }
 

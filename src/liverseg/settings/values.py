@@ -8,7 +8,7 @@ judges, strictly: no text counts as a number. The sentence is ours.
 import functools
 import operator
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -16,8 +16,12 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, TypeAdapter, V
 
 from liverseg.settings.words import nearest
 
-_SIMPLE = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-_NULL = type(None)
+_PLAIN = (bool, int, float, str, None, type(None))
+_SIMPLE = {
+    **{"boolean": "true or false", "integer": "a whole number", "number": "a number"},
+    **{"string": "text", "object": "a mapping of names"},
+}
+_BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")  # of JSON schema
 _OURS = __name__.partition(".")[0]
 
 
@@ -38,16 +42,17 @@ def check_value(key: str, value: Any, hint: Any) -> None:
     """
     if value == "???" or is_object(value):
         return
-    expected = as_in_config(hint)
+    adapter = TypeAdapter[Any](
+        as_in_config(hint), config=ConfigDict(strict=True, allow_inf_nan=False)
+    )
     try:
-        TypeAdapter(expected, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(
-            value
-        )
+        adapter.validate_python(value)
     except ValidationError as error:
-        words = list(_words(expected))
+        schema = adapter.json_schema()
+        words = [word for part in (schema, *schema.get("anyOf", [])) for word in _choices(part)]
         closest = nearest(str(value), words) if len(words) > 2 else None
         raise ValueError(
-            f"{key}={as_typed(value)} must be {in_words(expected)}"
+            f"{key}={as_typed(value)} must be {in_words(schema)}"
             + (f"; the nearest is {closest}" if closest else "")
         ) from error
 
@@ -61,7 +66,7 @@ def as_in_config(hint: Any) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Path:
         return str
-    if hint in _SIMPLE or hint in (None, _NULL):
+    if hint in _PLAIN:
         return hint
     if origin is Literal:  # true is no 1, though they are equal
         is_flag = BeforeValidator(_refuse_flag)
@@ -84,52 +89,44 @@ def _refuse_flag(value: Any) -> Any:
     return value
 
 
-def in_words(hint: Any) -> str:
-    """Say what a value must be, as in ``a whole number from 1 up, or null``."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        notes = [one for note in hint.__metadata__ for one in getattr(note, "metadata", [note])]
-        told = [note.description for note in hint.__metadata__ if getattr(note, "description", "")]
-        return told[-1] if told else in_words(arguments[0]) + _bounds(notes)
-    if origin is Literal:
-        return _listed(map(str, arguments))
-    if origin in (Union, types.UnionType):
-        # "null or text", but "a whole number from 0 up, or null".
-        first = [] if any(get_origin(one) is Annotated for one in arguments) else ["null"]
-        told = list(dict.fromkeys(in_words(one) for one in arguments if one is not _NULL))
-        if _NULL not in arguments:
+def in_words(schema: Mapping[str, Any]) -> str:
+    """Say what a value must be, as in ``a whole number from 1 up, or null``.
+
+    Args:
+        schema: The JSON schema of its type.
+    """
+    if "description" in schema:
+        return str(schema["description"])
+    if words := _choices(schema):
+        return _listed(words)
+    if parts := schema.get("anyOf"):
+        told = list(dict.fromkeys(in_words(part) for part in parts if part.get("type") != "null"))
+        if len(told) == len(parts):
             return _listed(told)
-        return _listed([*first, *told]) if first else f"{_listed(told)}, or null"
-    if origin is list:
-        return "a list" if arguments == (Any,) else f"a list, each entry {in_words(arguments[0])}"
-    return "a mapping of names" if origin is dict else _SIMPLE.get(hint, "null")
+        # "null or text", but "a whole number from 0 up, or null".
+        is_plain = not any(part.keys() & {"description", *_BOUNDS} for part in parts)
+        return _listed(["null", *told]) if is_plain else f"{_listed(told)}, or null"
+    if "items" in schema:
+        return f"a list, each entry {in_words(schema['items'])}" if schema["items"] else "a list"
+    kind = _SIMPLE.get(schema.get("type", ""), "a section that names a class by _target_")
+    return kind + _between(**{key: schema.get(key) for key in _BOUNDS})
 
 
-def _bounds(notes: Iterable[Any]) -> str:
+def _choices(schema: Mapping[str, Any]) -> list[str]:
+    """Return the words among which a type lets one choose."""
+    return list(map(str, schema.get("enum", [schema["const"]] if "const" in schema else [])))
+
+
+def _between(minimum: Any, exclusiveMinimum: Any, maximum: Any, exclusiveMaximum: Any) -> str:  # noqa: N803  # JSON's names
     """Say between which numbers a value must lie."""
-    found = {
-        name: getattr(note, name)
-        for note in notes
-        for name in ("ge", "gt", "le", "lt")
-        if getattr(note, name, None) is not None
-    }
-    told = f" from {found['ge']}" if "ge" in found else ""
-    told += f" above {found['gt']}" if "gt" in found else ""
-    if "le" in found:
-        return f"{told} {'to' if 'ge' in found else 'and up to'} {found['le']}"
-    told += " up" if "ge" in found else ""
-    if "lt" in found:
-        return f"{told}{',' if 'ge' in found else ' and'} below {found['lt']}"
+    told = "" if minimum is None else f" from {minimum}"
+    told += "" if exclusiveMinimum is None else f" above {exclusiveMinimum}"
+    if maximum is not None:
+        return f"{told} {'and up to' if minimum is None else 'to'} {maximum}"
+    told += "" if minimum is None else " up"
+    if exclusiveMaximum is not None:
+        return f"{told}{' and' if minimum is None else ','} below {exclusiveMaximum}"
     return told
-
-
-def _words(hint: Any) -> Iterator[str]:
-    """Yield the words among which a type hint lets one choose."""
-    if get_origin(hint) is Literal:
-        yield from map(str, get_args(hint))
-    elif get_origin(hint) in (Annotated, Union, types.UnionType):
-        for part in get_args(hint)[: 1 if get_origin(hint) is Annotated else None]:
-            yield from _words(part)
 
 
 def _listed(words: Iterable[str]) -> str:

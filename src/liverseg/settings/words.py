@@ -14,6 +14,11 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return words[found[0]] if found else None
 
 
+def remedy(closest: str | None, otherwise: str) -> str:
+    """Return the end of a sentence: the known word that is nearest, or else what to do."""
+    return f"the nearest is {closest}" if closest else otherwise
+
+
 def nearest_key(key: str, known: Iterable[str]) -> str | None:
     """Return the known key, such as ``model.depth``, that looks most like this one, or None."""
     keys = sorted(set(known), key=lambda one: (one.count("."), one))

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from types import FrameType
 
 from liverseg.runs import (
     JOB_FILE,
     Job,
     child_environment,
+    heard,
     is_locked,
     load_config,
     locked,
@@ -82,7 +82,7 @@ class Pool:
         found = find_devices(self.devices)
         free = list(range(self.num_slots))
         running: dict[int, _Running] = {}
-        with _signals() as received:
+        with heard(*_STOPPING) as received:
             try:
                 while not received:
                     while free and not received and (job := next(jobs, None)) is not None:
@@ -238,19 +238,3 @@ def _kill(one: _Running) -> None:
     # Mostly there is nothing left; macOS forbids it where only a zombie is.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(one.process.pid, signal.SIGKILL)
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect the signals that ask to stop, instead of being stopped by them."""
-    received: list[int] = []
-
-    def keep(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    before = {number: signal.signal(number, keep) for number in _STOPPING}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
