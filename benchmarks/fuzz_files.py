@@ -261,8 +261,8 @@ def outcome(reading: str, path: Path) -> tuple[str, str]:
         return ("refused", text) if is_sentence else ("other", f"{type(error).__name__}: {text}")
 
 
-def serve(pipe: Connection, megabytes: int) -> None:
-    """Read the files that come through a pipe; send back outcome, details and MiB at the peak."""
+def serve(pipe: Connection, megabytes: int, judge: Callable[[str, Path], tuple[str, str]]) -> None:
+    """Judge the files that come through a pipe; send back outcome, details and MiB at the peak."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff writes there by itself
@@ -273,7 +273,7 @@ def serve(pipe: Connection, megabytes: int) -> None:
             reading, path = pipe.recv()
             Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
             before = _memory("VmRSS")
-            found = outcome(reading, path)
+            found = judge(reading, path)
             pipe.send((*found, (_memory("VmHWM") - before) // MIB))
 
 
@@ -286,15 +286,23 @@ def _memory(name: str) -> int:
 class Readers:
     """A process that reads, and another one in its place when it hangs or dies."""
 
-    def __init__(self, *, seconds: float, megabytes: int) -> None:
-        self.seconds, self.megabytes = seconds, megabytes
+    def __init__(
+        self,
+        *,
+        seconds: float,
+        megabytes: int,
+        judge: Callable[[str, Path], tuple[str, str]] = outcome,
+    ) -> None:
+        self.seconds, self.megabytes, self.judge = seconds, megabytes, judge
         self.start()
 
     def start(self) -> None:
         """Start a process."""
         context = multiprocessing.get_context("fork")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, self.megabytes), daemon=True)
+        self.process = context.Process(
+            target=serve, args=(theirs, self.megabytes, self.judge), daemon=True
+        )
         self.process.start()
         theirs.close()
 

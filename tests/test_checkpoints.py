@@ -213,7 +213,7 @@ def test_a_constructor_that_looks_at_its_numbers_is_held_to_the_same_limits(
     assert load().net.grid.shape == (2, 2)
     with pytest.raises(ValueError, match="net asks for a tensor of 381,470 MiB"):
         load(size=316_228)
-    with pytest.raises(ValueError, match="net asks for more than 50,000 operations"):
+    with pytest.raises(ValueError, match="net asks for more than 20,000 operations"):
         load(loops=10**6)
     with pytest.raises(ValueError, match="net asks for a tensor of"):  # when it meets an image
         load(size=3)

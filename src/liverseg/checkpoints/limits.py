@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 MOST_LEVELS = 30  # of parts within parts
 _MOST_VALUES = 100_000  # in a config
 _MOST_WHOLE = 2**20  # a whole number in a config: of channels, layers or pixels
-_MOST_OPERATIONS = 50_000  # of torch, to build a network or to run it once
+_MOST_OPERATIONS = 20_000  # of torch, to build a network or to run it once
 # What of torch's allowlist makes tensors, or zeros, of a size that no file holds; torch.save writes
 # none of them for what is trained here.
 _MAKES_MEMORY = re.compile(

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from liverseg.checkpoints.limits import (
 from liverseg.data import PairDataModule
 from liverseg.labels import IGNORED
 from liverseg.network import Shrinking
+from liverseg.settings import find_sentence
 from liverseg.settings.classes import check_node, class_nodes
 from liverseg.settings.table import TOP, rules_of
 from liverseg.settings.values import check_value
@@ -30,6 +32,7 @@ from liverseg.training import SegmentationTask, bring_up_to_date, with_names_of_
 _SLACK = 2**28  # bytes that building may take besides eight times those of the weights
 _PROBE = 64  # side in pixels of an image of zeros that a rebuilt network is shown
 _MOST_PROBED = 2**30  # bytes that it may make of it
+_LONGEST = 400  # characters of what others say
 logger = logging.getLogger(__name__)
 
 
@@ -173,19 +176,13 @@ def _built_within(
     part: str, node: Any, weights: Mapping[str, Tensor], held: int, allow: Sequence[str]
 ) -> nn.Module:
     """Build a part within the memory that its weights justify, and hold its shapes against them."""
-    try:
+    with _told_of(part):
         with Budget(part, 8 * held + _SLACK):
             built = build(node, allow)
         if not isinstance(built, nn.Module):
             raise ValueError(f"the checkpoint's config makes no network or loss of {part}")
         values = built.state_dict()
         shapes = {name: list(value.shape) for name, value in values.items()}
-    except ValueError:
-        raise  # a sentence
-    except Exception as error:  # whatever a constructor does with arguments of another kind
-        raise ValueError(
-            f"{part} of the checkpoint cannot be built ({_one_line(error)})"
-        ) from error
     for name, shape in shapes.items():
         found = weights.get(f"{part}.{name}")
         if found is None or list(found.shape) != shape:
@@ -221,8 +218,23 @@ def _refuse_other_logits(net: nn.Module, channels: int, num_classes: int) -> Non
         )
 
 
+@contextmanager
+def _told_of(part: str) -> Iterator[None]:
+    """Make a sentence of whatever a constructor does with arguments of another kind."""
+    try:
+        yield
+    except Exception as error:
+        told = find_sentence(error)
+        if told is not None and len(told) <= _LONGEST:
+            raise
+        raise ValueError(
+            f"{part} of the checkpoint cannot be built ({_one_line(error)})"
+        ) from error
+
+
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:400] or type(error).__name__
+    line = " ".join(str(error).split()) or type(error).__name__
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
 
 
 def load_data(
@@ -240,8 +252,6 @@ def load_data(
     of_run = checkpoint["liverseg"]["config"]["data"]
     settings = {**of_run, "augment": {}, **changes}
     list(targets(settings, allow))  # each name is looked at before anything is built
-    for key, node in class_nodes(settings, "data"):
-        check_node(key, node)
     if isinstance(settings.get("num_workers"), int):  # those of a larger computer, say
         settings["num_workers"] = min(settings["num_workers"], os.cpu_count() or 1)
     if "root" in changes:
@@ -252,10 +262,10 @@ def load_data(
                 "%s is another folder than the run's, so its val/ is taken as it is, not a fold",
                 changes["root"],
             )
-    try:
-        data: PairDataModule = build(settings, allow)
-    except ValueError:
-        raise  # a sentence
-    except Exception as error:  # whatever a constructor does with arguments of another kind
-        raise ValueError(f"data of the checkpoint cannot be built ({_one_line(error)})") from error
+    with _told_of("data"):
+        for key, node in class_nodes(settings, "data"):
+            check_node(key, node)
+        data = build(settings, allow)
+    if not isinstance(data, PairDataModule):
+        raise ValueError("the checkpoint's config makes no data of data; take another file")
     return data

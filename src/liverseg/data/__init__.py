@@ -1,8 +1,9 @@
 """What a sample is and how it is served: from files on disk to batches of images and masks.
 
 Reading order: ``images`` and ``masks`` (what their files mean), ``pairs`` (the two of one name, as
-tensors), ``transforms``, ``patterns`` (of a patient's name), ``folds``, ``patients`` (who is in which
-split), ``loaders`` (order and batches), ``datamodule`` (splits), ``phantom`` (the embedded pairs).
+tensors), ``transforms``, ``patterns`` (of a patient's name), ``folds``, ``patients`` (who is in
+which split), ``loaders`` (order and batches), ``datamodule`` (splits), ``phantom`` (the embedded
+pairs).
 """
 
 from liverseg.data.datamodule import PairDataModule
