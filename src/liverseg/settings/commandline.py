@@ -59,8 +59,11 @@ def refuse_bad_overrides(script: str, config_name: str) -> None:
 def prepare_command() -> None:
     """Let ``-m`` stand anywhere, paths hold any character, and Ctrl-C end without a traceback.
 
-    Hydra's parser stops at ``-m`` in the middle of the overrides.
+    Hydra's parser stops at ``-m`` in the middle of the overrides. Called before torch is imported.
     """
+    # Threads that wait for one another keep their cores busy; beside another process, that costs
+    # most of each step: https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     show = sys.excepthook
     sys.excepthook = lambda kind, error, trace: (
         None if issubclass(kind, KeyboardInterrupt) else show(kind, error, trace)

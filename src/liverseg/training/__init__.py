@@ -2,18 +2,21 @@
 
 Reading order: ``losses`` (what is made small), ``task`` (one step for all splits), ``earlier``
 (what earlier releases wrote, and how it reads today), ``precision`` (the number format that is
-fast here), ``continuing`` (settings that change when a run is resumed).
+fast here), ``profiling`` (where the time goes), ``continuing`` (settings that change when a run is
+resumed).
 """
 
 from liverseg.training.earlier import bring_up_to_date, with_names_of_today
 from liverseg.training.losses import BinaryCrossEntropy, CrossEntropy, SoftDiceLoss, SumLoss
 from liverseg.training.precision import fast_precision
+from liverseg.training.profiling import RunProfile
 from liverseg.training.task import NotFiniteError, Scored, SegmentationTask, Split
 
 __all__ = [
     "BinaryCrossEntropy",
     "CrossEntropy",
     "NotFiniteError",
+    "RunProfile",
     "Scored",
     "SegmentationTask",
     "SoftDiceLoss",

@@ -1,0 +1,67 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from liverseg.experiment import train
+from liverseg.training import RunProfile
+
+Compose = Callable[..., DictConfig]
+
+
+def profile_of(folder: Path, **seconds: float) -> RunProfile:
+    profile = RunProfile(str(folder))
+    profile.num_steps = 2
+    profile.seconds.update(seconds)
+    return profile
+
+
+def test_what_a_part_holds_within_is_not_counted_twice(tmp_path: Path) -> None:
+    profile = profile_of(tmp_path, forward=1.0, training_step=1.5, backward=2.0, optimizer_step=4.0)
+    parts = profile.parts()
+    assert parts["network, forward"] == 0.5
+    assert parts["loss and scores"] == 0.25
+    assert parts["backward"] == 1.0
+    assert parts["clipping and optimizer"] == 0.25
+    assert sum(parts.values()) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sentence"),
+    [
+        (
+            {"[_TrainingEpochLoop].train_dataloader_next": 1.0, "optimizer_step": 3.0},
+            "a step takes 2.000 s, 25% of it waiting for images: data are the limit; raise "
+            "data.num_workers, or data.cache_megabytes until all images fit",
+        ),
+        (
+            {"callbacks": 1.0, "optimizer_step": 3.0},
+            "a step takes 2.000 s, 0% of it waiting for images: logging is the limit; raise "
+            "trainer.log_every_n_steps",
+        ),
+        (
+            {"optimizer_step": 4.0},
+            "a step takes 2.000 s, 0% of it waiting for images: computing is the limit",
+        ),
+    ],
+)
+def test_the_limit_is_what_takes_more_than_its_share(
+    seconds: dict[str, float], sentence: str, tmp_path: Path
+) -> None:
+    assert profile_of(tmp_path, **seconds).sentence() == sentence
+
+
+def test_a_profiled_run_says_where_its_time_went(
+    compose: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    config = compose(["trainer=profile", "data.batch_size=2"])
+    train(config)
+    text = Path(config.output_dir, "profile.txt").read_text()
+    assert " of it waiting for images: " in caplog.text
+    assert "\n3 steps took " in text  # 6 images, and val counts for nothing
+    shares = [line.split()[-1] for line in text.splitlines() if line.endswith("%")]
+    assert len(shares) == 7
+    assert sum(float(one.rstrip("%")) for one in shares) == pytest.approx(100, abs=0.5)
+    assert all(float(one.rstrip("%")) > 0 for one in shares)
