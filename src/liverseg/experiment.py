@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from hydra.utils import instantiate
 from lightning import Callback, Trainer, seed_everything
@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 from liverseg.checkpoints import AtomicCheckpointIO, load_checkpoint
 from liverseg.checks import check_settings
 from liverseg.data import PairDataModule
+from liverseg.data.volumes import Conversion, Outcome, convert_volumes
 from liverseg.inference import (
     Scores,
     evaluate,
@@ -50,6 +51,7 @@ from liverseg.runs import (
     describe_run,
     found_launcher,
     is_first_process,
+    locked,
     short_path,
     uncommitted_changes,
     versions,
@@ -57,6 +59,7 @@ from liverseg.runs import (
 )
 from liverseg.runs.stopping import StopTogether, stops_like_sigterm
 from liverseg.scores import METRIC_CONVENTION
+from liverseg.settings.values import check_value
 from liverseg.training import SegmentationTask, bring_up_to_date, fast_precision
 
 __all__ = ["Scores", "evaluate", "predict", "train"]
@@ -160,6 +163,30 @@ def _with_precision(config: DictConfig) -> tuple[DictConfig, str]:
             trainer.precision, why = fast_precision(trainer.get("accelerator", "auto"))
             why = f", since {why}"
     return config, why
+
+
+def convert(config: DictConfig) -> Outcome:
+    """Turn volumes and their labels into pairs.
+
+    Args:
+        config: What ``configs/convert.yaml`` composes.
+
+    Returns:
+        What is in the folder, and which volumes are not, with the reasons.
+
+    Raises:
+        ValueError: If a setting or the folder is refused, or another process converts into it.
+    """
+    check_settings(config)
+    settings = plain_values(config)
+    for word, hint in get_type_hints(Conversion, include_extras=True).items():
+        check_value(word, settings[word], hint)
+    how = Conversion(**{word: settings[word] for word in get_type_hints(Conversion)})
+    folder = Path(config.output_dir)
+    with locked(folder / ".convert.lock", wait=False) as is_mine:
+        if not is_mine:
+            raise ValueError(f"another process converts into {folder}; wait for it, or stop it")
+        return convert_volumes(settings["source"], settings["labels"], folder, how)
 
 
 def _task_for(

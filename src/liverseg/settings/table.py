@@ -52,6 +52,7 @@ TOP: dict[str, Any] = {
     "output_dir": _told(NotEmpty, "a folder"),
     "ckpt_path": _told(str | list[str], "a checkpoint or a list of them") | None,
     "source": _told(int | NotEmpty | list[str], "an image, a folder or a list of them"),
+    "labels": _told(int | NotEmpty | list[str], "a file, a folder or a list of them"),
     "split": Literal["val", "test"],
     "allow": list[str],
     "callbacks": _told(dict[Any, Any], "a mapping of names to callbacks, {} for none"),

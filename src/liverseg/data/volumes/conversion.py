@@ -1,0 +1,473 @@
+"""From volumes and their labels to a folder of image/mask pairs, one volume at a time."""
+
+import csv
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from liverseg.data.images import Numbers, resize_image
+from liverseg.data.volumes.classes import ClassMap
+from liverseg.data.volumes.dicom import DicomFile
+from liverseg.data.volumes.finding import Case, find_cases
+from liverseg.data.volumes.geometry import Plane, Slicing, Volume, fitted, slicing_of
+from liverseg.data.volumes.nifti import read_nifti, read_nifti_label
+from liverseg.data.volumes.segmentations import read_segmentation
+from liverseg.data.volumes.series import Series, read_series
+from liverseg.data.volumes.windows import check_window, grey, limits_of, window_text
+
+RECORD_FILE = "volumes.json"  # how a folder of pairs was made from volumes
+TABLE_FILE = "cases.csv"
+_COLUMNS = ("name", "case", "slice", "spacing", "orientation", "source", "window")
+_UNFINISHED, _WHOLE = ".unfinished", ".whole"  # folders of one volume on its way
+_ENDS = ("_mask.png", ".png")
+_ROWS = "rows.json"
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """How volumes become pairs, as ``configs/convert.yaml`` names it.
+
+    Attributes:
+        window: What becomes black and white, see :func:`limits_of`; None writes 16 bits.
+        classes: Values of the label by class, see :class:`ClassMap`.
+        plane: What slices are cut; None decides by the spacing, see :func:`slicing_of`.
+        spacing: Millimetres of a pixel that slices are resampled to; None keeps theirs.
+        empty_slices: Share of the slices without foreground that is kept, evenly spread.
+        tolerance: Millimetres by which the corners of volume and label may lie apart.
+        assume: Where the axes of NIfTI files point to that do not say.
+    """
+
+    window: Annotated[
+        str | Sequence[float] | None, Field(description="a name, [centre,width] or null")
+    ]
+    classes: Annotated[
+        Mapping[str, int | Sequence[int]] | None,
+        Field(description="null, or a mapping of class names to label values such as [1,2]"),
+    ]
+    plane: Plane | None
+    spacing: Annotated[float, Field(gt=0)] | None
+    empty_slices: Annotated[float, Field(ge=0, le=1)]
+    tolerance: Annotated[float, Field(ge=0)]
+    assume: (
+        Annotated[
+            str, Field(pattern="^[LRAPIS]{3}$", description="three of L R A P I S, such as RAS")
+        ]
+        | None
+    )
+
+    def __post_init__(self) -> None:
+        check_window(self.window)
+        ClassMap(self.classes)
+        if self.assume is not None and len({_line(code) for code in self.assume}) != 3:
+            raise ValueError(
+                f"assume={self.assume} must name each direction once, such as RAS or LPS"
+            )
+
+
+@dataclass
+class Outcome:
+    """What came of a conversion.
+
+    Attributes:
+        num_pairs: Pairs in the folder.
+        num_cases: Volumes that they are of.
+        refused: Why volumes were not converted, by name.
+        num_classes: As ``data.num_classes`` is to be set; None where values were kept.
+        class_names: Names of the classes; None where values were kept.
+    """
+
+    num_pairs: int
+    num_cases: int
+    refused: dict[str, str]
+    num_classes: int | None
+    class_names: list[str] | None
+
+
+def convert_volumes(
+    source: str | Path | Sequence[str | Path],
+    labels: str | Path | Sequence[str | Path],
+    folder: Path,
+    how: Conversion,
+) -> Outcome:
+    """Fill a folder with pairs ``NAME_slice012.png`` and ``NAME_slice012_mask.png``.
+
+    ``cases.csv`` lists them, and ``volumes.json`` says how they were made. A volume's pairs are
+    written beside their place and moved there when all are whole; so the same call goes on where
+    an earlier one was stopped. Slices are numbered from below, from behind, or from the left.
+
+    Args:
+        source: Volumes, see :func:`find_cases`.
+        labels: Their labels.
+        folder: Made if missing. Other files in it stay.
+        how: The rest.
+
+    Raises:
+        FileNotFoundError: If source or labels do not exist.
+        ValueError: If one names nothing, or the folder was made in another way.
+    """
+    need_packages()
+    cases = find_cases(source, labels)
+    record = _Record(folder, how)
+    labelled = {case.patient for case in cases if case.label is not None}
+    refused: dict[str, str] = {}
+    others: dict[int, str] = {}  # label values, and where they were first seen
+    for place, case in enumerate(cases, 1):
+        told = f"{place}/{len(cases)} {case.name}"
+        try:
+            if case.is_lone and case.patient in labelled:
+                logger.info("%s: left out, since no label is of it", told)
+                continue
+            if case.fault:
+                raise ValueError(case.fault)
+            if record.has(case):
+                logger.info("%s: converted earlier", told)
+                continue
+            rows, values, described = _write(case, record.workshop(case), how)
+            record.take(case, rows)
+        except (MemoryError, ValueError, OSError) as error:
+            if (
+                isinstance(error, OSError)
+                and error.filename
+                and folder in Path(os.fspath(error.filename)).parents
+            ):
+                raise  # a full disk stops all
+            refused[case.name] = _sentence(case, error)
+            logger.error("%s: %s", told, refused[case.name])
+            continue
+        for value in values:
+            others.setdefault(value, case.name)
+        logger.info("%s: %s", told, described)
+    if others:
+        values, first = sorted(others), others[min(others)]
+        logger.warning(
+            "label value%s %s %s of no class and became background, as in %s",
+            "s" if len(values) > 1 else "",
+            ", ".join(map(str, values[:8])) + (" ..." if len(values) > 8 else ""),
+            "are" if len(values) > 1 else "is",
+            first,
+        )
+    classes = ClassMap(how.classes)
+    return Outcome(
+        num_pairs=len(record.rows),
+        num_cases=len({_volume_of(row) for row in record.rows}),
+        refused=refused,
+        num_classes=classes.num_classes,
+        class_names=classes.names,
+    )
+
+
+def need_packages() -> None:
+    """Refuse to begin where what reads volumes is not installed."""
+    for package in ("nibabel", "pydicom", "highdicom"):
+        if find_spec(package) is None:
+            raise ValueError(
+                f"volumes need {package}, which is not installed; pip install 'liverseg[volumes]'"
+            )
+
+
+def read_source(source: Path | Series, assume: str | None = None) -> Volume:
+    """Read a NIfTI file or a DICOM series.
+
+    Raises:
+        ValueError: If it cannot be read, see :func:`read_nifti` and :func:`read_series`.
+    """
+    return read_series(source) if isinstance(source, Series) else read_nifti(source, assume)
+
+
+def read_label(
+    label: Path | DicomFile, volume: Volume, classes: ClassMap, tolerance: float, assume: str | None
+) -> tuple[Numbers, list[int]]:
+    """Return a label as class indices on a volume's voxels, and values that became background.
+
+    Raises:
+        ValueError: If it cannot be read, or lies elsewhere.
+    """
+    if isinstance(label, DicomFile):
+        return read_segmentation(label, volume, classes, tolerance)
+    values, affine = read_nifti_label(label, assume)
+    try:
+        mask, others = classes.indices(fitted(values, affine, label, volume, tolerance))
+    except ValueError as error:
+        said = str(error)
+        raise ValueError(said if str(label) in said else f"{label}: {said}") from None
+    return mask, others
+
+
+def limits_for(how: str | Sequence[float] | None, volume: Volume) -> tuple[float, float] | None:
+    """Return what becomes black and white, or refuse a window in HU for what has none.
+
+    Raises:
+        ValueError: If the volume is no CT, and the window is one of HU.
+    """
+    is_hounsfield = how is not None and how != "percentiles"
+    if is_hounsfield and volume.modality not in ("", "CT"):
+        raise ValueError(
+            f"{volume.path} is {volume.modality}, which has no Hounsfield units; set "
+            "window=percentiles"
+        )
+    if is_hounsfield and volume.voxels.min() >= 0:
+        logger.warning(
+            "%s holds no value below 0 (%g to %g): are these Hounsfield units?",
+            *(volume.path, volume.voxels.min(), volume.voxels.max()),
+        )
+    return limits_of(how, volume.voxels)
+
+
+def resampled_size(
+    slicing: Slicing, size: tuple[int, int], spacing: float | None
+) -> tuple[int, int]:
+    """Return height and width of slices at a spacing; None keeps theirs."""
+    if spacing is None:
+        return size
+    height, width = (
+        max(1, round(count * step / spacing))
+        for count, step in zip(size, slicing.spacing[1:], strict=True)
+    )
+    return height, width
+
+
+def _write(
+    case: Case, folder: Path, how: Conversion
+) -> tuple[list[dict[str, str]], list[int], str]:
+    """Write the pairs of a volume into a folder.
+
+    Returns their rows of the table, label values that became background, and what is to be told.
+    """
+    assert case.label is not None
+    classes = ClassMap(how.classes)
+    volume = read_source(case.source, how.assume)
+    label, others = read_label(case.label, volume, classes, how.tolerance, how.assume)
+    limits = limits_for(how.window, volume)
+    slicing = slicing_of(volume, how.plane)
+    images, masks = slicing.cut(volume.voxels), slicing.cut(label)
+    count, *sides = images.shape
+    size = resampled_size(slicing, (sides[0], sides[1]), how.spacing)
+    spacing = tuple(
+        step * before / after
+        for step, before, after in zip(slicing.spacing[1:], sides, size, strict=True)
+    )
+    chosen = _chosen([bool(mask.any()) for mask in masks], how.empty_slices)
+    digits = max(3, len(str(count - 1)))
+    window = window_text(how.window, limits)
+    rows = []
+
+    def write(place: int) -> None:
+        name = f"{case.name}_slice{place:0{digits}}"
+        image, mask = _resized(images[place], masks[place], size)
+        Image.fromarray(grey(image, limits)).save(folder / f"{name}.png")
+        Image.fromarray(classes.to_file(mask)).save(folder / f"{name}_mask.png")
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # compressing lets other threads run
+        list(pool.map(write, chosen))
+    for place in chosen:
+        rows.append(
+            {
+                "name": f"{case.name}_slice{place:0{digits}}",
+                "case": case.patient,
+                "slice": str(place),
+                "spacing": _spacing_text(*spacing, slicing.spacing[0]),
+                "orientation": slicing.plane,
+                "source": str(case.source),
+                "window": window,
+            }
+        )
+    described = (
+        f"{len(chosen)} of {count} slices, {slicing.plane}, {size[0]} x {size[1]}, "
+        f"{_spacing_text(*spacing, slicing.spacing[0])} mm"
+    )
+    return rows, others, described
+
+
+def _resized(image: Numbers, mask: Numbers, size: tuple[int, int]) -> tuple[Numbers, Numbers]:
+    """Return a slice and its mask at a size: averaged and interpolated, and nearest."""
+    if image.shape == size:
+        return image, np.ascontiguousarray(mask)
+    values = torch.from_numpy(np.ascontiguousarray(image, np.float32))
+    resized = resize_image(values[None], size)[0]
+    nearest = resize_nearest(torch.from_numpy(np.ascontiguousarray(mask)), size)
+    return resized.numpy(), nearest.numpy()
+
+
+def resize_nearest(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize class indices (H, W) to a size: each pixel takes that under its centre."""
+    interpolation = functional.InterpolationMode.NEAREST_EXACT
+    resized: Tensor = functional.resize_image(
+        mask[None], list(size), interpolation=interpolation, antialias=False
+    )
+    return resized[0]
+
+
+def _chosen(has_foreground: Sequence[bool], share: float) -> list[int]:
+    """Return the places of slices that are kept: all with foreground, a share of the others."""
+    empty = [place for place, has in enumerate(has_foreground) if not has]
+    count = math.floor(len(empty) * share + 0.5)
+    kept = {empty[(2 * step + 1) * len(empty) // (2 * count)] for step in range(count)}
+    return [place for place, has in enumerate(has_foreground) if has or place in kept]
+
+
+class _Record:
+    """What a folder of pairs holds, on disk: the table, and how it was made."""
+
+    def __init__(self, folder: Path, how: Conversion) -> None:
+        self.folder = folder
+        self._file = folder / RECORD_FILE
+        self._settings = json.loads(json.dumps(asdict(how)))
+        self._done: dict[str, Any] = {}
+        self.rows: list[dict[str, str]] = []
+        if self._file.exists():
+            self._read()
+        folder.mkdir(parents=True, exist_ok=True)
+        for draft in sorted(folder.glob(f".*{_UNFINISHED}")):
+            shutil.rmtree(draft)
+        for whole in sorted(folder.glob(f".*{_WHOLE}")):
+            self._move(whole)
+        self._names = set(os.listdir(folder))
+
+    def _read(self) -> None:
+        try:
+            found = json.loads(self._file.read_text(encoding="utf-8"))
+            settings, self._done = dict(found["settings"]), dict(found["volumes"])
+            table = self.folder / TABLE_FILE
+            if table.exists():
+                with table.open(newline="", encoding="utf-8") as stream:
+                    self.rows = list(csv.DictReader(stream))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self._file} cannot be read ({error}); name another output_dir"
+            ) from error
+        for key, value in self._settings.items():
+            if settings.get(key) != value:
+                raise ValueError(
+                    f"{self.folder} was made with {key}={_typed(settings.get(key))}, but "
+                    f"{key}={_typed(value)} is asked for; name another output_dir"
+                )
+
+    def has(self, case: Case) -> bool:
+        """Tell whether a volume was converted, and neither it nor its pairs have changed since."""
+        done = self._done.get(case.name)
+        if done != _stamp(case):
+            return False
+        files = [
+            f"{row['name']}{end}"
+            for row in self.rows
+            for end in _ENDS
+            if _volume_of(row) == case.name
+        ]
+        return self._names.issuperset(files)
+
+    def workshop(self, case: Case) -> Path:
+        """Return an empty folder in which the pairs of a volume are made."""
+        draft = self.folder / f".{case.name}{_UNFINISHED}"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+        return draft
+
+    def take(self, case: Case, rows: list[dict[str, str]]) -> None:
+        """Move the pairs of a volume to their place, and put them into the table."""
+        draft = self.folder / f".{case.name}{_UNFINISHED}"
+        content = json.dumps([case.name, _stamp(case), rows])
+        (draft / _ROWS).write_text(content, encoding="utf-8")
+        whole = draft.with_name(f".{case.name}{_WHOLE}")
+        shutil.rmtree(whole, ignore_errors=True)
+        draft.rename(whole)
+        self._move(whole)
+
+    def _move(self, whole: Path) -> None:
+        """Move what is whole, also what an earlier run was killed in the middle of moving."""
+        volume, stamp, rows = json.loads((whole / _ROWS).read_text(encoding="utf-8"))
+        names = {row["name"] for row in rows}
+        with _undisturbed():
+            for row in self.rows:  # of an earlier state of the volume
+                if _volume_of(row) == volume and row["name"] not in names:
+                    for end in _ENDS:
+                        (self.folder / f"{row['name']}{end}").unlink(missing_ok=True)
+            for row in rows:
+                for end in _ENDS:  # the two of a pair within microseconds
+                    file = whole / f"{row['name']}{end}"
+                    if file.exists():
+                        os.replace(file, self.folder / file.name)
+            split = {row["case"]: row["split"] for row in self.rows if row.get("split")}
+            rows = [{**row, "split": split.get(row["case"], "")} if split else row for row in rows]
+            self.rows = [row for row in self.rows if _volume_of(row) != volume] + rows
+            self._done[volume] = stamp
+            self._write()
+        shutil.rmtree(whole)
+
+    def _write(self) -> None:
+        columns = [*_COLUMNS, *(key for row in self.rows[:1] for key in row if key not in _COLUMNS)]
+        self.rows.sort(key=lambda row: row["name"])
+        table = self.folder / f".{TABLE_FILE}{_UNFINISHED}.tmp"
+        with table.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(table, self.folder / TABLE_FILE)
+        draft = self.folder / f".{RECORD_FILE}{_UNFINISHED}.tmp"
+        content = {"settings": self._settings, "volumes": self._done}
+        draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        os.replace(draft, self._file)
+
+
+def _volume_of(row: Mapping[str, str]) -> str:
+    return row["name"].rpartition("_slice")[0]
+
+
+def _stamp(case: Case) -> str:
+    """Return a hash of paths, sizes and times of the files of a volume and its label."""
+    source, label = case.source, case.label
+    files = [one.path for one in source.files] if isinstance(source, Series) else [source]
+    if label is not None:
+        files.append(label.path if isinstance(label, DicomFile) else label)
+    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(repr(stats).encode()).hexdigest()[:32]
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM wait for a moment, where the system can."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _sentence(case: Case, error: BaseException) -> str:
+    said = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError):
+        return f"{case.source} does not fit into memory; convert it on a computer that has more"
+    return said
+
+
+def _spacing_text(row: float, column: float, between: float) -> str:
+    return "x".join(f"{float(f'{one:.5g}')}" for one in (row, column, between))
+
+
+def _typed(value: Any) -> str:
+    return "null" if value is None else str(value).replace(" ", "").replace("'", "")
+
+
+def _line(code: str) -> str:
+    return next(line for line in ("LR", "AP", "IS") if code in line)

@@ -1,0 +1,215 @@
+"""Where voxels lie: axes and spacing of a volume, how it is cut into slices, whether a label fits.
+
+Affines map voxel indices to millimetres, right, anterior and superior being positive, as NIfTI has
+it. Slices are turned as a radiologist sees them; nothing is ever resampled to that end.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from liverseg.data.images import Numbers
+
+Plane = Literal["axial", "coronal", "sagittal"]
+Affine = npt.NDArray[np.float64]
+PLANES: tuple[Plane, ...] = ("sagittal", "coronal", "axial")  # by the axis that they cut
+# Where slices, rows and columns count to: the patient's right stands on the left of a picture.
+_SEEN = {"axial": "SPL", "coronal": "AIL", "sagittal": "RIP"}
+_THICKER = 1.2  # times the other spacings, from where on slices are taken to be along an axis
+_MOST_SHEAR = 0.5  # degrees between what should be right angles
+_LEAST_SPACING, _MOST_SPACING = 1e-3, 1e3  # mm
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Numbers on a regular grid in space.
+
+    Attributes:
+        path: The file, or the folder of a series.
+        voxels: The values, shape (I, J, K): HU for CT, whatever they mean for others.
+        affine: Voxel indices to millimetres, shape (4, 4).
+        modality: DICOM's word, such as CT or MR; "" where the file does not say.
+        files: The files of a DICOM series in the order of K; none for NIfTI.
+    """
+
+    path: Path
+    voxels: Numbers
+    affine: Affine
+    modality: str = ""
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Slicing:
+    """How voxels of one grid become slices as they are looked at, and back.
+
+    Attributes:
+        plane: What the slices are.
+        axes: The array's axes that count slices, rows and columns.
+        flipped: Which of these are turned round.
+        spacing: Millimetres between slices, rows and columns.
+    """
+
+    plane: Plane
+    axes: tuple[int, int, int]
+    flipped: tuple[bool, bool, bool]
+    spacing: tuple[float, float, float]
+
+    def cut(self, voxels: Numbers) -> Numbers:
+        """Return voxels (I, J, K) as a view of slices (S, H, W)."""
+        turned: Numbers = voxels.transpose(self.axes)[self._turns()]
+        return turned
+
+    def join(self, slices: Numbers) -> Numbers:
+        """Return slices (S, H, W) as voxels (I, J, K): the inverse of :meth:`cut`."""
+        back = np.argsort(self.axes)
+        return slices[self._turns()].transpose(tuple(int(axis) for axis in back))
+
+    def _turns(self) -> tuple[slice, ...]:
+        return tuple(slice(None, None, -1 if turned else 1) for turned in self.flipped)
+
+    def spacing_text(self) -> str:
+        """Return row, column and slice spacing, such as ``0.78x0.78x5.0``."""
+        between, *within = self.spacing
+        return "x".join(_short(one) for one in (*within, between))
+
+
+def slicing_of(volume: Volume, plane: Plane | None = None) -> Slicing:
+    """Tell how a volume is cut.
+
+    Args:
+        volume: The volume.
+        plane: What slices are wanted; None cuts along the axis of clearly largest spacing, or of
+            which there is one slice, and gives axial slices where no axis stands out.
+    """
+    from nibabel.orientations import aff2axcodes, io_orientation
+
+    spacing = spacing_of(volume.affine)
+    world = [int(axis) for axis in io_orientation(volume.affine)[:, 0]]  # of each array axis
+    if plane is None:
+        single = [axis for axis, size in enumerate(volume.voxels.shape) if size == 1]
+        *others, largest = np.argsort(spacing)
+        stands_out = spacing[largest] > _THICKER * spacing[others[-1]]
+        cut = single[0] if len(single) == 1 else int(largest) if stands_out else world.index(2)
+        plane = PLANES[world[cut]]
+    codes = aff2axcodes(volume.affine)
+    axes, flipped = [], []
+    for wanted in _SEEN[plane]:
+        axis = next(place for place, code in enumerate(codes) if code in _line(wanted))
+        axes.append(axis)
+        flipped.append(codes[axis] != wanted)
+    return Slicing(
+        plane=plane,
+        axes=(axes[0], axes[1], axes[2]),
+        flipped=(flipped[0], flipped[1], flipped[2]),
+        spacing=(spacing[axes[0]], spacing[axes[1]], spacing[axes[2]]),
+    )
+
+
+def spacing_of(affine: Affine) -> list[float]:
+    """Return the millimetres between neighbours along each axis of the array."""
+    return [float(one) for one in np.linalg.norm(affine[:3, :3], axis=0)]
+
+
+def axes_of(affine: Affine) -> str:
+    """Return where the axes of the array point to, such as ``RAS``."""
+    from nibabel.orientations import aff2axcodes
+
+    return "".join(str(code) for code in aff2axcodes(affine))
+
+
+def check_affine(path: Path, affine: Affine) -> None:
+    """Refuse a geometry that is none, or of which slices cannot be cut.
+
+    Raises:
+        ValueError: If numbers are not finite, a spacing is out of all proportion, or the axes are
+            sheared, as those of a tilted gantry are.
+    """
+    spacing = spacing_of(affine)
+    if not np.isfinite(affine).all() or not all(
+        _LEAST_SPACING <= one <= _MOST_SPACING for one in spacing
+    ):
+        raise ValueError(
+            f"{path} has voxels of {' x '.join(f'{one:g}' for one in spacing)} mm, which cannot "
+            "be; correct its header"
+        )
+    directions = affine[:3, :3] / spacing
+    cosines = (directions.T @ directions)[np.triu_indices(3, 1)]
+    shear = float(np.degrees(np.arcsin(np.clip(np.abs(cosines).max(), 0, 1))))
+    if shear > _MOST_SHEAR:
+        raise ValueError(
+            f"{path} has axes that are {shear:.1f} degrees off a right angle (a tilted gantry?); "
+            "resample it to a regular grid, as dcm2niix does"
+        )
+
+
+def fitted(label: Numbers, affine: Affine, path: Path, volume: Volume, tolerance: float) -> Numbers:
+    """Return a label in the order of a volume's voxels, where it lies on the same grid.
+
+    Axes may be exchanged and turned round, as between DICOM and NIfTI: the voxels are put in
+    order, not resampled.
+
+    Args:
+        label: The label's voxels, three axes.
+        affine: The label's affine.
+        path: The label's file.
+        volume: What it is the label of.
+        tolerance: Millimetres by which corners may lie apart.
+
+    Raises:
+        ValueError: If sizes differ, or corners lie farther apart.
+    """
+    from nibabel.orientations import io_orientation
+
+    between = io_orientation(np.linalg.inv(volume.affine) @ affine)
+    sizes = [label.shape[axis] for axis in _inverse(between[:, 0])]
+    if sizes != list(volume.voxels.shape):
+        raise ValueError(
+            f"{path} has {_times(label.shape)} voxels ({axes_of(affine)}), but {volume.path} "
+            f"{_times(volume.voxels.shape)} ({axes_of(volume.affine)}); save it on the grid of "
+            "the volume"
+        )
+    onto = np.zeros((4, 4))
+    onto[3, 3] = 1
+    for axis, (target, flip) in enumerate(between):
+        onto[int(target), axis] = flip
+        onto[int(target), 3] = 0 if flip > 0 else label.shape[axis] - 1
+    ends = np.array(np.meshgrid(*((0, size - 1) for size in label.shape))).reshape(3, -1)
+    corners = np.vstack([ends, np.ones(ends.shape[1])])
+    apart = float(
+        np.linalg.norm((affine @ corners - volume.affine @ onto @ corners)[:3], axis=0).max()
+    )
+    if not apart <= tolerance:
+        raise ValueError(
+            f"{path} lies up to {apart:.3g} mm away from {volume.path} (origins "
+            f"{_point(affine)} and {_point(volume.affine @ onto)}, spacings "
+            f"{_times(spacing_of(affine))} and {_times(spacing_of(volume.affine @ onto))} mm); "
+            "save it with the geometry of the volume, or set tolerance=... (mm) where it is known "
+            "to fit voxel for voxel"
+        )
+    turned = label[tuple(slice(None, None, int(flip)) for flip in between[:, 1])]
+    return turned.transpose(_inverse(between[:, 0]))
+
+
+def _inverse(order: Any) -> tuple[int, ...]:
+    return tuple(int(axis) for axis in np.argsort(order))
+
+
+def _line(code: str) -> str:
+    """Return a direction and its opposite."""
+    return next(line for line in ("LR", "AP", "IS") if code in line)
+
+
+def _short(number: float) -> str:
+    return f"{float(f'{number:.4g}')}"
+
+
+def _times(numbers: Any) -> str:
+    return " x ".join(f"{float(one):g}" for one in numbers)
+
+
+def _point(affine: Affine) -> str:
+    return f"({', '.join(f'{one:.4g}' for one in affine[:3, 3])})"

@@ -1,0 +1,216 @@
+"""NIfTI files in and out."""
+
+import logging
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from liverseg.data.images import Numbers
+from liverseg.data.volumes.geometry import Affine, Volume, axes_of, check_affine
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+_MOST_DEFLATED = 1032  # bytes out of one; deflate cannot do more
+_MOST_VOXELS = 2**32
+_DISAGREE = 1e-2  # mm at the corners, from where on the two transforms of a header are told
+_HAIR = 1e-3  # by which a label may be off a whole number
+_AXES = ("LR", "AP", "IS")
+logger = logging.getLogger(__name__)
+
+
+def is_nifti(path: Path) -> bool:
+    """Tell whether a file is NIfTI by its name."""
+    return path.name.lower().endswith(NIFTI_SUFFIXES)
+
+
+def without_ending(path: Path) -> str:
+    """Return a file's name without ``.nii``, ``.nii.gz`` or another ending."""
+    return path.name[: -len(_ending(path))] if is_nifti(path) else path.stem
+
+
+def _ending(path: Path) -> str:
+    return ".nii.gz" if path.name.lower().endswith(".gz") else ".nii"
+
+
+def read_nifti(path: Path, assume: str | None = None) -> Volume:
+    """Read a NIfTI volume whole, as numbers of its own kind where it has no scaling.
+
+    Args:
+        path: A ``.nii`` or ``.nii.gz`` file.
+        assume: Where the axes point to, such as ``RAS``, in files that do not say.
+
+    Raises:
+        ValueError: If it cannot be read, holds more than one volume, colours, or no orientation.
+    """
+    image = _opened(path)
+    voxels = _three_axes(_values(image, path), path)
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+        count = int((~np.isfinite(voxels)).sum())
+        raise ValueError(
+            f"{path} holds {count:,} voxels that are no numbers (NaN or infinite); replace them, "
+            "with air for example"
+        )
+    return Volume(path, voxels, _affine(image, path, assume))
+
+
+def read_nifti_label(path: Path, assume: str | None = None) -> tuple[Numbers, Affine]:
+    """Read a NIfTI label map as uint16, and its affine.
+
+    Raises:
+        ValueError: If it cannot be read, or a value is no whole number in 0 ... 65535.
+    """
+    image = _opened(path)
+    voxels = _three_axes(_values(image, path), path)
+    label = np.empty(voxels.shape, np.uint16)
+    for place in range(voxels.shape[2]):
+        values = voxels[..., place]
+        with np.errstate(invalid="ignore"):  # infinite
+            whole = values if values.dtype.kind in "iu" else np.round(values)
+            # scl_slope makes 0.99999 of a 1; NaN is near to nothing
+            is_label = (np.abs(values - whole) <= _HAIR) & (whole >= 0) & (whole <= 65535)
+        if not is_label.all():
+            raise ValueError(
+                f"{path} is a label map that holds {values[~is_label].flat[0]:g}; labels are whole "
+                "numbers in 0 ... 65535"
+            )
+        label[..., place] = whole
+    return label, _affine(image, path, assume)
+
+
+def promised_voxels(path: Path) -> int:
+    """Return the number of voxels that a header promises; 0 where it cannot be read."""
+    try:
+        return math.prod(int(size) for size in _opened(path).shape)
+    except ValueError:
+        return 0
+
+
+def _opened(path: Path) -> Any:
+    """Open a NIfTI file; the voxels are not read yet."""
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+
+    if not path.is_file():
+        raise ValueError(f"{path} is no regular file; name a NIfTI file")
+    try:
+        image = nibabel.load(path)
+        shape, dtype = image.shape, image.get_data_dtype()  # type: ignore[attr-defined]
+    except (ImageFileError, Exception) as error:
+        raise _unreadable(path, error) from error
+    if dtype.fields is not None or dtype.kind == "c":
+        raise ValueError(f"{path} holds colours or complex numbers; save one number per voxel")
+    count = math.prod(int(size) for size in shape)
+    stored = path.stat().st_size * (_MOST_DEFLATED if _ending(path) == ".nii.gz" else 1)
+    if min(shape, default=0) < 1 or count > _MOST_VOXELS or count * dtype.itemsize > stored:
+        raise ValueError(
+            f"{path} promises {' x '.join(map(str, shape)) or 'no'} voxels of {dtype.itemsize} "
+            f"bytes in a file of {path.stat().st_size:,} bytes; it is cut short or damaged: "
+            "restore it"
+        )
+    return image
+
+
+def _values(image: Any, path: Path) -> Numbers:
+    """Return the voxels as what they mean: whole numbers where they are, else float32."""
+    try:
+        stored = np.asanyarray(image.dataobj.get_unscaled())
+        slope, intercept = image.dataobj.slope, image.dataobj.inter
+        if slope == 1 and intercept == 0:
+            return stored
+        return rescaled(stored, float(slope), float(intercept))
+    except MemoryError:
+        raise
+    except Exception as error:  # gzip, zlib and nibabel have a dozen kinds for a damaged file
+        raise _unreadable(path, error) from error
+
+
+def rescaled(stored: Numbers, slope: float, intercept: float) -> Numbers:
+    """Return slope * stored + intercept, as int16 or int32 where whole numbers stay whole."""
+    is_whole = stored.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer()
+    if is_whole and stored.size:
+        ends = [slope * float(one) + intercept for one in (stored.min(), stored.max())]
+        for kind in (np.int16, np.int32):
+            info = np.iinfo(kind)
+            if info.min <= min(ends) and max(ends) <= info.max:
+                wide = stored.astype(np.int64 if stored.dtype.itemsize > 2 else np.int32)
+                wide *= int(slope)
+                wide += int(intercept)
+                return wide.astype(kind)
+    values = stored.astype(np.float32)
+    values *= np.float32(slope)
+    values += np.float32(intercept)
+    return values
+
+
+def _three_axes(voxels: Numbers, path: Path) -> Numbers:
+    """Return an array of three axes; a fourth one of several volumes is refused."""
+    while voxels.ndim > 3 and voxels.shape[-1] == 1:
+        voxels = voxels[..., 0]
+    if voxels.ndim > 3:
+        raise ValueError(
+            f"{path} holds {' x '.join(map(str, voxels.shape))} voxels, several volumes in one; "
+            "save each as a file of its own"
+        )
+    return voxels.reshape(voxels.shape + (1,) * (3 - voxels.ndim))
+
+
+def _affine(image: Any, path: Path, assume: str | None) -> Affine:
+    """Return the affine of a file: its sform, or its qform, or what is to be assumed."""
+    header = image.header
+    affine: Affine = np.asarray(image.affine, np.float64)
+    if hasattr(header, "get_sform"):
+        sform, sform_code = header.get_sform(coded=True)
+        qform, qform_code = _qform(header, path)
+        if not sform_code and not qform_code:
+            if assume is None:
+                raise ValueError(
+                    f"{path} does not say how it lies in space (sform and qform are not set); set "
+                    "assume=..., such as assume=LAS, where its axes are known to point"
+                )
+            affine = _assumed(assume, [float(one) for one in header.get_zooms()[:3]])
+        elif sform_code and qform_code and qform is not None:
+            corners = np.array(np.meshgrid(*((0, size - 1) for size in image.shape[:3])))
+            ends = np.vstack([corners.reshape(len(corners), -1), np.ones(corners[0].size)])
+            while len(ends) < 4:
+                ends = np.insert(ends, len(ends) - 1, 0, axis=0)
+            apart = float(np.abs((sform - qform) @ ends).max())
+            if apart > _DISAGREE:
+                logger.warning(
+                    "%s has two geometries, %.3g mm apart: the sform (%s, origin %s), which is "
+                    "taken, and the qform (%s, origin %s)",
+                    *(path, apart, axes_of(sform), _origin(sform)),
+                    *(axes_of(qform), _origin(qform)),
+                )
+    check_affine(path, affine)
+    return affine
+
+
+def _qform(header: Any, path: Path) -> tuple[Any, int]:
+    try:
+        qform, code = header.get_qform(coded=True)
+    except Exception:  # no quaternion; the sform may be good all the same
+        return None, 0
+    return qform, int(code)
+
+
+def _assumed(assume: str, zooms: list[float]) -> Affine:
+    """Return the affine of axes that point as told, with the origin at the first voxel."""
+    affine = np.zeros((4, 4))
+    affine[3, 3] = 1
+    for axis, (code, zoom) in enumerate(zip(assume, zooms + [1.0] * (3 - len(zooms)), strict=True)):
+        world = next(place for place, line in enumerate(_AXES) if code in line)
+        affine[world, axis] = zoom if code in "RAS" else -zoom
+    return affine
+
+
+def _origin(affine: Affine) -> str:
+    return f"({', '.join(f'{one:.4g}' for one in affine[:3, 3])})"
+
+
+def _unreadable(path: Path, error: BaseException) -> ValueError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, zlib.error | EOFError):
+        reason = f"{reason}; it is cut short or damaged"
+    return ValueError(f"{path} cannot be read as NIfTI ({reason[:200]}); restore it")
