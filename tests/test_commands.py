@@ -127,6 +127,16 @@ def test_a_failing_process_is_told_in_one_sentence(pair_root: Path, tmp_path: Pa
         (("train.py", "modle.depth=3"), 2, "model.depth"),
         (("train.py", "resume=nowhere"), 1, "resume=nowhere does not exist; name a run folder"),
         (("evaluate.py", "ckpt_path=none.ckpt"), 1, "none.ckpt does not exist; name a checkpoint"),
+        (("convert.py", "source=a", "output_dir=b"), 1, "labels is not set; add labels=... to"),
+        (
+            ("convert.py", "source=a", "labels=b", "output_dir=c", "window=tissue"),
+            *(1, "window=tissue must be soft_tissue, liver, "),
+        ),
+        (
+            ("convert.py", "source=a", "labels=b", "output_dir=c", "spacing=0"),
+            *(1, "spacing=0 must be a number above 0, or null"),
+        ),
+        (("convert.py", "source=a", "labels=b", "output_dir=c"), 1, "source=a does not exist"),
         (("predict.py", "ckpt_path=a"), 1, "source is not set; add source=... to the command"),
     ],
 )
@@ -139,7 +149,7 @@ def test_a_mistake_is_told_in_one_sentence(
 
 
 def test_a_command_outside_its_environment_says_what_to_type(tmp_path: Path) -> None:
-    for script in ("train.py", "evaluate.py", "predict.py"):
+    for script in ("train.py", "evaluate.py", "predict.py", "convert.py"):
         done = subprocess.run(
             [sys.executable, "-S", "-E", ROOT / script],  # no packages
             capture_output=True,

@@ -8,6 +8,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from liverseg.data.datamodule import PairDataModule
+from liverseg.data.volumes import Conversion
 from liverseg.network.unet import UNet
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -56,9 +57,16 @@ def test_every_key_below_a_target_is_a_parameter_of_it(choice: str, compose: Com
             signature.bind(**arguments)
 
 
-@pytest.mark.parametrize("name", ["evaluate", "predict"])
-def test_the_other_commands_compose(name: str, compose: Compose) -> None:
-    config = compose(["ckpt_path=a.ckpt", *(["source=b"] if name == "predict" else [])], name=name)
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [
+        ("evaluate", ["ckpt_path=a.ckpt"]),
+        ("predict", ["ckpt_path=a.ckpt", "source=b"]),
+        ("convert", ["source=a", "labels=b"]),
+    ],
+)
+def test_the_other_commands_compose(name: str, needed: list[str], compose: Compose) -> None:
+    config = compose(needed, name=name)
     for node in nodes(plain(config)):
         arguments = {key: value for key, value in node.items() if not key.startswith("_")}
         inspect.signature(get_class(node["_target_"])).bind_partial(**arguments)
@@ -89,6 +97,12 @@ def test_the_default_of_a_knob_is_the_same_in_yaml_and_in_python(
 def test_every_parameter_stands_in_yaml(group: str, target: type) -> None:
     keys = {str(key) for key in OmegaConf.load(CONFIGS / f"{group}.yaml") if key != "_target_"}
     assert keys == set(inspect.signature(target).parameters)
+
+
+def test_a_conversion_is_described_by_the_keys_of_its_config() -> None:
+    keys = {str(key) for key in OmegaConf.load(CONFIGS / "convert.yaml")}
+    places = {"source", "labels", "output_dir", "hydra"}
+    assert keys - places == set(inspect.signature(Conversion).parameters)
 
 
 def test_the_tutorial_is_the_lessons_recipe(compose: Compose) -> None:

@@ -38,6 +38,9 @@ PLACEHOLDERS = {
     "DIR": "pairs",
     "RUN": "logs/train/runs/first",
     "FILE": "logs/train/runs/first/checkpoints/best.ckpt",
+    "VOLUMES": "volumes",
+    "LABELS": "labels",
+    "PAIRS": "converted",
     "NAME": "named",
     "HOST": "localhost",
     "URL": "address",
@@ -48,6 +51,7 @@ NOT_RUN = {
     "cd liverseg": "belongs to git clone",
     "source .venv/bin/activate": "changes the shell that it is typed in",
     "pip install hydra-submitit-launcher": "installs a package",
+    "pip install 'liverseg[volumes]'": "likewise",
     "pre-commit install": "changes the repository",
     "sbatch train.slurm": "needs Slurm; the script itself is checked",
     "ssh -L 6006:localhost:6006 localhost": "needs a second computer",
@@ -300,6 +304,18 @@ def spoil(kind: str, root: Path) -> None:
         raise AssertionError(f"test_documents.py does not know how to make: {kind}")
 
 
+def write_volumes(images: Path, labels: Path) -> None:
+    """Write a small CT and its label."""
+    import nibabel
+    import numpy as np
+
+    for folder, values in ((images, (-100, 100)), (labels, (0, 1))):
+        folder.mkdir()
+        voxels = np.full((32, 32, 3), values[0], np.int16)
+        voxels[8:20, 8:16] = values[1]
+        nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), folder / "anna.nii.gz")
+
+
 def read_all(folder: Path) -> None:
     for pair in find_pairs(folder):
         read_image(pair.image, 1)
@@ -340,12 +356,13 @@ class Workplace:
         self.folder = folder
         for name in ("configs", "docs", "benchmarks"):
             shutil.copytree(ROOT / name, folder / name)
-        for name in ("train.py", "evaluate.py", "predict.py", "Makefile"):
+        for name in ("train.py", "evaluate.py", "predict.py", "convert.py", "Makefile"):
             shutil.copy(ROOT / name, folder)
         for name in ("requirements.lock", "pyproject.toml"):
             shutil.copy(ROOT / name, folder)
         shutil.copytree(pairs, folder / "pairs")
         shutil.copytree(pairs, folder / "data" / "vessels")
+        write_volumes(folder / "volumes", folder / "labels")
         self.environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]),
@@ -388,7 +405,7 @@ class Workplace:
             return self.python(["train.py", *words[words.index("train.py") + 1 :], "--cfg", "job"])
         if words[:2] == ["python", "train.py"]:
             return self.train(words[2:])
-        if words[0] == "python" and words[1] in ("evaluate.py", "predict.py"):
+        if words[0] == "python" and words[1] in ("evaluate.py", "predict.py", "convert.py"):
             return self.python(words[1:])
         if words[0] == "python" and words[1].startswith("docs/"):
             return self.python(words[1:])

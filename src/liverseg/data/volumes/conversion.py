@@ -261,10 +261,11 @@ def _write(
     images, masks = slicing.cut(volume.voxels), slicing.cut(label)
     count, *sides = images.shape
     size = resampled_size(slicing, (sides[0], sides[1]), how.spacing)
-    spacing = tuple(
+    spacing = [
         step * before / after
         for step, before, after in zip(slicing.spacing[1:], sides, size, strict=True)
-    )
+    ]
+    spacing.append(slicing.spacing[0])
     chosen = _chosen([bool(mask.any()) for mask in masks], how.empty_slices)
     digits = max(3, len(str(count - 1)))
     window = window_text(how.window, limits)
@@ -284,7 +285,7 @@ def _write(
                 "name": f"{case.name}_slice{place:0{digits}}",
                 "case": case.patient,
                 "slice": str(place),
-                "spacing": _spacing_text(*spacing, slicing.spacing[0]),
+                "spacing": _spacing_text(spacing),
                 "orientation": slicing.plane,
                 "source": str(case.source),
                 "window": window,
@@ -292,7 +293,7 @@ def _write(
         )
     described = (
         f"{len(chosen)} of {count} slices, {slicing.plane}, {size[0]} x {size[1]}, "
-        f"{_spacing_text(*spacing, slicing.spacing[0])} mm"
+        f"{_spacing_text(spacing)} mm"
     )
     return rows, others, described
 
@@ -461,8 +462,8 @@ def _sentence(case: Case, error: BaseException) -> str:
     return said
 
 
-def _spacing_text(row: float, column: float, between: float) -> str:
-    return "x".join(f"{float(f'{one:.5g}')}" for one in (row, column, between))
+def _spacing_text(spacing: Sequence[float]) -> str:
+    return "x".join(f"{float(f'{one:.5g}')}" for one in spacing)
 
 
 def _typed(value: Any) -> str:

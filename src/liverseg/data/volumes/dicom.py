@@ -131,7 +131,9 @@ def read_pixels(frames: Sequence[Frame]) -> Iterator[Numbers]:
     Raises:
         ValueError: If a file cannot be decoded.
     """
-    path, dataset, whole = None, None, None
+    path: Path | None = None
+    dataset: Any = None
+    whole: Numbers | None = None
     for frame in frames:
         if frame.file != path:
             path, dataset, whole = frame.file, _dataset(frame.file), None
@@ -153,7 +155,7 @@ def stored_value(path: Path, keyword: str) -> Any:
 
 def _meant(dataset: Any, pixels: Numbers, frame: Frame) -> Numbers:
     if "ModalityLUTSequence" in dataset and "RescaleSlope" not in dataset:
-        from pydicom.pixels import apply_modality_lut
+        from pydicom.pixels.processing import apply_modality_lut
 
         with _told(frame.file, "decoded"):
             table: Numbers = apply_modality_lut(pixels, dataset)
@@ -164,7 +166,7 @@ def _meant(dataset: Any, pixels: Numbers, frame: Frame) -> Numbers:
 
 
 def _one(dataset: Any, index: int) -> Numbers:
-    from pydicom.pixels import pixel_array
+    from pydicom.pixels.utils import pixel_array
 
     pixels: Numbers = pixel_array(dataset, index=index)
     return pixels

@@ -18,6 +18,7 @@ Affine = npt.NDArray[np.float64]
 PLANES: tuple[Plane, ...] = ("sagittal", "coronal", "axial")  # by the axis that they cut
 # Where slices, rows and columns count to: the patient's right stands on the left of a picture.
 _SEEN = {"axial": "SPL", "coronal": "AIL", "sagittal": "RIP"}
+_LINES = ("LR", "PA", "IS")  # the axes of the world, from their lower end to the upper
 _THICKER = 1.2  # times the other spacings, from where on slices are taken to be along an axis
 _MOST_SHEAR = 0.5  # degrees between what should be right angles
 _LEAST_SPACING, _MOST_SPACING = 1e-3, 1e3  # mm
@@ -71,11 +72,6 @@ class Slicing:
     def _turns(self) -> tuple[slice, ...]:
         return tuple(slice(None, None, -1 if turned else 1) for turned in self.flipped)
 
-    def spacing_text(self) -> str:
-        """Return row, column and slice spacing, such as ``0.78x0.78x5.0``."""
-        between, *within = self.spacing
-        return "x".join(_short(one) for one in (*within, between))
-
 
 def slicing_of(volume: Volume, plane: Plane | None = None) -> Slicing:
     """Tell how a volume is cut.
@@ -85,17 +81,15 @@ def slicing_of(volume: Volume, plane: Plane | None = None) -> Slicing:
         plane: What slices are wanted; None cuts along the axis of clearly largest spacing, or of
             which there is one slice, and gives axial slices where no axis stands out.
     """
-    from nibabel.orientations import aff2axcodes, io_orientation
-
     spacing = spacing_of(volume.affine)
-    world = [int(axis) for axis in io_orientation(volume.affine)[:, 0]]  # of each array axis
+    world = [axis for axis, _ in _orientation(volume.affine)]
     if plane is None:
         single = [axis for axis, size in enumerate(volume.voxels.shape) if size == 1]
         *others, largest = np.argsort(spacing)
         stands_out = spacing[largest] > _THICKER * spacing[others[-1]]
         cut = single[0] if len(single) == 1 else int(largest) if stands_out else world.index(2)
         plane = PLANES[world[cut]]
-    codes = aff2axcodes(volume.affine)
+    codes = axes_of(volume.affine)
     axes, flipped = [], []
     for wanted in _SEEN[plane]:
         axis = next(place for place, code in enumerate(codes) if code in _line(wanted))
@@ -116,9 +110,15 @@ def spacing_of(affine: Affine) -> list[float]:
 
 def axes_of(affine: Affine) -> str:
     """Return where the axes of the array point to, such as ``RAS``."""
-    from nibabel.orientations import aff2axcodes
+    return "".join(_LINES[axis][way > 0] for axis, way in _orientation(affine))
 
-    return "".join(str(code) for code in aff2axcodes(affine))
+
+def _orientation(affine: Affine) -> list[tuple[int, int]]:
+    """Return which axis of the world each axis of an array is nearest to, and 1 or -1: its way."""
+    from nibabel.orientations import io_orientation
+
+    found = io_orientation(affine)  # type: ignore[no-untyped-call]  # nibabel has no types
+    return [(int(axis), int(way)) for axis, way in found]
 
 
 def check_affine(path: Path, affine: Affine) -> None:
@@ -162,10 +162,9 @@ def fitted(label: Numbers, affine: Affine, path: Path, volume: Volume, tolerance
     Raises:
         ValueError: If sizes differ, or corners lie farther apart.
     """
-    from nibabel.orientations import io_orientation
-
-    between = io_orientation(np.linalg.inv(volume.affine) @ affine)
-    sizes = [label.shape[axis] for axis in _inverse(between[:, 0])]
+    between = _orientation(np.linalg.inv(volume.affine) @ affine)
+    order = tuple(int(axis) for axis in np.argsort([target for target, _ in between]))
+    sizes = [label.shape[axis] for axis in order]
     if sizes != list(volume.voxels.shape):
         raise ValueError(
             f"{path} has {_times(label.shape)} voxels ({axes_of(affine)}), but {volume.path} "
@@ -174,9 +173,9 @@ def fitted(label: Numbers, affine: Affine, path: Path, volume: Volume, tolerance
         )
     onto = np.zeros((4, 4))
     onto[3, 3] = 1
-    for axis, (target, flip) in enumerate(between):
-        onto[int(target), axis] = flip
-        onto[int(target), 3] = 0 if flip > 0 else label.shape[axis] - 1
+    for axis, (target, way) in enumerate(between):
+        onto[target, axis] = way
+        onto[target, 3] = 0 if way > 0 else label.shape[axis] - 1
     ends = np.array(np.meshgrid(*((0, size - 1) for size in label.shape))).reshape(3, -1)
     corners = np.vstack([ends, np.ones(ends.shape[1])])
     apart = float(
@@ -190,21 +189,12 @@ def fitted(label: Numbers, affine: Affine, path: Path, volume: Volume, tolerance
             "save it with the geometry of the volume, or set tolerance=... (mm) where it is known "
             "to fit voxel for voxel"
         )
-    turned = label[tuple(slice(None, None, int(flip)) for flip in between[:, 1])]
-    return turned.transpose(_inverse(between[:, 0]))
-
-
-def _inverse(order: Any) -> tuple[int, ...]:
-    return tuple(int(axis) for axis in np.argsort(order))
+    return label[tuple(slice(None, None, way) for _, way in between)].transpose(order)
 
 
 def _line(code: str) -> str:
     """Return a direction and its opposite."""
-    return next(line for line in ("LR", "AP", "IS") if code in line)
-
-
-def _short(number: float) -> str:
-    return f"{float(f'{number:.4g}')}"
+    return next(line for line in _LINES if code in line)
 
 
 def _times(numbers: Any) -> str:

@@ -115,7 +115,7 @@ def _opened(path: Path) -> Any:
 def _values(image: Any, path: Path) -> Numbers:
     """Return the voxels as what they mean: whole numbers where they are, else float32."""
     try:
-        stored = np.asanyarray(image.dataobj.get_unscaled())
+        stored: Numbers = np.asanyarray(image.dataobj.get_unscaled())
         slope, intercept = image.dataobj.slope, image.dataobj.inter
         if slope == 1 and intercept == 0:
             return stored
@@ -134,13 +134,13 @@ def rescaled(stored: Numbers, slope: float, intercept: float) -> Numbers:
         for kind in (np.int16, np.int32):
             info = np.iinfo(kind)
             if info.min <= min(ends) and max(ends) <= info.max:
-                wide = stored.astype(np.int64 if stored.dtype.itemsize > 2 else np.int32)
-                wide *= int(slope)
-                wide += int(intercept)
-                return wide.astype(kind)
+                wide: Numbers = stored.astype(np.int64 if stored.dtype.itemsize > 2 else np.int32)
+                np.multiply(wide, int(slope), out=wide)
+                np.add(wide, int(intercept), out=wide)
+                return wide.astype(kind, copy=False)
     values = stored.astype(np.float32)
-    values *= np.float32(slope)
-    values += np.float32(intercept)
+    np.multiply(values, np.float32(slope), out=values)
+    np.add(values, np.float32(intercept), out=values)
     return values
 
 

@@ -67,11 +67,14 @@ def grey(values: Numbers, limits: Limits | None) -> Numbers:
     halves are rounded up. Without, uint16: HU + 1024, rounded and clipped.
     """
     numbers = np.asarray(values, np.float32)
+    shown: Numbers
     if limits is None:
-        return np.clip(np.floor(numbers + (OFFSET + 0.5)), 0, WHITE).astype(np.uint16)
+        shown = np.clip(np.floor(numbers + (OFFSET + 0.5)), 0, WHITE).astype(np.uint16)
+        return shown
     low, high = limits
     scaled = (numbers - np.float32(low)) * np.float32(255 / (high - low))
-    return np.floor(np.clip(scaled, 0, 255) + np.float32(0.5)).astype(np.uint8)
+    shown = np.floor(np.clip(scaled, 0, 255) + np.float32(0.5)).astype(np.uint8)
+    return shown
 
 
 def window_text(window: WindowSetting, limits: Limits | None) -> str:
