@@ -19,9 +19,8 @@ def main(config: DictConfig) -> None:
 
     with told_in_one_sentence():
         done = convert(config)
-    print(
-        f"\n{done.num_pairs} pairs of {done.num_cases} volumes in {short_path(config.output_dir)}"
-    )
+    volumes = f"{done.num_cases} volume{'' if done.num_cases == 1 else 's'}"
+    print(f"\n{done.num_pairs} pairs of {volumes} in {short_path(config.output_dir)}")
     if done.refused:
         sys.exit(
             f"{len(done.refused)} not converted, for the reasons above: {', '.join(done.refused)}"
