@@ -138,6 +138,8 @@ def test_a_failing_process_is_told_in_one_sentence(pair_root: Path, tmp_path: Pa
         ),
         (("convert.py", "source=a", "labels=b", "output_dir=c"), 1, "source=a does not exist"),
         (("predict.py", "ckpt_path=a"), 1, "source is not set; add source=... to the command"),
+        (("split.py",), 1, "data.root is not set; add data.root=... to the command"),
+        (("split.py", "data.root=none"), 1, "data.root=none is no folder; name that of the pairs"),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(

@@ -62,6 +62,7 @@ def test_every_key_below_a_target_is_a_parameter_of_it(choice: str, compose: Com
     [
         ("evaluate", ["ckpt_path=a.ckpt"]),
         ("predict", ["ckpt_path=a.ckpt", "source=b"]),
+        ("split", ["data.root=b"]),
         ("convert", ["source=a", "labels=b"]),
     ],
 )

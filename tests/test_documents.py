@@ -20,7 +20,8 @@ import pytest
 import torch
 from forks import Command
 
-from liverseg.data.pairs import MaskReader, find_pairs, read_image
+from liverseg.data import MaskReader, read_image
+from liverseg.data.pairs import find_pairs
 from liverseg.scores.metrics import SegmentationScores
 
 ROOT = Path(__file__).parents[1]
@@ -356,7 +357,7 @@ class Workplace:
         self.folder = folder
         for name in ("configs", "docs", "benchmarks"):
             shutil.copytree(ROOT / name, folder / name)
-        for name in ("train.py", "evaluate.py", "predict.py", "convert.py", "Makefile"):
+        for name in ("train.py", "evaluate.py", "predict.py", "convert.py", "split.py", "Makefile"):
             shutil.copy(ROOT / name, folder)
         for name in ("requirements.lock", "pyproject.toml"):
             shutil.copy(ROOT / name, folder)
@@ -405,7 +406,12 @@ class Workplace:
             return self.python(["train.py", *words[words.index("train.py") + 1 :], "--cfg", "job"])
         if words[:2] == ["python", "train.py"]:
             return self.train(words[2:])
-        if words[0] == "python" and words[1] in ("evaluate.py", "predict.py", "convert.py"):
+        if words[0] == "python" and words[1] in (
+            "evaluate.py",
+            "predict.py",
+            "convert.py",
+            "split.py",
+        ):
             return self.python(words[1:])
         if words[0] == "python" and words[1].startswith("docs/"):
             return self.python(words[1:])

@@ -18,7 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from liverseg import experiment
-from liverseg.data.pairs import find_pairs, stored_size
+from liverseg.data import stored_size
+from liverseg.data.pairs import find_pairs
 from liverseg.experiment import evaluate, predict, train, write_json
 from liverseg.pictures.charts import Curve, draw_curves
 from liverseg.training import SoftDiceLoss

@@ -434,11 +434,12 @@ REFUSED_BY_THE_CLASS: list[tuple[list[str], str]] = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data folders, of which only the splits are looked at, and a file."""
+    """A folder with data folders, of whose files only the names are looked at, and a file."""
     folder = tmp_path_factory.mktemp("settings")
-    (folder / "pairs" / "train").mkdir(parents=True)
-    (folder / "pairs" / "val").mkdir()
-    (folder / "undivided" / "train").mkdir(parents=True)
+    for split in ("pairs/train", "pairs/val", "undivided/train"):
+        (folder / split).mkdir(parents=True)
+        for name in ("a_slice1.png", "a_slice1_mask.png"):
+            (folder / split / name).touch()
     (folder / "a_file").touch()
     return folder
 

@@ -79,13 +79,14 @@ def test_a_name_in_two_folders_puts_the_folder_in_front_of_all():
 
 
 def test_a_division_has_an_inside_and_an_outside(pair_root):
-    division = divide_folders([pair_root / "train"], case_pattern=PATTERN, num_folds=3)
+    train = find_pairs(pair_root / "train", case_pattern=PATTERN)
+    division = divide_folders({"train": train}, num_folds=3, where="train")
     assert division.num_without_case == 0
     for fold in range(3):
         inside, outside = division.inside(fold), division.outside(fold)
         assert len({pair.name[:10] for pair in inside}) == 1  # patientNNN
         both = sorted([*inside, *outside], key=lambda pair: pair.name)
-        assert both == find_pairs(pair_root / "train")
+        assert both == train
 
 
 @pytest.mark.parametrize(
@@ -97,13 +98,13 @@ def test_a_division_has_an_inside_and_an_outside(pair_root):
     ],
 )
 def test_more_folds_than_cases_are_refused(pair_root, num_folds, pattern, found, remedy):
-    train, val = pair_root / "train", pair_root / "val"
-    sentence = f"data.num_folds={num_folds} is more than the {found} in {train} and {val}; {remedy}"
+    folders = {one: find_pairs(pair_root / one, case_pattern=pattern) for one in ("train", "val")}
+    sentence = f"data.num_folds={num_folds} is more than the {found} in DIR; {remedy}"
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
-        divide_folders([train, val], case_pattern=pattern, num_folds=num_folds)
+        divide_folders(folders, num_folds=num_folds, where="DIR")
 
 
 def test_as_many_folds_as_cases_leave_one_out(pair_root):
-    folders = [pair_root / "train", pair_root / "val"]
-    division = divide_folders(folders, case_pattern=PATTERN, num_folds=5)
+    folders = {one: find_pairs(pair_root / one, case_pattern=PATTERN) for one in ("train", "val")}
+    division = divide_folders(folders, num_folds=5, where="")
     assert sizes_of(division.folds) == [2] * 5

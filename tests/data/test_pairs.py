@@ -9,7 +9,8 @@ from torchvision.transforms import v2
 
 from liverseg.data.images import read_image, resize_image, stored_size
 from liverseg.data.masks import MAX_CLASSES, MaskReader
-from liverseg.data.pairs import Pair, PairDataset, case_of, find_pairs, is_mask
+from liverseg.data.pairs import Pair, case_of, find_pairs, is_mask
+from liverseg.data.samples import PairDataset
 from liverseg.data.transforms import Augment, Normalize
 from liverseg.labels import IGNORED
 
@@ -436,7 +437,8 @@ def test_the_case_is_the_first_group_of_the_pattern(name, pattern, case):
 
 def dataset_of(folder: Path, **settings: object) -> PairDataset:
     defaults = {"channels": 1, "mask_reader": MaskReader(num_classes=1), "normalize": PLAIN}
-    return PairDataset(find_pairs(folder), **{**defaults, **settings})
+    pairs = find_pairs(folder, case_pattern=settings.pop("case_pattern", ""))
+    return PairDataset(pairs, **{**defaults, **settings})
 
 
 def test_a_sample_is_a_normalised_image_and_its_mask(tmp_path):

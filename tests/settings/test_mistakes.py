@@ -12,7 +12,8 @@ from omegaconf.errors import KeyValidationError
 from torch.utils.data import DataLoader
 
 from liverseg.data.masks import MaskReader
-from liverseg.data.pairs import PairDataset, find_pairs
+from liverseg.data.pairs import find_pairs
+from liverseg.data.samples import PairDataset
 from liverseg.network.unet import UNet
 from liverseg.runs.files import write_text
 from liverseg.settings.mistakes import find_sentence, sentence_of, told_in_one_sentence

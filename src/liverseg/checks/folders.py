@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from liverseg.data import PairDataModule
+from liverseg.data import IMAGE_SUFFIXES, TABLE, PairDataModule, PairFolders
 from liverseg.settings import what_blocks
 from liverseg.settings.classes import Plain, class_nodes, find_target
 
@@ -28,15 +28,33 @@ def check_root(plain: Plain) -> None:
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise ValueError(f"data.root={root} {what}; name the folder that holds {needed}")
+    folders = PairFolders(root, mask_suffix=data.get("mask_suffix", "_mask"))
     for split in splits:
-        if not (root / split).is_dir():
+        if not folders.has(split):
+            if folders.is_by_table:
+                raise ValueError(
+                    f"{root / TABLE} puts no image into {split}; write {split} into its column "
+                    "split"
+                )
             found = sorted(f"{one.name}/" for one in root.iterdir() if one.is_dir())
             shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "") or "no folder"
             other = ", or divide train/ itself: fold=0" if split == "val" else ""
+            if (
+                split == "train"
+                and _holds_images(root)
+                and root.name not in ("train", "val", "test")
+            ):
+                other = f", or divide it: python split.py data.root={root}"
             raise ValueError(
                 f"data.root={root} holds no folder {split}/ (found {shown}); name the folder that "
                 f"holds {needed}{other}"
             )
+
+
+def _holds_images(root: Path) -> bool:
+    """Tell whether images lie in a folder itself, or in its images/."""
+    folders = [folder for folder in (root, root / "images") if folder.is_dir()]
+    return any(one.suffix.lower() in IMAGE_SUFFIXES for each in folders for one in each.iterdir())
 
 
 def check_written(plain: Plain) -> None:

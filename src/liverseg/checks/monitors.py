@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from liverseg.data import PairDataModule, case_of, list_images
+from liverseg.data import TABLE, PairDataModule, PairFolders
 from liverseg.scores import SCORES
 from liverseg.settings import nearest
 from liverseg.settings.classes import Plain, find_target, refuse_no_class
@@ -21,7 +21,8 @@ def score_names(data: Mapping[str, Any]) -> list[str]:
     Args:
         data: The section ``data`` of a config.
     """
-    scores = [score for score in SCORES if data.get("case_pattern") or not score.endswith("_case")]
+    has_cases = data.get("case_pattern") or Path(str(data.get("root")), TABLE).is_file()
+    scores = [score for score in SCORES if has_cases or not score.endswith("_case")]
     count = data["num_classes"] if is_whole(data.get("num_classes")) else 2
     first = 0 if data.get("background") is False else 1
     names = data.get("class_names") or [f"class_{index}" for index in range(first, count)]
@@ -90,18 +91,19 @@ def check_cases(plain: Plain) -> None:
     is_known = find_target("data", data["_target_"]) is PairDataModule
     if not of_cases or not is_known or data.get("root") in (None, "???"):
         return
-    splits = ("val",) if data.get("fold") is None else ("train", "val")
-    folders = [folder for split in splits if (folder := Path(data["root"], split)).is_dir()]
-    names = [
-        image.stem
-        for folder in folders
-        for image in list_images(folder, data.get("mask_suffix", "_mask"))
-    ]
-    without = [name for name in names if case_of(name, data["case_pattern"]) is None]
-    if without:
+    folders = PairFolders(
+        Path(data["root"]),
+        mask_suffix=data.get("mask_suffix", "_mask"),
+        case_pattern=data["case_pattern"],
+    )
+    splits = ["val"] if data.get("fold") is None else ["train", "val"]
+    splits = [split for split in splits if folders.has(split)]
+    pairs = [pair for split in splits for pair in folders.listed(split)]
+    if without := [pair.name for pair in pairs if pair.case is None]:
         key, monitor = of_cases[0], watched[of_cases[0]]
+        carrier = "every file name" if folders.table is None else f"every row of {TABLE}"
         raise ValueError(
-            f"{key}={monitor} needs a patient in every file name, and {len(without)} of "
-            f"{len(names)} in {' and '.join(map(str, folders))} carry none, such as {without[0]}; "
-            f"set data.case_pattern, or {key}={monitor.replace('_case', '', 1)}"
+            f"{key}={monitor} needs a patient in {carrier}, and {len(without)} of "
+            f"{len(pairs)} in {' and '.join(map(folders.where, splits))} carry none, such as "
+            f"{without[0]}; set data.case_pattern, or {key}={monitor.replace('_case', '', 1)}"
         )

@@ -1,24 +1,33 @@
 """What a sample is and how it is served: from files on disk to batches of images and masks.
 
-Reading order: ``images`` and ``masks`` (what their files mean), ``pairs`` (the two of one name, as
-tensors), ``transforms``, ``patterns`` (of a patient's name), ``folds``, ``patients`` (who is in
-which split), ``loaders`` (order and batches), ``datamodule`` (splits), ``phantom`` (the embedded
+Reading order: ``images`` and ``masks`` (what their files mean), ``pairs`` (the two of one name),
+``table`` and ``folders`` (which are in which split), ``samples`` (as tensors), ``transforms``,
+``patterns`` (of a patient's name), ``folds``, ``splitting`` (by patient), ``patients`` (who is in
+which split), ``loaders`` (order and batches), ``datamodule`` (all of it), ``phantom`` (the embedded
 pairs).
 """
 
 from liverseg.data.datamodule import PairDataModule
+from liverseg.data.folders import PairFolders
 from liverseg.data.folds import divide
-from liverseg.data.images import read_image, resize_image, stored_size
+from liverseg.data.images import IMAGE_SUFFIXES, read_image, resize_image, stored_size
 from liverseg.data.loaders import ResumableSampler, SameSizeBatches
 from liverseg.data.masks import MaskReader
-from liverseg.data.pairs import PairDataset, case_of, is_mask, list_images
+from liverseg.data.pairs import Pair, case_of, is_mask
 from liverseg.data.phantom import SPLITS, Phantom, draw_patient, write_phantom
+from liverseg.data.samples import PairDataset
+from liverseg.data.splitting import write_splits
+from liverseg.data.table import TABLE
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "SPLITS",
+    "TABLE",
     "MaskReader",
+    "Pair",
     "PairDataModule",
     "PairDataset",
+    "PairFolders",
     "Phantom",
     "ResumableSampler",
     "SameSizeBatches",
@@ -26,9 +35,9 @@ __all__ = [
     "divide",
     "draw_patient",
     "is_mask",
-    "list_images",
     "read_image",
     "resize_image",
     "stored_size",
     "write_phantom",
+    "write_splits",
 ]

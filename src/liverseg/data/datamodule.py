@@ -13,13 +13,16 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from liverseg.data.fingerprints import FileHashes, hash_of_bytes, hash_of_sizes
+from liverseg.data.folders import PairFolders
 from liverseg.data.folds import Division, divide_folders
 from liverseg.data.images import MOST_PIXELS
 from liverseg.data.loaders import ResumableSampler, SameSizeBatches, pad_and_stack
 from liverseg.data.masks import MaskReader
-from liverseg.data.pairs import Pair, PairDataset, Sample, case_of, find_pairs
+from liverseg.data.pairs import Pair
 from liverseg.data.patients import count_pairs, shared_patients
 from liverseg.data.patterns import one_group
+from liverseg.data.samples import PairDataset, Sample
+from liverseg.data.table import TABLE
 from liverseg.data.transforms import Augment, Normalize
 from liverseg.labels import first_scored, scored_names
 from liverseg.scores import sentence_of_absence
@@ -40,13 +43,13 @@ _Count = Annotated[int, Field(ge=0)]
 
 
 class PairDataModule(LightningDataModule):
-    """The pairs in ``root/train``, ``root/val`` and, where it exists, ``root/test``.
+    """The pairs of train, val and, where there is one, test, as they lie below ``root``.
 
-    With a ``fold``, the pairs of ``root/train`` and, where it exists, ``root/val`` are put together
-    and divided anew, see :mod:`liverseg.data.folds`: val is one fold, train all others.
+    With a ``fold``, the pairs of train and, where there is one, val are put together and divided
+    anew, see :mod:`liverseg.data.folds`: val is one fold, train all others.
 
     Args:
-        root: Folder with the splits.
+        root: Folder with the splits, see :class:`~liverseg.data.folders.PairFolders`.
         phantom: Draws the pairs into ``root`` before they are first read; None for a folder of
             one's own.
         channels: Channels of the image, 1 or 3; files are converted.
@@ -62,8 +65,8 @@ class PairDataModule(LightningDataModule):
         mask_colors: Colour, or colours, of each class by name; see :class:`MaskReader`.
         mask_suffix: What a mask's name has behind that of its image.
         white_value: What is white in images of 16 bits, see :func:`~liverseg.data.read_image`.
-        case_pattern: Regular expression whose first group is the case (patient) in a file name;
-            empty for none.
+        case_pattern: Regular expression whose first group is the case (patient) in a file name,
+            where no table ``cases.csv`` says it; empty for none.
         augment: Transforms of training samples by name.
         batch_size: Images in a batch, per device.
         num_workers: Processes that load; 0 loads in the training process.
@@ -154,6 +157,7 @@ class PairDataModule(LightningDataModule):
         self.mask_suffix = mask_suffix
         self.white_value = white_value
         self._case_pattern = one_group(case_pattern)
+        self.folders = PairFolders(self.root, mask_suffix=mask_suffix, case_pattern=case_pattern)
         self._augment = Augment(augment) if augment else None
         self._batch_size = batch_size
         self._num_workers = num_workers
@@ -171,28 +175,30 @@ class PairDataModule(LightningDataModule):
             self._phantom.write(self.root)
 
     def has_split(self, split: Split) -> bool:
-        """Tell whether the folders that a split is taken from exist."""
-        return all(folder.is_dir() for folder in self._folders(split))
+        """Tell whether all that a split is taken from is there."""
+        return all(self.folders.has(source) for source in self._sources(split))
 
-    def _folders(self, split: Split) -> list[Path]:
-        """Return the folders that a split is taken from."""
+    def _sources(self, split: Split) -> list[Split]:
+        """Return the splits on disk that a split is taken from."""
         if self._fold is None or split == "test":
-            return [self.root / split]
-        train, val = self.root / "train", self.root / "val"
-        return [train, val] if val.is_dir() else [train]
+            return [split]
+        return ["train", "val"] if self.folders.has("val") else ["train"]
+
+    def _where(self, split: Split) -> str:
+        """Return where a split is taken from, for a sentence."""
+        return " and ".join(self.folders.where(source) for source in self._sources(split))
 
     @cached_property
     def _division(self) -> Division:
         return divide_folders(
-            self._folders("train"),
-            case_pattern=self._case_pattern,
+            {source: self.folders.pairs(source) for source in self._sources("train")},
             num_folds=self._num_folds,
-            mask_suffix=self.mask_suffix,
+            where=self._where("train"),
         )
 
     def _pairs(self, split: Split) -> list[Pair]:
         if self._fold is None or split == "test":
-            return find_pairs(self.root / split, self.mask_suffix)
+            return self.folders.pairs(split)
         if split == "val":
             return self._division.inside(self._fold)
         return self._division.outside(self._fold)
@@ -216,7 +222,6 @@ class PairDataModule(LightningDataModule):
                 resize_masks=is_training,
                 augment=self._augment if is_training else None,
                 seed=self._seed,
-                case_pattern=self._case_pattern,
                 white_value=self.white_value,
                 cache_megabytes=self._cache_megabytes,
             )
@@ -251,9 +256,8 @@ class PairDataModule(LightningDataModule):
             else:
                 found = self.fingerprint(split)
             if state_dict[split] != found:
-                folders = " and ".join(map(str, self._folders(split)))
                 raise ValueError(
-                    f"the pairs in {folders} are not those that the run began with; "
+                    f"the pairs in {self._where(split)} are not those that the run began with; "
                     "restore them, or start a new run"
                 )
             if is_earlier:
@@ -329,26 +333,23 @@ class PairDataModule(LightningDataModule):
         pairs = {"train": self.dataset("train").pairs, "val": self.dataset("val").pairs}
         if self.has_split("test"):
             pairs["test"] = self._pairs("test")  # refuses a faulty folder before training
-        cases = {
-            split: [case_of(pair.image.stem, self._case_pattern) for pair in pairs[split]]
-            for split in pairs
-        }
+        cases = {split: [pair.case for pair in pairs[split]] for split in pairs}
         kept = "in memory" if self.dataset("train").is_cached else "decoded each epoch"
-        logger.info("%s: %s; %s", where, count_pairs(cases), kept)
+        told = [count_pairs(cases), self.folders.layout(), kept]
+        logger.info("%s: %s", where, "; ".join(filter(None, told)))
         if self._fold is not None and (count := self._division.num_without_case):
             logger.warning(
-                "%s: %d of %d names carry no case (data.case_pattern=%s), so folds take each such "
+                "%s: %d of %d %s, so folds take each such "
                 "image for a patient: slices of one patient may be in train and in val, which "
                 "flatters the network",
-                *(self.root, count, len(self._division.pairs), self._case_pattern),
+                *(self.root, count, len(self._division.pairs), self._without_case()),
             )
         for split in ("val", "test"):
             nameless = cases.get(split, []).count(None)
             if 0 < nameless < len(cases.get(split, [])):
                 logger.warning(
-                    "%s: %d of %d names of %s carry no case (data.case_pattern=%s), so %s has no "
-                    "per-case score",
-                    *(self.root, nameless, len(cases[split]), split, self._case_pattern, split),
+                    "%s: %d of %d %s, so %s has no per-case score",
+                    *(self.root, nameless, len(cases[split]), self._without_case(split), split),
                 )
         for sentence in shared_patients(cases):
             logger.warning("%s: %s", self.root, sentence)
@@ -357,6 +358,13 @@ class PairDataModule(LightningDataModule):
             found = self.dataset(split).classes()  # else the first pass tells, see the task
             if found is not None and (absent := self._absent(found)):
                 logger.warning("%s: %s", self.root, sentence_of_absence(split, absent))
+
+    def _without_case(self, split: str = "") -> str:
+        """Say that pairs, of a split, have no case, and where it is looked for."""
+        of = f" of {split}" if split else ""
+        if self.folders.table is not None:
+            return f"images{of} have no case in {TABLE}"
+        return f"names{of} carry no case (data.case_pattern={self._case_pattern})"
 
     def _absent(self, found: set[int]) -> list[str]:
         first = first_scored(self.num_classes, self.class_names)

@@ -8,16 +8,15 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from liverseg.data.pairs import Pair, case_of, find_pairs
+from liverseg.data.pairs import Pair
 
 
 @dataclass(frozen=True)
 class Division:
     """Pairs, and the fold that each is in.
 
-    ``num_without_case`` names carry no case: each such image was taken for a case of its own.
+    ``num_without_case`` pairs have no case: each such image was taken for a case of its own.
     """
 
     pairs: list[Pair]
@@ -34,36 +33,31 @@ class Division:
 
 
 def divide_folders(
-    folders: Sequence[Path], *, case_pattern: str, num_folds: int, mask_suffix: str = "_mask"
+    folders: Mapping[str, Sequence[Pair]], *, num_folds: int, where: str
 ) -> Division:
     """Divide the pairs of all folders into folds.
 
-    Folds are made of whole cases; an image whose name carries none is one of its own.
+    Folds are made of whole cases; an image without one is one of its own.
 
     Args:
-        folders: Each as :func:`~liverseg.data.pairs.find_pairs` reads it.
-        case_pattern: Regular expression whose first group is the case in a file name.
+        folders: The pairs by the folder's name.
         num_folds: At most the number of cases, or of images.
-        mask_suffix: What a mask's name has behind that of its image.
+        where: The folders, for a sentence.
 
     Raises:
-        FileNotFoundError: If a folder is missing.
-        ValueError: If a folder is faulty, or there are more folds than cases or images.
+        ValueError: If there are more folds than cases or images.
     """
-    pairs = put_together({folder.name: find_pairs(folder, mask_suffix) for folder in folders})
-    # The case stands in the file's own name: what is put in front of it is no part of it.
-    cases = [case_of(pair.image.stem, case_pattern) for pair in pairs]
-    units = [pair.name if case is None else case for case, pair in zip(cases, pairs, strict=True)]
-    count = len(set(units))
+    pairs = put_together(folders)
+    units = [pair.name if pair.case is None else pair.case for pair in pairs]
+    count, nameless = len(set(units)), sum(pair.case is None for pair in pairs)
     if count < num_folds:
-        unit = "image" if cases.count(None) == len(cases) else "case"
+        unit = "image" if nameless == len(pairs) else "case"
         found = f"{count} {unit}{'s' if count > 1 else ''}"
         remedy = f"set data.num_folds={count} or fewer" if count > 1 else "leave fold out"
         raise ValueError(
-            f"data.num_folds={num_folds} is more than the {found} in "
-            f"{' and '.join(map(str, folders))}; {remedy}"
+            f"data.num_folds={num_folds} is more than the {found} in {where}; {remedy}"
         )
-    return Division(pairs, divide(units, num_folds), cases.count(None))
+    return Division(pairs, divide(units, num_folds), nameless)
 
 
 def put_together(folders: Mapping[str, Sequence[Pair]]) -> list[Pair]:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.utils.data import Sampler, default_collate
 from torch.utils.data.distributed import DistributedSampler
 
-from liverseg.data.pairs import PairDataset, Sample
+from liverseg.data.samples import PairDataset, Sample
 from liverseg.labels import IGNORED
 
 

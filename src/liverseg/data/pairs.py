@@ -1,34 +1,19 @@
-"""What a sample is: an image ``NAME.png`` and its mask ``NAME_mask.png``.
+"""What belongs together on disk: an image ``NAME.png`` and its mask ``NAME_mask.png``.
 
-:func:`find_pairs` lists them, and :class:`PairDataset` serves them as tensors.
+:func:`find_pairs` lists those of a folder, :func:`list_below` those of a whole tree.
 """
 
-import random
+import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress, pairwise
+from operator import not_
 from pathlib import Path
-from typing import NotRequired, TypedDict
 
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
-from torchvision.transforms.v2 import functional
-from torchvision.tv_tensors import Image as ImageTensor
-from torchvision.tv_tensors import Mask as MaskTensor
-
-from liverseg.data.images import (
-    IMAGE_SUFFIXES,
-    decoded_bytes,
-    read_image,
-    resize_image,
-    stored_size,
-)
-from liverseg.data.masks import MaskReader
-from liverseg.labels import IGNORED
+from liverseg.data.images import IMAGE_SUFFIXES, stored_size
 
 
 @dataclass(frozen=True)
@@ -36,64 +21,150 @@ class Pair:
     """One image and its mask on disk.
 
     ``name`` is the image's file name without its ending, or another that is unique in its split.
+    ``case`` is whose image it is, None where that is not known; ``spacing`` height and width of a
+    pixel in mm, and ``number`` that of the slice within its case, where a table says them.
     """
 
     name: str
     image: Path
     mask: Path
+    case: str | None = None
+    spacing: tuple[float, float] | None = None
+    number: int | None = None
 
 
-class Sample(TypedDict):
-    """What :class:`PairDataset` serves; a batch holds the same keys, with N in front.
-
-    ``image``: float32 (C, H, W), normalised; or as decoded. ``mask``: uint8 (H, W), class indices
-    and :data:`liverseg.labels.IGNORED`. ``index``: the pair's place in the dataset. ``case``: the
-    number of its case, -1 where names carry none.
-    """
-
-    image: Tensor
-    mask: Tensor
-    index: int
-    case: NotRequired[int]
-
-
-def find_pairs(folder: Path, mask_suffix: str = "_mask") -> list[Pair]:
-    """List the image/mask pairs of one split, ordered by name.
-
-    An image is ``NAME.png`` and its mask ``NAME_mask.png`` beside it, or they are
-    ``images/NAME.png`` and ``masks/NAME.png`` (or ``NAME_mask.png`` there), of the same size.
-    Files may be PNG, JPEG, TIFF, BMP or WebP; what a mask's format loses, :class:`MaskReader`
-    refuses. Other files are ignored.
-
-    Args:
-        folder: The folder of the split.
-        mask_suffix: What a mask's name has behind that of its image.
+def find_pairs(folder: Path, mask_suffix: str = "_mask", case_pattern: str = "") -> list[Pair]:
+    """List the image/mask pairs of one split, ordered by name, as :func:`list_pairs` does.
 
     Raises:
         FileNotFoundError: If ``folder`` is missing.
-        ValueError: If an image or a mask stands alone, if two files have one name, if image and
-            mask differ in size, if a file is no image, or if the folder holds no pair.
+        ValueError: As :func:`list_pairs`, or if image and mask differ in size, or if a file is no
+            image.
+    """
+    pairs = list_pairs(folder, mask_suffix=mask_suffix, case_pattern=case_pattern)
+    check_sizes(pairs)
+    return pairs
+
+
+def list_pairs(
+    folder: Path, masks: Path | None = None, *, mask_suffix: str = "_mask", case_pattern: str = ""
+) -> list[Pair]:
+    """List the image/mask pairs of one split by their names; no file is opened.
+
+    An image is ``NAME.png`` and its mask ``NAME_mask.png`` beside it, or they are
+    ``images/NAME.png`` and ``masks/NAME.png`` (or ``NAME_mask.png`` there).
+    Files may be PNG, JPEG, TIFF, BMP or WebP; what a mask's format loses,
+    :class:`~liverseg.data.MaskReader` refuses. Other files are ignored.
+
+    Args:
+        folder: The folder of the split.
+        masks: The folder of its masks, where they have one; None looks for itself.
+        mask_suffix: What a mask's name has behind that of its image.
+        case_pattern: Regular expression whose first group is the case in a file name.
+
+    Raises:
+        FileNotFoundError: If ``folder`` is missing.
+        ValueError: If an image or a mask stands alone, if two files have one name, if the folder
+            holds no pair, or pairs side by side and apart.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"data folder {folder} does not exist; set data.root")
-    images = _by_name(folder, list_images(folder, mask_suffix))
-    masks = _by_name(folder, _list_masks(folder, mask_suffix), mask_suffix)
-    if lone := sorted(images.keys() ^ masks.keys()):
-        file = images.get(lone[0]) or masks[lone[0]]
-        is_image = lone[0] in images
-        is_apart = file.parent != folder
-        end = f"{'' if is_apart else mask_suffix}.png" if is_image else ".png"
-        wanted = f"{'masks/' if is_image else 'images/'}" * is_apart + lone[0] + end
+    base, images = folder, folder
+    if masks is not None:
+        base = Path(os.path.commonpath([folder, masks]))
+    elif _is_apart(folder):
+        images, masks = folder / "images", folder / "masks"
+        if loose := _listed(folder):
+            raise ValueError(
+                f"{folder} holds images/ and masks/, and {loose[0].name} beside them, so it is not "
+                "clear which are meant; move or remove one or the other"
+            )
+    is_beside = masks is None
+    files = _listed(images)
+    named = _by_name(base, [one for one in files if not (is_beside and is_mask(one, mask_suffix))])
+    of_masks = [one for one in files if is_mask(one, mask_suffix)] if masks is None else None
+    masked = _by_name(base, _listed(masks) if masks else of_masks or [], mask_suffix)
+    if lone := sorted(named.keys() ^ masked.keys()):
+        is_image = lone[0] in named
+        file = named.get(lone[0]) or masked[lone[0]]
+        there = (masks or images) if is_image else images
+        end = f"{mask_suffix if is_image and is_beside else ''}.png"
+        wanted = (there / f"{lone[0]}{end}").relative_to(base).as_posix()
         more = f" (and {len(lone) - 1} more such files)" if len(lone) > 1 else ""
+        other = _other_suffix(list(named)) if is_beside and not masked else ""
         raise ValueError(
-            f"{folder}: {file.relative_to(folder)} has no partner {wanted}{more}; add or remove it"
+            f"{base}: {file.relative_to(base).as_posix()} has no partner {wanted}{more}; "
+            + (f"set data.mask_suffix={other}, by which names differ" if other else "")
+            + ("" if other else "add or remove it")
         )
-    if not images:
+    if not named:
         raise ValueError(
             f"{folder} holds no pair NAME.png + NAME{mask_suffix}.png (found "
             f"{_census(folder)}); set data.root to the folder above train/ and val/"
         )
-    pairs = [Pair(name, images[name], masks[name]) for name in sorted(images)]
+    return [
+        Pair(name, named[name], masked[name], case_of(named[name].stem, case_pattern))
+        for name in sorted(named)
+    ]
+
+
+def list_below(root: Path, *, mask_suffix: str = "_mask", case_pattern: str = "") -> list[Pair]:
+    """List all pairs below a folder, whatever folders they lie in; no file is opened.
+
+    Masks lie beside their images, or below ``masks/`` as the images lie below ``images/``. A pair's
+    name has its folder in front where one name is in two folders.
+
+    Raises:
+        ValueError: If an image or a mask stands alone, or there is no pair.
+    """
+    images: dict[str, Path] = {}
+    masks: dict[str, Path] = {}
+    for folder, is_of_masks in _folders_below(root):
+        places = [one for one in folder.relative_to(root).parts if one not in ("images", "masks")]
+        files = _listed(folder)
+        are_masks = [is_of_masks or is_mask(file, mask_suffix) for file in files]
+        for kind, named in (
+            (images, _by_name(root, [*compress(files, map(not_, are_masks))])),
+            (masks, _by_name(root, [*compress(files, are_masks)], mask_suffix)),
+        ):
+            for name, file in named.items():
+                first = kind.setdefault("/".join([*places, name]), file)
+                if first != file:
+                    raise ValueError(
+                        f"{root}: {file.relative_to(root)} and {first.relative_to(root)} have one "
+                        "name; rename or remove one"
+                    )
+    if lone := sorted(images.keys() ^ masks.keys()):
+        file = images.get(lone[0]) or masks[lone[0]]
+        what = "mask" if lone[0] in images else "image"
+        more = f" (and {len(lone) - 1} more such files)" if len(lone) > 1 else ""
+        other = _other_suffix(list(images)) if not masks else ""
+        remedy = f"set data.mask_suffix={other}" if other else "add or remove it"
+        raise ValueError(f"{root}: {file.relative_to(root)} has no {what}{more}; {remedy}")
+    if not images:
+        raise ValueError(
+            f"{root} holds no pair NAME.png + NAME{mask_suffix}.png (found {_census(root)}); set "
+            "data.root to the folder above the images"
+        )
+    shared = Counter(path.rpartition("/")[2] for path in images)
+    pairs = [
+        Pair(
+            path.replace("/", "_") if len(shared) < len(images) else path.rpartition("/")[2],
+            image,
+            masks[path],
+            case_of(image.stem, case_pattern),
+        )
+        for path, image in images.items()
+    ]
+    return sorted(pairs, key=lambda pair: (pair.name, str(pair.image)))
+
+
+def check_sizes(pairs: Sequence[Pair]) -> None:
+    """Refuse a pair whose image and mask differ in size, from the headers of their files.
+
+    Raises:
+        ValueError: If they do, or a file is no image.
+    """
     for pair in pairs:
         image_size, mask_size = stored_size(pair.image), stored_size(pair.mask)
         if image_size != mask_size:
@@ -101,21 +172,6 @@ def find_pairs(folder: Path, mask_suffix: str = "_mask") -> list[Pair]:
                 f"{pair.mask} is {_size_text(mask_size)} (height x width) but its image is "
                 f"{_size_text(image_size)}; both must have the same size"
             )
-    return pairs
-
-
-def list_images(folder: Path, mask_suffix: str = "_mask") -> list[Path]:
-    """List the images of a folder that are no masks, ordered by name; hidden files do not count.
-
-    Where it holds ``images/`` and ``masks/``, these are the images of the former.
-
-    Raises:
-        OSError: If the folder cannot be read.
-        ValueError: If a name is no text that can be written down.
-    """
-    if _is_apart(folder):
-        return _listed(folder / "images")
-    return [file for file in _listed(folder) if not is_mask(file, mask_suffix)]
 
 
 def is_mask(path: Path, mask_suffix: str = "_mask") -> bool:
@@ -123,15 +179,30 @@ def is_mask(path: Path, mask_suffix: str = "_mask") -> bool:
     return path.stem.endswith(mask_suffix)
 
 
-def _list_masks(folder: Path, mask_suffix: str) -> list[Path]:
-    if _is_apart(folder):
-        return _listed(folder / "masks")
-    return [file for file in _listed(folder) if is_mask(file, mask_suffix)]
+def case_of(name: str, case_pattern: str) -> str | None:
+    """Return the case (patient) that a file name carries: the pattern's first group, or None."""
+    found = re.search(case_pattern, name) if case_pattern else None
+    return found.group(1) if found else None
 
 
 def _is_apart(folder: Path) -> bool:
     """Tell whether images and masks have a folder each."""
     return (folder / "images").is_dir() and (folder / "masks").is_dir()
+
+
+def _folders_below(root: Path) -> Iterator[tuple[Path, bool]]:
+    """Yield a folder and all below it, hidden ones apart, and whether it is one of masks."""
+    seen: set[str] = set()
+    for place, folders, _ in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folder = Path(place)
+        parts = folder.relative_to(root).parts
+        above = [root.joinpath(*parts[:at]) for at, part in enumerate(parts) if part == "masks"]
+        yield folder, any(map(_is_apart, above))
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -163,129 +234,14 @@ def _by_name(folder: Path, files: Sequence[Path], mask_suffix: str = "") -> dict
     return named
 
 
-def case_of(name: str, case_pattern: str) -> str | None:
-    """Return the case (patient) that a file name carries: the pattern's first group, or None."""
-    found = re.search(case_pattern, name) if case_pattern else None
-    return found.group(1) if found else None
-
-
-class PairDataset(Dataset[Sample]):
-    """The pairs of one split as tensors.
-
-    Args:
-        pairs: What :func:`find_pairs` found.
-        channels: Channels of the image, 1 or 3.
-        mask_reader: Decodes masks.
-        normalize: Maps an image of shape (C, H, W) in [0, 1] to what the network takes; None serves
-            images as they were decoded, uint8 or float32 in [0, 1].
-        image_size: Height and width that images are resized to; None keeps each image's own.
-        resize_masks: Whether masks are resized as well (nearest), as training needs. Scores do
-            not: they are counted on the mask's own pixels.
-        augment: Maps image and mask in [0, 1] to another such couple; drawn from torch's global
-            generator, which is seeded by (seed, epoch, index) around the call and put back.
-        seed: Seed of the augmentation.
-        case_pattern: Regular expression whose first group is the case in a file name.
-        white_value: What is white in images of 16 bits, see :func:`read_image`.
-        cache_megabytes: Decoded pairs stay in memory if all fit into this; 0 decodes every time.
-    """
-
-    def __init__(
-        self,
-        pairs: Sequence[Pair],
-        *,
-        channels: int,
-        mask_reader: MaskReader,
-        normalize: Callable[[Tensor], Tensor] | None,
-        image_size: tuple[int, int] | None = None,
-        resize_masks: bool = False,
-        augment: Callable[[ImageTensor, MaskTensor], tuple[Tensor, Tensor]] | None = None,
-        seed: int = 0,
-        case_pattern: str = "",
-        white_value: int | None = None,
-        cache_megabytes: int = 0,
-    ) -> None:
-        self.pairs = list(pairs)
-        self.cases = [case_of(pair.image.stem, case_pattern) for pair in self.pairs]
-        self._channels = channels
-        self._mask_reader = mask_reader
-        self._normalize = normalize
-        self._image_size = image_size
-        self._resize_masks = resize_masks and image_size is not None
-        self._augment = augment
-        self._seed = seed
-        self._white_value = white_value
-        numbers = {case: number for number, case in enumerate(dict.fromkeys(self.cases))}
-        has_cases = None not in numbers
-        self._case_numbers = [numbers[case] if has_cases else -1 for case in self.cases]
-        self._cache: list[tuple[Tensor, Tensor]] | None = None
-        if self._decoded_bytes() <= cache_megabytes * 2**20:
-            with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
-                self._cache = list(pool.map(self._decode, self.pairs))
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """Return the sample at an index, or at (index, epoch), which decides its augmentation."""
-        index, epoch = key if isinstance(key, tuple) else (key, 0)
-        image, mask = self._cache[index] if self._cache else self._decode(self.pairs[index])
-        if self._normalize is not None:
-            image = functional.to_dtype(image, torch.float32, scale=True)
-        if self._augment is not None:
-            with _seeded(self._seed, epoch, index):
-                image, mask = self._augment(ImageTensor(image), MaskTensor(mask))
-        if self._normalize is not None:
-            image = self._normalize(image)
-        return {
-            "image": image.as_subclass(Tensor).contiguous(),
-            "mask": mask.as_subclass(Tensor).clone(),
-            "index": index,
-            "case": self._case_numbers[index],
-        }
-
-    @property
-    def is_cached(self) -> bool:
-        """Whether all pairs are decoded and in memory."""
-        return self._cache is not None
-
-    def classes(self) -> set[int] | None:
-        """Return the class indices that the masks hold; None where they are not in memory."""
-        if self._cache is None:
-            return None
-        return {value for _, mask in self._cache for value in mask.unique().tolist()} - {IGNORED}
-
-    def sizes(self) -> list[tuple[int, int]]:
-        """Return height and width of every mask as served."""
-        if self._resize_masks and self._image_size:
-            return [self._image_size] * len(self.pairs)
-        return [stored_size(pair.mask) for pair in self.pairs]
-
-    def _decode(self, pair: Pair) -> tuple[Tensor, Tensor]:
-        image = resize_image(
-            read_image(pair.image, self._channels, self._white_value), self._image_size
-        )
-        mask = self._mask_reader.read(pair.mask)
-        if self._resize_masks and self._image_size:
-            mask = functional.resize_mask(mask[None], list(self._image_size))[0]
-        return image, mask
-
-    def _decoded_bytes(self) -> int:
-        total = 0
-        for pair in self.pairs:
-            stored, value_bytes = decoded_bytes(pair.image)
-            seen = self._image_size or stored
-            masked = seen if self._resize_masks else stored
-            total += seen[0] * seen[1] * self._channels * value_bytes + masked[0] * masked[1]
-        return total
-
-
-@contextmanager
-def _seeded(*numbers: int) -> Iterator[None]:
-    """Seed torch's global generator by several numbers, and put its state back afterwards."""
-    seed = random.Random(repr(numbers)).getrandbits(63)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
+def _other_suffix(names: Sequence[str]) -> str:
+    """Return the end by which every second name differs from another one, or ""."""
+    ends = Counter(
+        name[len(other) :] for other, name in pairwise(sorted(names)) if name.startswith(other)
+    )
+    end, count = ends.most_common(1)[0] if ends else ("", 0)
+    is_rule = 2 * count == len(names) and end.isascii() and not end.isdigit()
+    return end if is_rule else ""
 
 
 def _census(folder: Path) -> str:
@@ -293,8 +249,8 @@ def _census(folder: Path) -> str:
     suffixes = [
         "folder" if path.is_dir() else path.suffix.lower() or "file" for path in folder.iterdir()
     ]
-    counts = [f"{suffixes.count(suffix)} x {suffix}" for suffix in sorted(set(suffixes))]
-    return ", ".join(counts) or "nothing"
+    counts: Mapping[str, int] = Counter(suffixes)
+    return ", ".join(f"{counts[suffix]} x {suffix}" for suffix in sorted(counts)) or "nothing"
 
 
 def _size_text(size: tuple[int, int]) -> str:

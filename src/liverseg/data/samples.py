@@ -1,0 +1,150 @@
+"""Pairs as tensors: what training, scoring and pictures are served."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import NotRequired, TypedDict
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional
+from torchvision.tv_tensors import Image as ImageTensor
+from torchvision.tv_tensors import Mask as MaskTensor
+
+from liverseg.data.images import decoded_bytes, read_image, resize_image, stored_size
+from liverseg.data.masks import MaskReader
+from liverseg.data.pairs import Pair
+from liverseg.labels import IGNORED
+
+
+class Sample(TypedDict):
+    """What :class:`PairDataset` serves; a batch holds the same keys, with N in front.
+
+    ``image``: float32 (C, H, W), normalised; or as decoded. ``mask``: uint8 (H, W), class indices
+    and :data:`liverseg.labels.IGNORED`. ``index``: the pair's place in the dataset. ``case``: the
+    number of its case, -1 where names carry none.
+    """
+
+    image: Tensor
+    mask: Tensor
+    index: int
+    case: NotRequired[int]
+
+
+class PairDataset(Dataset[Sample]):
+    """The pairs of one split as tensors.
+
+    Args:
+        pairs: What :func:`find_pairs` found.
+        channels: Channels of the image, 1 or 3.
+        mask_reader: Decodes masks.
+        normalize: Maps an image of shape (C, H, W) in [0, 1] to what the network takes; None serves
+            images as they were decoded, uint8 or float32 in [0, 1].
+        image_size: Height and width that images are resized to; None keeps each image's own.
+        resize_masks: Whether masks are resized as well (nearest), as training needs. Scores do
+            not: they are counted on the mask's own pixels.
+        augment: Maps image and mask in [0, 1] to another such couple; drawn from torch's global
+            generator, which is seeded by (seed, epoch, index) around the call and put back.
+        seed: Seed of the augmentation.
+        white_value: What is white in images of 16 bits, see :func:`read_image`.
+        cache_megabytes: Decoded pairs stay in memory if all fit into this; 0 decodes every time.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        *,
+        channels: int,
+        mask_reader: MaskReader,
+        normalize: Callable[[Tensor], Tensor] | None,
+        image_size: tuple[int, int] | None = None,
+        resize_masks: bool = False,
+        augment: Callable[[ImageTensor, MaskTensor], tuple[Tensor, Tensor]] | None = None,
+        seed: int = 0,
+        white_value: int | None = None,
+        cache_megabytes: int = 0,
+    ) -> None:
+        self.pairs = list(pairs)
+        self.cases = [pair.case for pair in self.pairs]
+        self._channels = channels
+        self._mask_reader = mask_reader
+        self._normalize = normalize
+        self._image_size = image_size
+        self._resize_masks = resize_masks and image_size is not None
+        self._augment = augment
+        self._seed = seed
+        self._white_value = white_value
+        numbers = {case: number for number, case in enumerate(dict.fromkeys(self.cases))}
+        has_cases = None not in numbers
+        self._case_numbers = [numbers[case] if has_cases else -1 for case in self.cases]
+        self._cache: list[tuple[Tensor, Tensor]] | None = None
+        if self._decoded_bytes() <= cache_megabytes * 2**20:
+            with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
+                self._cache = list(pool.map(self._decode, self.pairs))
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """Return the sample at an index, or at (index, epoch), which decides its augmentation."""
+        index, epoch = key if isinstance(key, tuple) else (key, 0)
+        image, mask = self._cache[index] if self._cache else self._decode(self.pairs[index])
+        if self._normalize is not None:
+            image = functional.to_dtype(image, torch.float32, scale=True)
+        if self._augment is not None:
+            with _seeded(self._seed, epoch, index):
+                image, mask = self._augment(ImageTensor(image), MaskTensor(mask))
+        if self._normalize is not None:
+            image = self._normalize(image)
+        return {
+            "image": image.as_subclass(Tensor).contiguous(),
+            "mask": mask.as_subclass(Tensor).clone(),
+            "index": index,
+            "case": self._case_numbers[index],
+        }
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether all pairs are decoded and in memory."""
+        return self._cache is not None
+
+    def classes(self) -> set[int] | None:
+        """Return the class indices that the masks hold; None where they are not in memory."""
+        if self._cache is None:
+            return None
+        return {value for _, mask in self._cache for value in mask.unique().tolist()} - {IGNORED}
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """Return height and width of every mask as served."""
+        if self._resize_masks and self._image_size:
+            return [self._image_size] * len(self.pairs)
+        return [stored_size(pair.mask) for pair in self.pairs]
+
+    def _decode(self, pair: Pair) -> tuple[Tensor, Tensor]:
+        image = resize_image(
+            read_image(pair.image, self._channels, self._white_value), self._image_size
+        )
+        mask = self._mask_reader.read(pair.mask)
+        if self._resize_masks and self._image_size:
+            mask = functional.resize_mask(mask[None], list(self._image_size))[0]
+        return image, mask
+
+    def _decoded_bytes(self) -> int:
+        total = 0
+        for pair in self.pairs:
+            stored, value_bytes = decoded_bytes(pair.image)
+            seen = self._image_size or stored
+            masked = seen if self._resize_masks else stored
+            total += seen[0] * seen[1] * self._channels * value_bytes + masked[0] * masked[1]
+        return total
+
+
+@contextmanager
+def _seeded(*numbers: int) -> Iterator[None]:
+    """Seed torch's global generator by several numbers, and put its state back afterwards."""
+    seed = random.Random(repr(numbers)).getrandbits(63)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
