@@ -137,6 +137,7 @@ def test_a_failing_process_is_told_in_one_sentence(pair_root: Path, tmp_path: Pa
             *(1, "spacing=0 must be a number above 0, or null"),
         ),
         (("convert.py", "source=a", "labels=b", "output_dir=c"), 1, "source=a does not exist"),
+        (("export.py", "ckpt_path=a", "format=tf"), 1, "format=tf must be one of onnx, torch"),
         (("predict.py", "ckpt_path=a"), 1, "source is not set; add source=... to the command"),
         (("split.py",), 1, "data.root is not set; add data.root=... to the command"),
         (("split.py", "data.root=none"), 1, "data.root=none is no folder; name that of the pairs"),
@@ -151,7 +152,7 @@ def test_a_mistake_is_told_in_one_sentence(
 
 
 def test_a_command_outside_its_environment_says_what_to_type(tmp_path: Path) -> None:
-    for script in ("train.py", "evaluate.py", "predict.py", "convert.py"):
+    for script in ("train.py", "evaluate.py", "predict.py", "convert.py", "export.py"):
         done = subprocess.run(
             [sys.executable, "-S", "-E", ROOT / script],  # no packages
             capture_output=True,

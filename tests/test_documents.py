@@ -56,6 +56,7 @@ NOT_RUN = {
     "pre-commit install": "changes the repository",
     "sbatch train.slurm": "needs Slurm; the script itself is checked",
     "ssh -L 6006:localhost:6006 localhost": "needs a second computer",
+    "pip install -e '.[export]'": "installs packages",
     "python benchmarks/phantom_window.py": "a measurement on the whole phantom, a minute long",
     "python benchmarks/dashboard.py": "a measurement, five minutes long",
     "python benchmarks/sweep.py": "likewise",
@@ -357,7 +358,7 @@ class Workplace:
         self.folder = folder
         for name in ("configs", "docs", "benchmarks"):
             shutil.copytree(ROOT / name, folder / name)
-        for name in ("train.py", "evaluate.py", "predict.py", "convert.py", "split.py", "Makefile"):
+        for name in (*(file.name for file in ROOT.glob("*.py")), "Makefile"):
             shutil.copy(ROOT / name, folder)
         for name in ("requirements.lock", "pyproject.toml"):
             shutil.copy(ROOT / name, folder)
@@ -413,6 +414,8 @@ class Workplace:
             "split.py",
         ):
             return self.python(words[1:])
+        if words[:2] == ["python", "export.py"]:
+            return self.python([*words[1:], "output_dir=logs/export/first"])
         if words[0] == "python" and words[1].startswith("docs/"):
             return self.python(words[1:])
         if words[0] == "make":

@@ -17,6 +17,7 @@ ALLOWED = {
     "checks": (*SCIENCE, "settings"),
     "checkpoints": (*SCIENCE, "settings", "runs"),
     "inference": (*SCIENCE, "settings", "runs", "checks", "checkpoints"),
+    "sharing": (*SCIENCE, "settings", "runs", "checks", "checkpoints", "inference"),
     "reports": (*SCIENCE, *MACHINERY),
     "experiment": (*SCIENCE, "settings", "runs", "checks", "checkpoints", "inference", "reports"),
     "launch": (*SCIENCE, "settings", "runs", "checks", "checkpoints", "experiment"),

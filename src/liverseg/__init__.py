@@ -6,6 +6,7 @@ The science reads from left to right, as a slice travels, and a room imports onl
 
 The machinery beside it, ``settings``, ``runs`` and ``sweeps`` (in this order), knows nothing of
 segmentation. What joins the two: ``checks`` (what of a config fits together), ``checkpoints`` (from
-a file back to objects), ``inference`` (a trained network put to use), ``reports`` (pages of one
-file), ``experiment`` (from config to result), ``launch`` and ``worker`` (one process per device).
+a file back to objects), ``inference`` (a trained network put to use), ``sharing`` (a model that
+leaves the house), ``reports`` (pages of one file), ``experiment`` (from config to result),
+``launch`` and ``worker`` (one process per device).
 """

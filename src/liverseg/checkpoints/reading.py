@@ -23,12 +23,14 @@ from liverseg.checkpoints.limits import (
 from liverseg.data import PairDataModule
 from liverseg.labels import IGNORED
 from liverseg.network import Shrinking
+from liverseg.prediction import ExportedNetwork, is_exported, read_record
 from liverseg.settings import find_sentence
 from liverseg.settings.classes import check_node, class_nodes
 from liverseg.settings.table import TOP, rules_of
 from liverseg.settings.values import check_value
 from liverseg.training import SegmentationTask, bring_up_to_date, with_names_of_today
 
+_EXPORTED = "exported"  # of what was read: the file that stands in the place of weights
 _SLACK = 2**28  # bytes that building may take besides eight times those of the weights
 _PROBE = 64  # side in pixels of an image of zeros that a rebuilt network is shown
 _MOST_PROBED = 2**30  # bytes that it may make of it
@@ -37,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_checkpoint(file: str | Path) -> dict[str, Any]:
-    """Read a checkpoint of this project.
+    """Read a checkpoint of this project, or what an exported file says about itself.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -51,6 +53,10 @@ def load_checkpoint(file: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist; name a checkpoint such as RUN/checkpoints/best.ckpt"
+        )
+    if is_exported(path):
+        return _refused_or_renamed(
+            path, {"liverseg": read_record(path), "state_dict": {}, _EXPORTED: path}
         )
     if not is_whole(path):
         good = newest_good(path.parent, apart_from=path)
@@ -68,6 +74,11 @@ def load_checkpoint(file: str | Path) -> dict[str, Any]:
         raise ValueError(not_plain) from error
     if not isinstance(checkpoint, dict) or not {"liverseg", "state_dict"} <= checkpoint.keys():
         raise ValueError(f"{path} was not written by liverseg: it carries no config")
+    return _refused_or_renamed(path, checkpoint)
+
+
+def _refused_or_renamed(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Refuse a config that nobody wrote by hand; return it with the names of today."""
     if not is_modest(checkpoint["liverseg"]):
         raise ValueError(
             f"{path} holds a config that is nested too deeply, holds itself or is too large; take "
@@ -95,8 +106,16 @@ def load_task(checkpoint: dict[str, Any], allow: Sequence[str] = ()) -> Segmenta
         list(targets(config[section], allow))  # each name is looked at before anything is built
     storages = {one.untyped_storage().data_ptr(): one.untyped_storage() for one in weights.values()}
     held = sum(storage.nbytes() for storage in storages.values())
-    net = _built_within("net", config["model"], weights, held, allow)
-    loss = _built_within("loss", config["loss"], weights, held, allow)
+    if _EXPORTED in checkpoint:
+        net: nn.Module = ExportedNetwork(
+            checkpoint[_EXPORTED], takes=checkpoint["liverseg"]["input"], allow=allow
+        )
+        with Budget("loss", _SLACK):
+            loss = build(config["loss"], allow)
+        weights = {f"loss.{name}": value for name, value in loss.state_dict().items()}
+    else:
+        net = _built_within("net", config["model"], weights, held, allow)
+        loss = _built_within("loss", config["loss"], weights, held, allow)
     try:
         task = SegmentationTask(
             net=net,
@@ -107,7 +126,7 @@ def load_task(checkpoint: dict[str, Any], allow: Sequence[str] = ()) -> Segmenta
             record=checkpoint["liverseg"],
         )
         bring_up_to_date(checkpoint, task)
-        task.load_state_dict(checkpoint["state_dict"])
+        task.load_state_dict(weights)
     except Exception as error:  # of whatever does not fit
         raise ValueError(
             f"the checkpoint's weights do not fit its config: {_one_line(error)}"

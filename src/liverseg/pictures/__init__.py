@@ -9,6 +9,7 @@ drawn, and when), ``dashboard`` (what TensorBoard shows besides), ``history`` an
 from liverseg.pictures.boards import TensorBoard, boards_of
 from liverseg.pictures.cases import as_shown, draw_case
 from liverseg.pictures.charts import draw_curves, read_curves
+from liverseg.pictures.colours import class_colour
 from liverseg.pictures.dashboard import Dashboard, show_result
 from liverseg.pictures.diagrams import draw_numbers, draw_u
 from liverseg.pictures.gallery import PictureBoard
@@ -22,6 +23,7 @@ __all__ = [
     "TensorBoard",
     "as_shown",
     "boards_of",
+    "class_colour",
     "draw_case",
     "draw_curves",
     "draw_numbers",

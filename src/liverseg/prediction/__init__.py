@@ -1,17 +1,30 @@
 """A network put to use.
 
-Reading order: ``predictor`` (from an image to a prediction, the one way there), ``scoring`` (what
-it finds against the truth), ``sources`` (what is predicted, and the names of its files),
-``writing`` (masks and pictures).
+Reading order: ``predictor`` (from an image to a prediction, the one way there), ``exported`` (an
+exported file in the place of a network), ``scoring`` (what it finds against the truth), ``sources``
+(what is predicted, and the names of its files), ``writing`` (masks and pictures).
 """
 
+from liverseg.prediction.exported import (
+    OUTPUTS,
+    RECORD,
+    ExportedNetwork,
+    Input,
+    imported,
+    is_exported,
+    read_record,
+)
 from liverseg.prediction.predictor import Prediction, Predictor, Voter
 from liverseg.prediction.scoring import ScoringTask
 from liverseg.prediction.sources import find_images
 from liverseg.prediction.writing import ImageDataset, PredictionTask, PredictionWriter
 
 __all__ = [
+    "OUTPUTS",
+    "RECORD",
+    "ExportedNetwork",
     "ImageDataset",
+    "Input",
     "Prediction",
     "PredictionTask",
     "PredictionWriter",
@@ -19,4 +32,7 @@ __all__ = [
     "ScoringTask",
     "Voter",
     "find_images",
+    "imported",
+    "is_exported",
+    "read_record",
 ]

@@ -58,6 +58,8 @@ TOP: dict[str, Any] = {
     "test": BelowOne,
     "overwrite": bool,
     "allow": list[str],
+    "format": Literal["onnx", "torch"],
+    "input": Literal["uint8", "float"],
     "callbacks": _told(dict[Any, Any], "a mapping of names to callbacks, {} for none"),
     "logger": _told(list[Section] | dict[str, Section] | None, "a class, a list of them, or null"),
     "num_pictures": Count,

@@ -1,0 +1,183 @@
+"""A checkpoint as a file for other programs: what it gives, and what it says about itself."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+from torch import nn
+
+from liverseg.data.transforms import Normalize
+from liverseg.experiment import evaluate, predict, train
+from liverseg.network import UNet
+from liverseg.prediction import ExportedNetwork, read_record
+from liverseg.sharing import export
+from liverseg.sharing.graph import ImageToClasses, to_onnx, to_program
+from liverseg.sharing.parity import BATCHES, ODD_SIZES, compare, made_up
+from liverseg.training import SegmentationTask
+
+Compose = Callable[..., DictConfig]
+CONFIG = {"data": {"mean": 0.5, "std": 0.2}, "trainer": {}}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "bilinear, dilated": {"upsampling": "bilinear", "dilations": [1, 2]},
+    "no padding": {"padding": "valid", "norm": "none", "dropout": 0.5},
+    "three classes, instance norm": {"num_classes": 3, "norm": "instance"},
+}
+
+
+def graph_of(net: nn.Module, channels: int = 1) -> ImageToClasses:
+    return ImageToClasses(net.eval(), Normalize(mean=0.5, std=0.2, channels=channels), 0.5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_gives_the_same_classes_at_odd_sizes(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    settings = {"in_channels": 1, "num_classes": 1, "depth": 1, "width": 2, **NETWORKS[name]}
+    net = UNet(**settings)
+    normalize = Normalize(mean=0.5, std=0.2, channels=1)
+    file = tmp_path / "a.onnx"
+    record = {"input": "uint8", "config": CONFIG}
+    file.write_bytes(to_onnx(graph_of(net), "uint8", 1, record))
+    task = SegmentationTask(
+        net=net,
+        loss=nn.Identity(),
+        num_classes=settings["num_classes"],
+        class_names=["a", "b"][: max(settings["num_classes"] - 1, 1)],
+    ).eval()
+
+    def reference(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        logits = task(normalize(image))
+        is_binary = logits.shape[1] == 1
+        share = logits.sigmoid() if is_binary else logits.softmax(dim=1)
+        return task.predict_classes(logits), share, logits
+
+    # 401 is more than one tile of a network without padding.
+    images = [*made_up(1), torch.randint(0, 256, (1, 30, 401)) / 255]
+    found = compare(ExportedNetwork(file, takes="uint8"), reference, images)
+    assert (found.images, found.crops) == (5, len(ODD_SIZES) * len(BATCHES))
+    assert found.different == 0
+    assert found.refused == (3 if "instance" in name else 0)  # batches of 1 x 1
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a small network for RGB."""
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("tiny") / "a.onnx"
+    record = {"input": "uint8", "classes": ["background", "liver"], "config": CONFIG}
+    net = UNet(in_channels=3, num_classes=1, depth=1, width=2)
+    file.write_bytes(to_onnx(graph_of(net, 3), "uint8", 3, record))
+    return file
+
+
+def test_a_file_says_what_it_is_and_is_one(tiny: Path) -> None:
+    assert [one.name for one in tiny.parent.iterdir()] == ["a.onnx"]
+    model = onnx.load(tiny)
+    texts = {one.key: one.value for one in model.metadata_props}
+    assert json.loads(texts["classes"]) == ["background", "liver"]
+    sides = {
+        one.name: [side.dim_param or side.dim_value for side in one.type.tensor_type.shape.dim]
+        for one in (*model.graph.input, *model.graph.output)
+    }
+    assert sides == {
+        "image": ["batch", 3, "height", "width"],
+        "classes": ["batch", "height", "width"],
+        "probabilities": ["batch", 1, "height", "width"],
+        "logits": ["batch", 1, "height", "width"],
+    }
+    assert read_record(tiny)["config"]["data"] == {"mean": 0.0, "std": 1.0}  # normalised inside
+
+
+def test_floats_are_taken_where_they_are_asked_for(tiny: Path, tmp_path: Path) -> None:
+    net = UNet(in_channels=1, num_classes=1, depth=1, width=2)
+    file = tmp_path / "a.onnx"
+    file.write_bytes(to_onnx(graph_of(net), "float", 1, {}))
+    image = torch.rand(1, 1, 9, 7)
+    taken = ExportedNetwork(file, takes="float")(image)
+    assert torch.allclose(taken, graph_of(net)(image)[2], atol=1e-5)
+    with pytest.raises(ValueError, match=r"takes images of 8 bits.* with input=float"):
+        ExportedNetwork(tiny, takes="uint8")(torch.rand(1, 3, 9, 7))
+
+
+def test_a_program_takes_a_size_of_one_and_is_opened_only_on_trust(tmp_path: Path) -> None:
+    net = UNet(in_channels=1, num_classes=1, depth=1, width=2)
+    file = tmp_path / "a.pt2"
+    file.write_bytes(to_program(graph_of(net), "uint8", 1, {"input": "uint8", "config": CONFIG}))
+    assert read_record(file)["input"] == "uint8"
+    with pytest.raises(ValueError, match=r"can run code .* add allow=\[torch.export\]"):
+        ExportedNetwork(file, takes="uint8")
+    image = torch.randint(0, 256, (1, 1, 1, 1)) / 255
+    opened = ExportedNetwork(file, takes="uint8", allow=["torch.export"])
+    assert torch.allclose(opened(image), graph_of(net)(image)[2], atol=1e-6)
+
+
+def test_tiles_that_leave_seams_are_refused() -> None:
+    settings: dict[str, Any] = {"padding": "valid", "norm": "none", "upsampling": "bilinear"}
+    with pytest.raises(ValueError, match=r"seams.*model.upsampling=transposed"):
+        graph_of(UNet(in_channels=1, num_classes=1, depth=1, width=2, **settings))
+
+
+def test_another_file_than_its_network_is_found(tiny: Path) -> None:
+    other = graph_of(UNet(in_channels=3, num_classes=1, depth=1, width=2), 3)
+    with pytest.raises(ValueError, match=r"probabilities that differ by .* it is not kept"):
+        compare(ExportedNetwork(tiny, takes="uint8"), other, made_up(3))
+
+
+@pytest.mark.parametrize("name", ["a.onnx", "a.pt2"])
+@pytest.mark.parametrize("content", [b"", b"PK\3\4", b"\x08\x07", bytes(1000)])
+def test_a_file_of_others_is_refused_in_a_sentence(
+    name: str, content: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} was not exported by liverseg"):
+        read_record(tmp_path / name)
+
+
+def test_a_run_is_exported_with_its_card_and_scores_and_predicts_as_its_checkpoint(
+    compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    scores = train(compose(["trainer.precision=32-true"]))
+    checkpoint = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    out = tmp_path / "out"
+    done = export(compose([f"ckpt_path={checkpoint}", f"output_dir={out}"], name="export"))
+    assert sorted(one.name for one in out.iterdir()) == ["MODEL_CARD.md", "model.onnx"]
+    assert (done.parity.images, done.parity.different) == (4, 0)
+    record = read_record(done.file)
+    assert record["scores"] == scores
+    assert record["classes"] == ["background", "liver"]
+    assert len(record["checkpoint_sha256"]) == 64
+    card = done.card.read_text()
+    assert "| train | 6 | 3 | `bytes:" in card
+    assert "| val | 4 | 2 | `bytes:" in card
+    assert f"| dice | {scores['val/dice']:.3f} | {scores['test/dice']:.3f} |" in card
+    assert "not for diagnosis" in card
+
+    changes = ["split=test", "trainer.accelerator=cpu"]
+    again = evaluate(
+        compose([f"ckpt_path={done.file}", f"output_dir={tmp_path / 'ev'}", *changes], "evaluate")
+    )
+    assert again == pytest.approx(
+        {key: value for key, value in scores.items() if key.startswith("test")}, rel=1e-5
+    )
+    for file in (done.file, checkpoint):
+        folder = tmp_path / file.name
+        changes = [f"source={pair_root / 'test'}", f"output_dir={folder}"]
+        assert predict(compose([f"ckpt_path={file}", *changes], "predict")) == (3, {})
+    for file in sorted((tmp_path / "model.onnx").glob("*_prediction.png")):
+        other = tmp_path / "best.ckpt" / file.name
+        assert np.array_equal(np.asarray(Image.open(file)), np.asarray(Image.open(other)))
+
+    image = np.asarray(Image.open(pair_root / "test" / "patient006_slice00.png"))[None, None]
+    session = onnxruntime.InferenceSession(done.file)
+    classes, _ = session.run(["classes", "probabilities"], {"image": image})
+    mask = np.asarray(Image.open(tmp_path / "best.ckpt" / "patient006_slice00_prediction.png"))
+    assert np.array_equal(classes[0] * 255, mask)
+    with pytest.raises(ValueError, match=r"an exported file already"):
+        export(compose([f"ckpt_path={done.file}"], name="export"))
