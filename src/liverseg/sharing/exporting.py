@@ -65,7 +65,7 @@ def export_checkpoint(
     Raises:
         ValueError: If the network cannot be written as a graph, or the file differs from it.
     """
-    net = copy.deepcopy(task.net).cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    net = copy.deepcopy(task.net).cpu().to(memory_format=torch.contiguous_format)
     graph = ImageToClasses(net, data.normalize, task.threshold).eval()
     record = _record(checkpoint, file, data=data, takes=takes, threshold=task.threshold)
     write = to_onnx if format == "onnx" else to_program
