@@ -255,7 +255,7 @@ def test_a_config_whose_parts_are_shared_is_not_unfolded(tmp_path: Path) -> None
     for _ in range(40):
         node = [node, node]
     torch.save({"liverseg": {"config": node}, "state_dict": {}}, tmp_path / "shared.ckpt")
-    with pytest.raises(ValueError, match="nested too deeply, holds itself or is too large"):
+    with pytest.raises(ValueError, match="is nested too deeply, holds itself, is too large"):
         load_checkpoint(tmp_path / "shared.ckpt")
 
 

@@ -22,7 +22,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
 
-from liverseg.checkpoints import AtomicCheckpointIO, load_checkpoint
+from liverseg.checkpoints import AtomicCheckpointIO, load_checkpoint, load_weights
 from liverseg.checks import check_settings
 from liverseg.data import PairDataModule
 from liverseg.data.volumes import Conversion, Outcome, convert_volumes
@@ -60,7 +60,14 @@ from liverseg.runs import (
 from liverseg.runs.stopping import StopTogether, stops_like_sigterm
 from liverseg.scores import METRIC_CONVENTION
 from liverseg.settings.values import check_value
-from liverseg.training import SegmentationTask, bring_up_to_date, fast_precision
+from liverseg.training import (
+    Freezing,
+    SegmentationTask,
+    bring_up_to_date,
+    fast_precision,
+    start_from,
+    with_rates,
+)
 
 __all__ = ["Scores", "evaluate", "predict", "train"]
 logger = logging.getLogger(__name__)
@@ -98,19 +105,22 @@ def train(config: DictConfig) -> Scores:
         "commit": commit(),
     }
     task = _task_for(parts, config, record)
+    _start_from_weights(task, config)
+    freezing = Freezing(task.net, config.get("freeze") or [], config.get("freeze_epochs"))
     if config.compile:
         task.net.compile()
     trainer: Trainer = parts["trainer"](
-        callbacks=[*parts["callbacks"].values(), StopTogether()],
+        callbacks=[*parts["callbacks"].values(), freezing, StopTogether()],
         logger=[*_loggers(parts["logger"]), History(output_dir / HISTORY_FILE)],
         plugins=[AtomicCheckpointIO(), *_cluster()],
         **progress_of(plain["trainer"]),
     )
     num_parameters = sum(parameter.numel() for parameter in task.net.parameters())
     logger.info(
-        "%s, %s parameters, on %s, in %s%s",
+        "%s, %s parameters%s, on %s, in %s%s",
         type(task.net).__name__,
         f"{num_parameters:,}",
+        freezing,
         trainer.strategy.root_device,
         config.trainer.precision,
         why,
@@ -197,7 +207,9 @@ def _task_for(
     return SegmentationTask(
         net=parts["model"],
         loss=parts["loss"],
-        optimizer=parts["optimizer"],
+        optimizer=with_rates(
+            parts["optimizer"], parts["model"], config.get("optimizer_parts") or {}
+        ),
         scheduler=parts["scheduler"],
         interval=config.get("scheduler_interval", "epoch"),  # earlier releases had no other
         num_classes=data.num_classes,
@@ -207,6 +219,22 @@ def _task_for(
         seed=config.seed,
         record=record,
     )
+
+
+def _start_from_weights(task: SegmentationTask, config: DictConfig) -> None:
+    """Fill the network from a file, where one is named; a run that goes on has its own weights."""
+    file = config.get("weights")
+    if not file or (config.resume and Path(config.resume).is_file()):
+        return
+    weights = load_weights(file, task)
+    try:
+        lines = start_from(task.net, weights)
+    except ValueError as error:
+        raise ValueError(f"weights={file}: {error}") from error
+    if is_first_process():
+        logger.info("starting from %s: %s", short_path(file), lines[0])
+        for line in lines[1:]:
+            logger.info("  %s", line)
 
 
 def _fit(

@@ -11,7 +11,12 @@ data).
 
 from liverseg.checkpoints.building import ALLOWED, build
 from liverseg.checkpoints.files import AtomicCheckpointIO, LastCheckpoint, is_whole, newest_good
-from liverseg.checkpoints.reading import load_checkpoint, load_data, load_task
+from liverseg.checkpoints.reading import (
+    load_checkpoint,
+    load_data,
+    load_task,
+    load_weights,
+)
 
 __all__ = [
     "ALLOWED",
@@ -22,5 +27,6 @@ __all__ = [
     "load_checkpoint",
     "load_data",
     "load_task",
+    "load_weights",
     "newest_good",
 ]

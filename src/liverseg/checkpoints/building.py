@@ -68,7 +68,10 @@ def targets(node: Any, allow: Sequence[str] = (), levels: int = MOST_LEVELS) -> 
         raise ValueError("the checkpoint's config is nested too deeply or holds itself")
     if isinstance(node, Mapping):
         if "_target_" in node:
-            yield _find(str(node["_target_"]), allow)
+            name = node["_target_"]
+            if not isinstance(name, str):
+                raise ValueError("the checkpoint's config names a class by what is no text")
+            yield _find(name, allow)
         node = list(node.values())
     if isinstance(node, list):
         for value in node:

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 MOST_LEVELS = 30  # of parts within parts
 _MOST_VALUES = 100_000  # in a config
+_LONGEST = 1000  # characters of a value
 _MOST_WHOLE = 2**20  # a whole number in a config: of channels, layers or pixels
 _MOST_OPERATIONS = 20_000  # of torch, to build a network or to run it once
 # What of torch's allowlist makes tensors, or zeros, of a size that no file holds; torch.save writes
@@ -39,7 +40,7 @@ def makes_memory(file: Path) -> bool:
 
 
 def is_modest(node: Any) -> bool:
-    """Tell whether a config can be walked: few levels, few values, not held by itself."""
+    """Tell whether a config is plain values that can be walked, few of them and on few levels."""
     waiting, count = [(node, 0)], 0
     while waiting:
         one, level = waiting.pop()
@@ -48,6 +49,8 @@ def is_modest(node: Any) -> bool:
             inner = list(one.values())
         elif isinstance(one, list | tuple | set):
             inner = list(one)
+        elif not isinstance(one, bool | int | float | str | None) or len(str(one)) > _LONGEST:
+            return False
         count += 1 + len(inner)
         if count > _MOST_VALUES or level > 2 * MOST_LEVELS:
             return False

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,12 @@ from liverseg.settings import find_sentence
 from liverseg.settings.classes import check_node, class_nodes
 from liverseg.settings.table import TOP, rules_of
 from liverseg.settings.values import check_value
-from liverseg.training import SegmentationTask, bring_up_to_date, with_names_of_today
+from liverseg.training import (
+    SegmentationTask,
+    bring_up_to_date,
+    weights_in,
+    with_names_of_today,
+)
 
 _EXPORTED = "exported"  # of what was read: the file that stands in the place of weights
 _SLACK = 2**28  # bytes that building may take besides eight times those of the weights
@@ -65,13 +71,7 @@ def load_checkpoint(file: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} {what}; " + (f"{good} is whole" if good else "no other lies beside it")
         )
-    not_plain = f"{path} holds more than tensors and plain values, so it is not read"
-    if makes_memory(path):
-        raise ValueError(not_plain)
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds for what is not plain
-        raise ValueError(not_plain) from error
+    checkpoint = _plain_content(path)
     if not isinstance(checkpoint, dict) or not {"liverseg", "state_dict"} <= checkpoint.keys():
         raise ValueError(f"{path} was not written by liverseg: it carries no config")
     return _refused_or_renamed(path, checkpoint)
@@ -81,11 +81,53 @@ def _refused_or_renamed(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any
     """Refuse a config that nobody wrote by hand; return it with the names of today."""
     if not is_modest(checkpoint["liverseg"]):
         raise ValueError(
-            f"{path} holds a config that is nested too deeply, holds itself or is too large; take "
-            "another file"
+            f"{path} holds a config that is nested too deeply, holds itself, is too large or more "
+            "than plain values; take another file"
         )
     checkpoint["liverseg"] = with_names_of_today(checkpoint["liverseg"])
     return checkpoint
+
+
+def load_weights(file: str | Path, task: SegmentationTask) -> dict[str, Tensor]:
+    """Read weights by name, to start from: a checkpoint, or a state dict of any project.
+
+    Args:
+        file: As ``torch.save`` writes it.
+        task: The task that they are for.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, holds code, or holds no weights.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"weights={path} {'is a folder' if path.is_dir() else 'does not exist'}; name a file "
+            "such as RUN/checkpoints/best.ckpt"
+        )
+    if zipfile.is_zipfile(path) and not is_whole(path):
+        raise ValueError(f"weights={path} is damaged; take another file")
+    content = _plain_content(path)
+    try:
+        if isinstance(content, dict) and isinstance(content.get("liverseg"), dict):
+            bring_up_to_date(content, task)
+        return weights_in(content)
+    except Exception as error:  # of structures that nobody foresaw
+        raise ValueError(
+            f"weights={path} holds no weights by name; save those of a network with "
+            "torch.save(net.state_dict(), FILE)"
+        ) from error
+
+
+def _plain_content(path: Path) -> Any:
+    """Read tensors and plain values."""
+    not_plain = f"{path} holds more than tensors and plain values, so it is not read"
+    if zipfile.is_zipfile(path) and makes_memory(path):
+        raise ValueError(not_plain)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for what is not plain
+        raise ValueError(not_plain) from error
 
 
 def load_task(checkpoint: dict[str, Any], allow: Sequence[str] = ()) -> SegmentationTask:

@@ -1,6 +1,7 @@
 """Values that are fine alone and do not fit together."""
 
 import re
+from pathlib import Path
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -37,6 +38,21 @@ def check_end(plain: Plain) -> None:
         raise ValueError(
             f"trainer.max_time={trainer['max_time']} leaves no time to train; set days:hours:"
             "minutes:seconds, such as 00:08:00:00"
+        )
+
+
+def check_start(plain: Plain) -> None:
+    """Refuse weights that are not there, and a length of freezing without anything frozen."""
+    weights = plain.get("weights")
+    if weights and not Path(weights).is_file():
+        raise ValueError(
+            f"weights={weights} {'is a folder' if Path(weights).is_dir() else 'does not exist'}; "
+            "name a file such as RUN/checkpoints/best.ckpt"
+        )
+    if plain.get("freeze_epochs") is not None and not plain.get("freeze"):
+        raise ValueError(
+            f"freeze_epochs={plain['freeze_epochs']} has no effect without a part to freeze; add "
+            "freeze=[encoder], or leave it out"
         )
 
 

@@ -5,7 +5,13 @@ import re
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from liverseg.checks.agreement import check_agreement, check_end, check_interval, check_losses
+from liverseg.checks.agreement import (
+    check_agreement,
+    check_end,
+    check_interval,
+    check_losses,
+    check_start,
+)
 from liverseg.checks.building import try_building
 from liverseg.checks.callbacks import check_callbacks, check_loggers
 from liverseg.checks.devices import check_device
@@ -74,6 +80,7 @@ def check_settings(config: DictConfig) -> None:
     if is_training:
         check_monitors(plain)
         check_end(plain)
+        check_start(plain)
         check_callbacks(plain)
         check_loggers(plain)
         check_agreement(plain)

@@ -40,6 +40,10 @@ HARMLESS = (
 _FIXED = (
     (r"model(\.|$)", "the weights are those of this network"),
     (r"loss(\.|$)", "the best checkpoint and a schedule may depend on its values so far"),
+    (
+        r"(weights|freeze|freeze_epochs|optimizer_parts)(\.|$)",
+        "the run has begun with it, and its optimizer is made for it",
+    ),
     (r"scheduler_interval$", "its steps have been counted so far"),
     (r"optimizer\._\w+_$", "what an optimizer keeps of each weight is its own"),
     (r"data\.(?!batch_size$|seed$|augment(\.|$))", "the weights were trained and scored with it"),

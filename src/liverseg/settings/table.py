@@ -48,6 +48,13 @@ TOP: dict[str, Any] = {
     "scheduler_interval": Literal["epoch", "step"],
     "threshold": Annotated[float, Field(gt=0, lt=1)],
     "compile": bool,
+    "weights": _told(NotEmpty, "a file of weights") | None,
+    "freeze": _told(list[NotEmpty], "a list of parts of the network, such as [encoder]"),
+    "freeze_epochs": AtLeastOne | None,
+    "optimizer_parts": _told(
+        dict[Any, NotNegative], "a mapping of parts to factors of the rate, such as {encoder: 0.1}"
+    )
+    | None,
     "sweep_name": _told(int | NotEmpty, "a name"),
     "output_dir": _told(NotEmpty, "a folder"),
     "ckpt_path": _told(str | list[str], "a checkpoint or a list of them") | None,

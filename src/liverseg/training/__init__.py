@@ -3,18 +3,22 @@
 Reading order: ``losses`` (what is made small), ``task`` (one step for all splits), ``earlier``
 (what earlier releases wrote, and how it reads today), ``precision`` (the number format that is
 fast here), ``profiling`` (where the time goes), ``continuing`` (settings that change when a run is
-resumed).
+resumed), ``starting`` (weights that training starts from), ``parts`` (what of a network is frozen,
+or learns at a rate of its own).
 """
 
 from liverseg.training.earlier import bring_up_to_date, with_names_of_today
 from liverseg.training.losses import BinaryCrossEntropy, CrossEntropy, SoftDiceLoss, SumLoss
+from liverseg.training.parts import Freezing, with_rates
 from liverseg.training.precision import fast_precision
 from liverseg.training.profiling import RunProfile
+from liverseg.training.starting import start_from, weights_in
 from liverseg.training.task import NotFiniteError, Scored, SegmentationTask, Split
 
 __all__ = [
     "BinaryCrossEntropy",
     "CrossEntropy",
+    "Freezing",
     "NotFiniteError",
     "RunProfile",
     "Scored",
@@ -24,5 +28,8 @@ __all__ = [
     "SumLoss",
     "bring_up_to_date",
     "fast_precision",
+    "start_from",
+    "weights_in",
     "with_names_of_today",
+    "with_rates",
 ]
