@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
 import torch
@@ -37,7 +37,7 @@ class RunProfile(Profiler):
     def __init__(self, folder: str) -> None:
         super().__init__()
         self._folder = Path(folder)
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.num_steps = 0
         self._since: dict[str, float] = {}
         self._begin = time.perf_counter()
@@ -45,7 +45,7 @@ class RunProfile(Profiler):
     def setup(self, stage: str, local_rank: int | None = None, log_dir: str | None = None) -> None:
         """Time the network itself, too."""
         super().setup(stage, local_rank, log_dir)
-        module = self._lightning_module
+        module = getattr(self, "_lightning_module", None)
         if stage == "fit" and module is not None and isinstance(module.net, nn.Module):
             self._begin = time.perf_counter()
             module.net.register_forward_pre_hook(lambda *_: self.start("forward"))
