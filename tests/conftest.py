@@ -67,7 +67,7 @@ def compose(pair_root: Path, tmp_path: Path) -> Callable[..., DictConfig]:
     """Composes ``configs/NAME.yaml``; train is shrunk, and the caller's overrides come last."""
     shrunk = {
         "train": [
-            *("data=liver", "data.root=???", "sweep_name=test"),
+            *("data=liver", "data.root=???", "data.min_steps=1", "sweep_name=test"),
             *("model=unet_small", "model.depth=2", "model.width=4"),
             *("trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.precision=32-true"),
             "++trainer.enable_progress_bar=false",

@@ -18,7 +18,7 @@ from waiting import wait_for
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
-    *("model.depth=2", "model.width=4", "trainer.max_epochs=1"),
+    *("data.min_steps=1", "model.depth=2", "model.width=4", "trainer.max_epochs=1"),
     *("++trainer.enable_progress_bar=false", "trainer.accelerator=cpu"),
 ]
 pytestmark = pytest.mark.slow

@@ -79,7 +79,7 @@ PHANTOM = [
     "data.phantom.slices_per_patient=2",
     "data.phantom.image_size=32",
 ]
-SMALL_TRAINER = ["trainer.max_epochs=1", "trainer.accelerator=cpu"]
+SMALL_TRAINER = ["data.min_steps=1", "trainer.max_epochs=1", "trainer.accelerator=cpu"]
 SMALL_MODEL = ["model.depth=2", "model.width=4"]
 
 

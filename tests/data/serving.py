@@ -13,6 +13,7 @@ def module_of(root: Path, **settings: object) -> PairDataModule:
         **{"mean": 0.0, "std": 1.0, "num_classes": 1, "class_names": None, "ignore_index": None},
         **{"mask_values": None, "mask_threshold": None, "case_pattern": r"^(.+)_slice\d+$"},
         **{"augment": {}, "batch_size": 4, "num_workers": 0, "cache_megabytes": 0, "seed": 0},
+        "min_steps": 1,
     }
     return PairDataModule(**{**defaults, **settings})
 

@@ -62,10 +62,17 @@ class Recorder(LightningModule):
 # The order of training
 
 
-def order_of(pair_root: Path, *, seed: int = 0, batch_size: int = 2, **fake: object) -> list:
-    dataset = module_of(pair_root).dataset("train")
-    trainer = FakeTrainer(**fake)
-    return list(ResumableSampler(dataset, trainer=trainer, batch_size=batch_size, seed=seed))
+def order_of(
+    pair_root: Path, *, seed: int = 0, batch_size: int = 2, min_steps: int = 1, **fake: object
+) -> list:
+    sampler = ResumableSampler(
+        module_of(pair_root).dataset("train"),
+        trainer=FakeTrainer(**fake),
+        batch_size=batch_size,
+        seed=seed,
+        min_steps=min_steps,
+    )
+    return list(sampler)
 
 
 def test_the_order_is_a_permutation_that_depends_on_seed_and_epoch_alone(pair_root):
@@ -110,6 +117,22 @@ def test_only_the_first_epoch_after_a_start_is_shortened(pair_root):
     assert len(list(sampler)) == 4
     sampler.set_epoch(2)
     assert list(sampler) == order_of(pair_root, epoch=2)
+
+
+@pytest.mark.parametrize(("min_steps", "passes"), [(1, 1), (2, 1), (3, 2), (4, 3)])
+def test_few_images_are_passed_until_an_epoch_has_its_steps(pair_root, min_steps, passes):
+    # 6 images in batches of 4: a pass is 2 steps, the second of them short
+    orders = [
+        order_of(pair_root, batch_size=4, min_steps=min_steps, epoch=epoch) for epoch in (0, 1)
+    ]
+    for epoch, order in enumerate(orders):
+        assert len(order) == passes * 6
+        for number in range(passes):  # each pass in an order and with an augmentation of its own
+            images = order[6 * number : 6 * number + 6]
+            assert sorted(images) == [(index, epoch * passes + number) for index in range(6)]
+    assert len({tuple(index for index, _ in order) for order in orders}) == 2
+    rest = order_of(pair_root, batch_size=4, min_steps=min_steps, epoch=1, seen=1)
+    assert rest == orders[1][4:]
 
 
 def test_two_ranks_share_an_epoch(pair_root):

@@ -12,7 +12,8 @@ from waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
-    *("data=liver", "model.depth=2", "model.width=4", "trainer.max_epochs=2"),
+    *("data=liver", "data.min_steps=1", "model.depth=2", "model.width=4"),
+    "trainer.max_epochs=2",
     *("++trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "trainer=ddp_sim"),
 ]
 pytestmark = [

@@ -16,7 +16,8 @@ from liverseg.settings.values import as_typed
 
 # What decides which images a step sees: within an epoch, some would be seen twice or never.
 _ORDER = (
-    *("seed", "data.seed", "data.batch_size", "trainer.devices", "trainer.num_nodes"),
+    *("seed", "data.seed", "data.batch_size", "data.min_steps"),
+    *("trainer.devices", "trainer.num_nodes"),
     *("trainer.limit_train_batches", "trainer.accumulate_grad_batches"),
 )
 _MISSING = object()

@@ -69,6 +69,7 @@ class PairDataModule(LightningDataModule):
             where no table ``cases.csv`` says it; empty for none.
         augment: Transforms of training samples by name.
         batch_size: Images in a batch, per device.
+        min_steps: Batches in an epoch of training at least; few images are passed several times.
         num_workers: Processes that load; 0 loads in the training process.
         cache_megabytes: A split whose decoded pairs fit into this stays in memory; 0 decodes anew
             every epoch.
@@ -128,6 +129,7 @@ class PairDataModule(LightningDataModule):
             str, Field(min_length=1, description="the end of a mask's name, such as _mask")
         ] = "_mask",
         white_value: Annotated[int, Field(ge=1, le=65535)] | None = None,
+        min_steps: Annotated[int, Field(ge=1)] = 24,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -160,6 +162,7 @@ class PairDataModule(LightningDataModule):
         self.folders = PairFolders(self.root, mask_suffix=mask_suffix, case_pattern=case_pattern)
         self._augment = Augment(augment) if augment else None
         self._batch_size = batch_size
+        self._min_steps = min_steps
         self._num_workers = num_workers
         self._cache_megabytes = cache_megabytes
         self._seed = seed
@@ -283,7 +286,11 @@ class PairDataModule(LightningDataModule):
         """Return shuffled, augmented batches, from where the trainer stands."""
         dataset = self.dataset("train")
         sampler = ResumableSampler(
-            dataset, trainer=self._the_trainer(), batch_size=self._batch_size, seed=self._seed
+            dataset,
+            trainer=self._the_trainer(),
+            batch_size=self._batch_size,
+            seed=self._seed,
+            min_steps=self._min_steps,
         )
         return DataLoader(
             dataset,

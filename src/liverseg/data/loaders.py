@@ -31,10 +31,18 @@ class ResumableSampler(DistributedSampler[Sample]):
         trainer: The trainer, its progress restored.
         batch_size: Images in a batch of one rank.
         seed: Seed of the order.
+        min_steps: Batches of an epoch at least: few images are passed several times, each time in
+            another order, and augmented as in another epoch.
     """
 
     def __init__(
-        self, dataset: PairDataset, *, trainer: Trainer, batch_size: int, seed: int
+        self,
+        dataset: PairDataset,
+        *,
+        trainer: Trainer,
+        batch_size: int,
+        seed: int,
+        min_steps: int = 1,
     ) -> None:
         super().__init__(
             dataset,
@@ -43,6 +51,7 @@ class ResumableSampler(DistributedSampler[Sample]):
             shuffle=True,
             seed=seed * 1_000_003,  # the epoch is added to it; orders of other seeds stay apart
         )
+        self._passes = (min_steps - 1) * batch_size // self.num_samples + 1
         epochs: Any = trainer.fit_loop.epoch_progress.current  # typed as its base class
         batches: Any = trainer.fit_loop.epoch_loop.batch_progress
         has_ended = batches.is_last_batch or epochs.processed == epochs.ready
@@ -51,9 +60,17 @@ class ResumableSampler(DistributedSampler[Sample]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]  # index and epoch
         """Yield what :meth:`PairDataset.__getitem__` takes."""
-        indices: list[Any] = list(super().__iter__())  # typed as samples
+        epoch, order = self.epoch, []
+        for number in range(epoch * self._passes, (epoch + 1) * self._passes):
+            self.epoch = number  # what the order is drawn from
+            indices: list[Any] = list(super().__iter__())  # typed as samples
+            order += [(index, number) for index in indices]
+        self.epoch = epoch
         skip, self._skip = self._skip, 0
-        return iter([(index, self.epoch) for index in indices[skip:]])
+        return iter(order[skip:])
+
+    def __len__(self) -> int:
+        return self._passes * self.num_samples
 
 
 class SameSizeBatches(Sampler[list[int]]):

@@ -26,11 +26,13 @@ _RENAMED = {
 
 
 def with_names_of_today(node: Any) -> Any:
-    """Return a plain config whose ``_target_`` names are those of today."""
+    """Return a plain config as today's classes read it: their names, and what had no name yet."""
     if isinstance(node, Mapping):
         named = {key: with_names_of_today(value) for key, value in node.items()}
         if "_target_" in named:
             named["_target_"] = _RENAMED.get(str(named["_target_"]), named["_target_"])
+            if named["_target_"] == "liverseg.data.PairDataModule":
+                named.setdefault("min_steps", 1)  # an epoch was one pass, however few the images
         return named
     if isinstance(node, list):
         return [with_names_of_today(value) for value in node]
