@@ -5,6 +5,7 @@ One of each kind is started as a shell starts it; the others are forks that need
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -236,3 +237,15 @@ def test_two_processes_stop_together_and_go_on_as_if_they_had_not(
         json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "stopped")
     ]
     assert scores[0] == scores[1]
+
+
+def test_check_ends_with_status_1_where_it_finds_an_error(pair_root: Path, tmp_path: Path) -> None:
+    where = (f"data.root={pair_root}", f"output_dir={tmp_path / 'checked'}")
+    assert "0 errors" in fork("check.py", *where)
+    for end in (".png", "_mask.png"):
+        shutil.copy(
+            pair_root / f"train/patient001_slice00{end}", pair_root / f"val/patient009_slice00{end}"
+        )
+    text = fork("check.py", *where, code=1)
+    assert "train/patient001_slice00.png and val/patient009_slice00.png" in text
+    assert (tmp_path / "checked" / "report.html").is_file()

@@ -74,6 +74,14 @@ def test_the_other_commands_compose(name: str, needed: list[str], compose: Compo
         inspect.signature(get_class(node["_target_"])).bind_partial(**arguments)
 
 
+@pytest.mark.parametrize("data", ["pairs", "liver", "phantom"])
+def test_check_composes_with_every_choice_of_data(data: str, compose: Compose) -> None:
+    config = plain(compose([f"data={data}", "data.root=somewhere"], name="check"))
+    inspect.signature(PairDataModule).bind_partial(
+        **{key: value for key, value in config["data"].items() if not key.startswith("_")}
+    )
+
+
 @pytest.mark.parametrize(
     ("group", "name", "target"), [("model", "unet", UNet), ("data", "pairs", PairDataModule)]
 )

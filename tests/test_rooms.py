@@ -9,7 +9,10 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src"
 # The science, in the order in which a slice travels, and the machinery; each may import all before.
-SCIENCE = ("labels", "network", "scores", "data", "training", "pictures", "prediction")
+SCIENCE = (
+    *("labels", "network", "scores", "data", "inspection", "training", "pictures"),
+    "prediction",
+)
 MACHINERY = ("settings", "runs", "sweeps")
 ALLOWED = {
     **{room: SCIENCE[:place] for place, room in enumerate(SCIENCE)},

@@ -2,7 +2,7 @@
 
 The science reads from left to right, as a slice travels, and a room imports only rooms before it:
 
-    labels  network  scores  data  training  pictures  prediction
+    labels  network  scores  data  inspection  training  pictures  prediction
 
 The machinery beside it, ``settings``, ``runs`` and ``sweeps`` (in this order), knows nothing of
 segmentation. What joins the two: ``checks`` (what of a config fits together), ``checkpoints`` (from

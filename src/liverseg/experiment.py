@@ -36,6 +36,7 @@ from liverseg.inference import (
     score,
     warn_of_absent_classes,
 )
+from liverseg.inspection import Finding, inspect, survey
 from liverseg.pictures import (
     HISTORY_FILE,
     History,
@@ -44,6 +45,7 @@ from liverseg.pictures import (
     read_curves,
     show_result,
 )
+from liverseg.reports import write_findings
 from liverseg.runs import (
     PRUNED_FILE,
     SCORES_FILE,
@@ -52,6 +54,7 @@ from liverseg.runs import (
     found_launcher,
     is_first_process,
     locked,
+    num_cores,
     short_path,
     uncommitted_changes,
     versions,
@@ -69,7 +72,7 @@ from liverseg.training import (
     with_rates,
 )
 
-__all__ = ["Scores", "evaluate", "predict", "train"]
+__all__ = ["Scores", "check", "evaluate", "predict", "train"]
 logger = logging.getLogger(__name__)
 # What of a run's trainer says how a network is computed, and on how much of a split.
 _OF_SCORING = (
@@ -156,6 +159,34 @@ def train(config: DictConfig) -> Scores:
         _draw_curves(trainer, config, scores)
         write_json(output_dir / SCORES_FILE, scores)  # last: a run that has it has ended
     return scores
+
+
+def check(config: DictConfig) -> list[Finding]:
+    """Look for what ruins a study in a folder of pairs, and write what is found as a page.
+
+    Args:
+        config: What ``configs/check.yaml`` composes.
+
+    Returns:
+        What is found, errors first.
+
+    Raises:
+        ValueError: If another class than :class:`~liverseg.data.PairDataModule` serves the data.
+    """
+    quieten()
+    check_settings(config)
+    plain_values(config)
+    data = instantiate(config.data, _convert_="all")
+    if not isinstance(data, PairDataModule):
+        raise ValueError(
+            f"data._target_={config.data._target_} is not looked into; check.py is for image/mask "
+            "pairs, such as data=pairs"
+        )
+    data.prepare_data()
+    surveyed = survey(data, num_processes=num_cores())
+    findings = inspect(surveyed)
+    write_findings(Path(config.output_dir), surveyed, findings)
+    return findings
 
 
 def _with_precision(config: DictConfig) -> tuple[DictConfig, str]:

@@ -3,14 +3,15 @@
 Reading order: ``images`` and ``masks`` (what their files mean), ``pairs`` (the two of one name),
 ``table`` and ``folders`` (which are in which split), ``samples`` (as tensors), ``transforms``,
 ``patterns`` (of a patient's name), ``folds``, ``splitting`` (by patient), ``patients`` (who is in
-which split), ``loaders`` (order and batches), ``datamodule`` (all of it), ``phantom`` (the embedded
-pairs).
+which split), ``intensities`` (how bright they are), ``loaders`` (order and batches),
+``datamodule`` (all of it), ``phantom`` (the embedded pairs).
 """
 
 from liverseg.data.datamodule import PairDataModule
 from liverseg.data.folders import PairFolders
 from liverseg.data.folds import divide
 from liverseg.data.images import IMAGE_SUFFIXES, read_image, resize_image, stored_size
+from liverseg.data.intensities import PERCENTILES, Histogram, Intensities, far_apart, histogram
 from liverseg.data.loaders import ResumableSampler, SameSizeBatches
 from liverseg.data.masks import MaskReader
 from liverseg.data.pairs import Pair, case_of, is_mask
@@ -21,8 +22,11 @@ from liverseg.data.table import TABLE
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "PERCENTILES",
     "SPLITS",
     "TABLE",
+    "Histogram",
+    "Intensities",
     "MaskReader",
     "Pair",
     "PairDataModule",
@@ -34,6 +38,8 @@ __all__ = [
     "case_of",
     "divide",
     "draw_patient",
+    "far_apart",
+    "histogram",
     "is_mask",
     "read_image",
     "resize_image",

@@ -18,7 +18,7 @@ from liverseg.data.folds import Division, divide_folders
 from liverseg.data.images import MOST_PIXELS
 from liverseg.data.loaders import ResumableSampler, SameSizeBatches, pad_and_stack
 from liverseg.data.masks import MaskReader
-from liverseg.data.pairs import Pair
+from liverseg.data.pairs import Pair, case_of
 from liverseg.data.patients import count_pairs, shared_patients
 from liverseg.data.patterns import one_group
 from liverseg.data.samples import PairDataset, Sample
@@ -205,6 +205,20 @@ class PairDataModule(LightningDataModule):
         if split == "val":
             return self._division.inside(self._fold)
         return self._division.outside(self._fold)
+
+    def pairs(self, split: Split) -> list[Pair]:
+        """List the pairs of a split; without folds, no file is opened.
+
+        Raises:
+            FileNotFoundError: If the split is missing.
+            ValueError: If it is faulty.
+        """
+        is_divided = self._fold is not None and split != "test"
+        return self._pairs(split) if is_divided else self.folders.listed(split)
+
+    def case_in(self, name: str) -> str | None:
+        """Return whose image a file name says it is, None where it says nothing."""
+        return case_of(name, self._case_pattern)
 
     def dataset(self, split: Split) -> PairDataset:
         """Return the pairs of a split, read at the first call.

@@ -137,6 +137,26 @@ class MaskReader:
             )
         return torch.from_numpy(mask)
 
+    @property
+    def is_binary(self) -> bool:
+        """Whether there is one structure and its background."""
+        return len(self._written) == 2
+
+    def undeclared(self, path: Path) -> dict[int, int]:
+        """Return the undeclared values of a mask and how many pixels have each.
+
+        Empty where there is none, where colours are declared, or where it cannot be read at all.
+        """
+        try:
+            numbers = self._numbers(decoded(path), path)
+        except ValueError:
+            return {}
+        if self._colours is not None:
+            return {}
+        values, counts = np.unique(numbers, return_counts=True)
+        is_declared = self._table[values] != _UNDECLARED
+        return dict(zip(values[~is_declared].tolist(), counts[~is_declared].tolist(), strict=True))
+
     def to_file(self, indices: Tensor) -> Image.Image:
         """Return class indices, uint8 of shape (H, W), as a picture in the data set's own values.
 

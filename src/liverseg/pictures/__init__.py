@@ -3,7 +3,7 @@
 Reading order: ``colours``, ``lettering`` (captions and legends), ``cases`` (how an image, its truth
 and its prediction are drawn), ``boards`` (TensorBoard's files), ``gallery`` (which pictures are
 drawn, and when), ``dashboard`` (what TensorBoard shows besides), ``history`` and ``charts``
-(the curves of a run), ``diagrams`` (a U-Net as the U).
+(the curves of a run), ``diagrams`` (a U-Net as the U), ``sheets`` (many images side by side).
 """
 
 from liverseg.pictures.boards import TensorBoard, boards_of
@@ -14,6 +14,7 @@ from liverseg.pictures.dashboard import Dashboard, show_result
 from liverseg.pictures.diagrams import draw_numbers, draw_u
 from liverseg.pictures.gallery import PictureBoard
 from liverseg.pictures.history import HISTORY_FILE, History
+from liverseg.pictures.sheets import Tile, draw_sheet
 
 __all__ = [
     "HISTORY_FILE",
@@ -21,12 +22,14 @@ __all__ = [
     "History",
     "PictureBoard",
     "TensorBoard",
+    "Tile",
     "as_shown",
     "boards_of",
     "class_colour",
     "draw_case",
     "draw_curves",
     "draw_numbers",
+    "draw_sheet",
     "draw_u",
     "read_curves",
     "show_result",

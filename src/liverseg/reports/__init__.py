@@ -1,9 +1,10 @@
 """Pages that are one file and open by mail: what a run, a comparison or a check has found.
 
 Reading order: ``style`` (how pages look), ``pages`` (the frame: sections, tables, pictures),
-``graphs`` (curves that a page draws itself).
+``graphs`` (curves that a page draws itself), and what they show: ``findings`` (of a check).
 """
 
+from liverseg.reports.findings import counted, write_findings
 from liverseg.reports.graphs import Line, graph
 from liverseg.reports.pages import (
     Html,
@@ -12,6 +13,7 @@ from liverseg.reports.pages import (
     columns,
     facts,
     fold,
+    item,
     mark,
     page,
     picture,
@@ -24,11 +26,14 @@ __all__ = [
     "Section",
     "code",
     "columns",
+    "counted",
     "facts",
     "fold",
     "graph",
+    "item",
     "mark",
     "page",
     "picture",
     "table",
+    "write_findings",
 ]

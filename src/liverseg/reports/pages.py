@@ -155,6 +155,14 @@ def mark(level: Level, text: str) -> Html:
     return Html(f'<strong class="mark {level}">{escape(text)}</strong>')
 
 
+def item(level: Level, heading: str, parts: Sequence[Html | str]) -> Html:
+    """Return one of several things to be told, with its level, a heading and what belongs to it."""
+    return Html(
+        f'<article class="{level}-side"><h3>{mark(level, level)}{_text(heading)}</h3>'
+        f"{_joined(parts)}</article>"
+    )
+
+
 def fold(summary: str, parts: Sequence[Html | str]) -> Html:
     """Return parts that are shown once the line above them is clicked."""
     return Html(f"<details><summary>{escape(summary)}</summary>{_joined(parts)}</details>")

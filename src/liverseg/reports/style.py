@@ -76,6 +76,10 @@ svg .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
 }
 figcaption { color: var(--quiet); font-size: .9rem; overflow-wrap: anywhere; }
 .mark { font-weight: 650; white-space: nowrap; margin-right: .5em; }
+article { margin: 1.4rem 0; padding-left: .9rem; border-left: 4px solid var(--line); }
+.error-side { border-color: var(--error); }
+.warning-side { border-color: var(--warning); }
+h3 { font-size: 1rem; margin: 0 0 .3rem; font-weight: 600; overflow-wrap: anywhere; }
 .error { color: var(--error); }
 .warning { color: var(--warning); }
 .note { color: var(--note); }

@@ -1,0 +1,182 @@
+"""Files that are missing, alone, unreadable or of another kind than the rest."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from liverseg.data import read_image
+from liverseg.inspection.findings import File, Finding, number
+from liverseg.inspection.measures import Measured
+from liverseg.inspection.reading import SplitSurvey, Survey
+
+_MOST_LOOKED_AT = 24  # images whose colours are looked at where grey is read
+_REMEDIES = {
+    "unreadable image": "restore them, or remove them and their masks",
+    "unreadable mask": "save them as PNG with one channel that holds class values",
+    "undeclared values": "correct the masks, or declare the values: data.num_classes, "
+    "data.mask_values or data.ignore_index",
+    "soft edges": "save masks without smoothing or loss, or set data.mask_threshold=128",
+    "size": "save image and mask at the same size",
+}
+_WORDS = {
+    "unreadable image": ("image cannot be read", "images cannot be read"),
+    "unreadable mask": ("mask cannot be read", "masks cannot be read"),
+    "undeclared values": ("mask holds undeclared values", "masks hold undeclared values"),
+    "soft edges": ("mask has soft edges", "masks have soft edges"),
+    "size": ("mask differs from its image in size", "masks differ from their images in size"),
+}
+
+
+def look_at_files(survey: Survey) -> Iterator[Finding]:
+    """Yield what is wrong with files, whatever they show."""
+    for name in survey.absent:
+        yield Finding(
+            "error",
+            "missing split",
+            f"there is no {name}/",
+            1,
+            "put pairs there, or divide train/ into folds: fold=0",
+            [File(f"{name}/")],
+        )
+    for split in survey.splits.values():
+        yield from _partners(survey, split)
+    yield from _faults(survey)
+    yield from _formats(survey)
+    yield from _blank(survey)
+    yield from _lost_colours(survey)
+    if survey.unread:
+        yield Finding(
+            "note",
+            "folders that are not read",
+            f"{number(len(survey.unread), 'folder')} beside the splits "
+            f"{'is' if len(survey.unread) == 1 else 'are'} not read",
+            len(survey.unread),
+            "splits are named train, val and test",
+            [File(f"{name}/") for name in survey.unread],
+        )
+
+
+def _partners(survey: Survey, split: SplitSurvey) -> Iterator[Finding]:
+    if not split.pairs and not split.alone:
+        yield Finding(
+            "error",
+            "empty split",
+            f"{split.name}/ holds no pair",
+            1,
+            "put pairs there, or remove the folder",
+            [File(f"{split.name}/")],
+        )
+        return
+    if split.alone:
+        yield Finding(
+            "error",
+            "no partner",
+            f"{number(len(split.alone), 'file')} of {split.name} "
+            f"{'has' if len(split.alone) == 1 else 'have'} no partner, image or mask",
+            len(split.alone),
+            "add the partner, or remove the file",
+            [File(survey.shown(path)) for path in split.alone],
+        )
+    if split.clashing:
+        yield Finding(
+            "error",
+            "one name twice",
+            f"{number(len(split.clashing), 'file')} of {split.name} "
+            f"{'has' if len(split.clashing) == 1 else 'have'} the name of another",
+            len(split.clashing),
+            "rename or remove one of the two",
+            [File(survey.shown(path)) for path in split.clashing],
+        )
+    is_told = split.alone or split.clashing or any(not one.is_whole for one in split.measured)
+    if split.refused and not is_told:
+        yield Finding(
+            "error", "refused", split.refused, 1, "do as it says", [File(f"{split.name}/")]
+        )
+
+
+def _faults(survey: Survey) -> Iterator[Finding]:
+    for kind, remedy in _REMEDIES.items():
+        found = [
+            (one, one.fault[1])
+            for split in survey.splits.values()
+            for one in split.measured
+            if one.fault is not None and one.fault[0] == kind
+        ]
+        if found:
+            files = [
+                File(survey.shown(path), _without(str(path), sentence))
+                for one, sentence in found
+                for path in [one.pair.image if kind == "unreadable image" else one.pair.mask]
+            ]
+            words = _WORDS[kind][len(found) > 1]
+            yield Finding("error", kind, f"{len(found):,} {words}", len(found), remedy, files)
+
+
+def _without(path: str, sentence: str) -> str:
+    """Return what a sentence says of a file, without its path and the remedy."""
+    return sentence.removeprefix(f"{path} ").partition(";")[0]
+
+
+def _formats(survey: Survey) -> Iterator[Finding]:
+    """Tell of files that are of another kind than most."""
+    whole = survey.whole
+    for kind, values in (
+        ("format", [one.format for one in whole]),
+        ("image size", [f"{one.size[0]} x {one.size[1]}" for one in whole]),
+    ):
+        counts = Counter(values)
+        if len(counts) < 2:
+            continue
+        ((usual, most),) = counts.most_common(1)
+        rare = [(one, value) for one, value in zip(whole, values, strict=True) if value != usual]
+        yield Finding(
+            "note",
+            f"another {kind}",
+            f"{number(len(rare), 'image')} of {len(whole):,} {'is' if len(rare) == 1 else 'are'} "
+            f"not {usual}, as {most:,} are",
+            len(rare),
+            "nothing, if that is meant; data.image_size makes sizes equal"
+            if kind == "image size"
+            else "nothing, if that is meant",
+            [File(survey.shown(one.pair.image), value) for one, value in rare],
+        )
+
+
+def _blank(survey: Survey) -> Iterator[Finding]:
+    blank = [one for one in survey.whole if one.deviation == 0 and one.size != (1, 1)]
+    if blank:
+        yield Finding(
+            "warning",
+            "blank image",
+            f"{number(len(blank), 'image')} {'has' if len(blank) == 1 else 'have'} one value in "
+            "all pixels",
+            len(blank),
+            "remove them and their masks, or restore them",
+            [File(survey.shown(one.pair.image)) for one in blank],
+        )
+
+
+def _lost_colours(survey: Survey) -> Iterator[Finding]:
+    if survey.recipe.channels != 1:
+        return
+    coloured = [one for one in survey.whole if one.format.endswith((" RGB", " RGBA", " CMYK"))]
+    lost = [one for one in _spread(coloured, _MOST_LOOKED_AT) if _has_colours(survey, one)]
+    if lost:
+        yield Finding(
+            "warning",
+            "colours are lost",
+            "images are in colour and are read in grey",
+            len(lost),
+            "set data.channels=3, unless grey is meant",
+            [File(survey.shown(one.pair.image)) for one in lost],
+        )
+
+
+def _has_colours(survey: Survey, one: Measured) -> bool:
+    image = read_image(one.pair.image, 3, survey.recipe.white_value)
+    return not bool((image == image[:1]).all())
+
+
+def _spread(items: Sequence[Measured], most: int) -> Sequence[Measured]:
+    """Return some of many, evenly spread."""
+    step = -(-len(items) // most) or 1
+    return items[::step]

@@ -1,0 +1,215 @@
+"""Every file of every split, listed and read once, by several processes."""
+
+import logging
+import multiprocessing
+import time
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from liverseg.data import IMAGE_SUFFIXES, Intensities, Pair, PairDataModule, is_mask
+from liverseg.inspection.measures import Measured, Recipe, measure
+from liverseg.labels import first_scored
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+_FEW = 64  # pairs that are read before other processes would have begun
+_CHUNK = 8
+_TOLD_EVERY = 15.0  # seconds
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class SplitSurvey:
+    """What a split holds.
+
+    ``refused`` is the sentence with which the split is refused as a whole, "" where it is not;
+    ``alone`` are files without a partner, ``clashing`` those whose name another one has.
+    """
+
+    name: str
+    pairs: list[Pair] = field(default_factory=list)
+    measured: list[Measured] = field(default_factory=list)
+    refused: str = ""
+    alone: list[Path] = field(default_factory=list)
+    clashing: list[Path] = field(default_factory=list)
+    intensities: Intensities = field(default_factory=Intensities)
+
+    @property
+    def whole(self) -> list[Measured]:
+        """The pairs of which both files were read."""
+        return [one for one in self.measured if one.is_whole]
+
+
+@dataclass
+class Survey:
+    """What a folder holds.
+
+    ``absent`` are the splits that are not there, ``unread`` the folders that belong to none.
+    """
+
+    root: Path
+    class_names: dict[int, str]  # of those that are no background
+    num_classes: int
+    recipe: Recipe
+    splits: dict[str, SplitSurvey] = field(default_factory=dict)
+    absent: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+
+    @property
+    def first(self) -> int:
+        """The index of the first class that is no background."""
+        return self.recipe.first
+
+    @property
+    def whole(self) -> list[Measured]:
+        """The pairs of all splits of which both files were read."""
+        return [one for split in self.splits.values() for one in split.whole]
+
+    def shown(self, path: Path) -> str:
+        """Return a path as it lies below the folder."""
+        return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
+
+
+def survey(data: PairDataModule, *, num_processes: int = 1) -> Survey:
+    """List and read all splits of a folder.
+
+    Args:
+        data: Says where files lie and how they are read.
+        num_processes: How many read.
+
+    Raises:
+        FileNotFoundError: If the folder, or every split of it, is missing.
+    """
+    first = first_scored(data.num_classes, data.class_names)
+    found = Survey(
+        root=data.root,
+        class_names=dict(enumerate(data.class_names, start=first)),
+        num_classes=max(2, data.num_classes),
+        recipe=Recipe(
+            channels=data.channels,
+            white_value=data.white_value,
+            reader=data.mask_reader,
+            first=first,
+        ),
+    )
+    if not data.root.is_dir():
+        raise FileNotFoundError(
+            f"data.root={data.root} does not exist; name the folder that holds train/ and val/"
+        )
+    for name in SPLITS:
+        if data.has_split(name):
+            found.splits[name] = _listed(data, name)
+        elif name != "test":
+            found.absent.append(name)
+    below = sorted(one.name for one in data.root.iterdir() if one.is_dir())
+    if not found.splits:
+        shown = ", ".join(f"{name}/" for name in below[:5]) or "no folder"
+        raise FileNotFoundError(
+            f"data.root={data.root} holds no split (found {shown}); name the folder that holds "
+            "train/ and val/"
+        )
+    read = below if data.folders.is_by_table else (*SPLITS, "images", "masks")
+    found.unread = [name for name in below if name not in read and not name.startswith(".")]
+    jobs = [(name, pair) for name, split in found.splits.items() for pair in split.pairs]
+    for one in _told(read_all(jobs, found.recipe, num_processes), len(jobs)):
+        split = found.splits[one.split]
+        split.measured.append(one)
+        if one.histogram is not None:
+            split.intensities.add(one.histogram)
+            one.histogram = None
+    return found
+
+
+def read_all(
+    jobs: Sequence[tuple[str, Pair]], recipe: Recipe, num_processes: int
+) -> Iterator[Measured]:
+    """Yield what is measured of each pair of a split, in order."""
+    if num_processes < 2 or len(jobs) < _FEW:
+        for split, pair in jobs:
+            yield measure(split, pair, recipe)
+        return
+    methods = multiprocessing.get_all_start_methods()
+    context: Any = multiprocessing.get_context("fork" if "fork" in methods else None)
+    with ProcessPoolExecutor(
+        num_processes, mp_context=context, initializer=_begin, initargs=(recipe,)
+    ) as pool:
+        yield from pool.map(_measure_job, jobs, chunksize=_CHUNK)
+
+
+_RECIPES: list[Recipe] = []  # of this process
+
+
+def _begin(recipe: Recipe) -> None:
+    torch.set_num_threads(1)
+    _RECIPES[:] = [recipe]
+
+
+def _measure_job(job: tuple[str, Pair]) -> Measured:
+    return measure(*job, _RECIPES[0])
+
+
+def _told(measured: Iterable[Measured], total: int) -> Iterator[Measured]:
+    """Pass on what is measured, and log how far it has come."""
+    since = time.monotonic()
+    for count, one in enumerate(measured, start=1):
+        yield one
+        if time.monotonic() - since > _TOLD_EVERY:
+            since = time.monotonic()
+            logger.info("%s of %s pairs are read", f"{count:,}", f"{total:,}")
+
+
+def _listed(data: PairDataModule, name: Split) -> SplitSurvey:
+    """List the pairs of a split; where it is refused, those that can be told by their names."""
+    split = SplitSurvey(name)
+    try:
+        split.pairs = data.pairs(name)
+        return split
+    except (ValueError, OSError) as error:
+        split.refused = str(error)
+    try:
+        _salvage(split, data)
+    except (ValueError, OSError):  # the sentence is enough
+        return SplitSurvey(name, refused=split.refused)
+    return split
+
+
+def _salvage(split: SplitSurvey, data: PairDataModule) -> None:
+    """Put together what has a partner, and note what has none."""
+    folder, masks = data.folders.place(split.name) or (data.root / split.name, None)
+    if masks is None and all((folder / name).is_dir() for name in ("images", "masks")):
+        folder, masks = folder / "images", folder / "masks"
+    files = _files(folder)
+    is_beside = masks is None
+    of_images = [one for one in files if not (is_beside and is_mask(one, data.mask_suffix))]
+    of_masks = _files(masks) if masks else [one for one in files if one not in of_images]
+    images = _by_name(of_images, "", split.clashing)
+    named = _by_name(of_masks, data.mask_suffix, split.clashing)
+    split.alone = [images.get(one) or named[one] for one in sorted(images.keys() ^ named.keys())]
+    split.pairs = [
+        Pair(name, images[name], named[name], data.case_in(images[name].stem))
+        for name in sorted(images.keys() & named.keys())
+    ]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [
+        file
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    ]
+
+
+def _by_name(files: Sequence[Path], suffix: str, clashing: list[Path]) -> dict[str, Path]:
+    named: dict[str, Path] = {}
+    for file in files:
+        name = unicodedata.normalize("NFC", file.stem).removesuffix(suffix)
+        if name in named:
+            clashing.append(file)
+        named.setdefault(name, file)
+    return named

@@ -1,0 +1,227 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+from studies import NUM_SLICES, kinds, load, module, save
+
+from liverseg.inspection import Finding, inspect, survey
+
+TRAIN = "train/patient003_slice02"
+
+
+def found(root: Path, **changes: object) -> list[Finding]:
+    return inspect(survey(module(root, **changes)))
+
+
+def copy_pair(root: Path, source: str, target: str) -> None:
+    for end in (".png", "_mask.png"):
+        shutil.copy(root / f"{source}{end}", root / f"{target}{end}")
+
+
+def test_a_clean_study_has_neither_error_nor_warning(study: Path) -> None:
+    assert [one for one in found(study) if one.level != "note"] == []
+
+
+def duplicate(root: Path) -> None:
+    copy_pair(root, TRAIN, "val/patient099_slice02")
+
+
+def patient(root: Path) -> None:
+    for end in (".png", "_mask.png"):
+        shutil.move(root / f"{TRAIN}{end}", root / f"val/patient003_slice02{end}")
+
+
+def shifted(root: Path) -> None:
+    mask = load(root / f"{TRAIN}_mask.png")
+    save(root / f"{TRAIN}_mask.png", np.roll(mask, (6, 9), (0, 1)))
+
+
+def inverted(root: Path) -> None:
+    save(root / f"{TRAIN}_mask.png", 255 - load(root / f"{TRAIN}_mask.png"))
+
+
+def undeclared(root: Path) -> None:
+    mask = load(root / f"{TRAIN}_mask.png")
+    mask[3, 4] = 7
+    save(root / f"{TRAIN}_mask.png", mask)
+
+
+def soft(root: Path) -> None:
+    with Image.open(root / f"{TRAIN}_mask.png") as mask:
+        blurred = mask.filter(ImageFilter.GaussianBlur(1))
+    blurred.save(root / f"{TRAIN}_mask.png")
+
+
+def empty(root: Path) -> None:
+    (root / "test").mkdir()
+
+
+def reversed_slices(root: Path) -> None:
+    pairs = [f"train/patient003_slice{place:02}" for place in range(NUM_SLICES)]
+    for end in (".png", "_mask.png"):
+        contents = [(root / f"{pair}{end}").read_bytes() for pair in pairs]
+        for pair, content in zip(pairs, reversed(contents), strict=True):
+            (root / f"{pair}{end}").write_bytes(content)
+
+
+def alone(root: Path) -> None:
+    (root / f"{TRAIN}_mask.png").unlink()
+
+
+def unreadable(root: Path) -> None:
+    (root / f"{TRAIN}.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+
+
+def another_size(root: Path) -> None:
+    save(root / f"{TRAIN}_mask.png", load(root / f"{TRAIN}_mask.png")[:40])
+
+
+def two_masks(root: Path) -> None:
+    copy_pair(root, TRAIN, "train/patient003_slice90")
+    mask = load(root / f"{TRAIN}_mask.png")
+    mask[:28] = 0
+    save(root / "train/patient003_slice90_mask.png", mask)
+
+
+def saved_anew(root: Path) -> None:
+    copy_pair(root, TRAIN, "val/patient099_slice02")
+    (root / "val/patient099_slice02.png").unlink()
+    with Image.open(root / f"{TRAIN}.png") as image:
+        brighter = image.point(lambda value: int(value * 1.1))
+    brighter.save(root / "val/patient099_slice02.jpg", quality=85)
+
+
+@pytest.mark.parametrize(
+    ("plant", "level", "kind", "file"),
+    [
+        (duplicate, "error", "same image in two splits", f"{TRAIN}.png"),
+        (patient, "error", "patient in two splits", "val/patient003_slice02.png"),
+        (shifted, "warning", "shifted mask", f"{TRAIN}_mask.png"),
+        (inverted, "error", "inverted mask", f"{TRAIN}_mask.png"),
+        (undeclared, "error", "undeclared values", f"{TRAIN}_mask.png"),
+        (soft, "error", "soft edges", f"{TRAIN}_mask.png"),
+        (empty, "error", "empty split", "test/"),
+        (reversed_slices, "warning", "slice order", "train/patient003_slice00.png"),
+        (alone, "error", "no partner", f"{TRAIN}.png"),
+        (unreadable, "error", "unreadable image", f"{TRAIN}.png"),
+        (another_size, "error", "size", f"{TRAIN}_mask.png"),
+        (two_masks, "error", "same image, two masks", f"{TRAIN}.png"),
+        (saved_anew, "error", "nearly the same image in two splits", f"{TRAIN}.png"),
+    ],
+)
+def test_a_planted_fault_is_found_and_its_file_is_named(
+    study: Path, plant: Callable[[Path], None], level: str, kind: str, file: str
+) -> None:
+    plant(study)
+    findings = found(study)
+    assert (level, kind) in kinds(findings)
+    (one,) = [finding for finding in findings if finding.kind == kind]
+    assert one.files[0].path == file
+    assert one.count == 1
+
+
+def test_masks_of_a_patient_in_reverse_order_are_found(study: Path) -> None:
+    masks = [study / f"train/patient003_slice{place:02}_mask.png" for place in range(NUM_SLICES)]
+    contents = [mask.read_bytes() for mask in masks]
+    for mask, content in zip(masks, reversed(contents), strict=True):
+        mask.write_bytes(content)
+    (one,) = [finding for finding in found(study) if finding.kind == "masks in reverse order"]
+    assert [str(file) for file in one.files] == [
+        "train/patient003_slice00_mask.png (patient patient003)"
+    ]
+
+
+def test_another_window_in_val_is_told_with_both_numbers(study: Path) -> None:
+    for file in (study / "val").glob("*_slice??.png"):
+        save(file, np.clip(load(file) * 0.5 + 90, 0, 255))
+    (one,) = [finding for finding in found(study) if finding.kind == "intensities drift"]
+    assert "against" in one.text
+    assert one.level == "warning"
+
+
+def test_a_class_that_train_lacks_is_an_error_and_one_that_val_lacks_a_warning(study: Path) -> None:
+    file = study / f"{TRAIN}_mask.png"
+    mask = load(file)
+    for place, value in (("train", 2), ("val", 3)):
+        target = file if place == "train" else study / "val/patient010_slice02_mask.png"
+        changed = load(target) if place == "val" else mask
+        changed[changed > 0] = value
+        save(target, changed)
+    for other in study.rglob("*_mask.png"):
+        numbers = load(other)
+        numbers[numbers == 255] = 1
+        save(other, numbers)
+    findings = found(study, num_classes=5, class_names=["a", "b", "c", "d"])
+    told = {(one.level, one.kind, one.text) for one in findings if "class" in one.kind}
+    assert told >= {
+        (
+            "warning",
+            "class missing from a split",
+            "no mask of val holds a pixel of b, so it is not judged",
+        ),
+        (
+            "error",
+            "class missing from a split",
+            "no mask of train holds a pixel of c, which the network cannot learn",
+        ),
+        ("warning", "unused class", "no mask holds a pixel of d, which is declared"),
+    }
+
+
+def test_neighbours_of_one_patient_in_one_split_are_no_finding(study: Path) -> None:
+    image = load(study / f"{TRAIN}.png").astype(int)
+    noise = np.random.default_rng(0).integers(-1, 2, image.shape)
+    copy_pair(study, TRAIN, "train/patient003_slice99")
+    save(study / "train/patient003_slice99.png", np.clip(image + noise, 0, 255))
+    assert not [kind for kind in kinds(found(study)) if "nearly" in kind[1]]
+
+
+def test_slices_without_patients_that_are_divided_one_by_one_are_told(study: Path) -> None:
+    files = sorted((study / "train").glob("*_slice??.png"))
+    recording, numbers = study.parent / "recording", np.arange(64)
+    for split in ("train", "val"):
+        (recording / split).mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    texture = np.kron(generator.normal(0, 30, (20, 8)), np.ones((8, 8)))
+    for place in range(40):
+        split = "val" if place % 4 == 0 else "train"
+        image = 128 + texture[2 * place : 2 * place + 64] + numbers  # a view that moves
+        save(recording / split / f"frame_{place:03}.png", np.clip(image, 0, 255))
+        save(
+            recording / split / f"frame_{place:03}_mask.png", load(f"{str(files[0])[:-4]}_mask.png")
+        )
+    assert ("warning", "consecutive slices in two splits") in kinds(found(recording))
+
+
+def test_numbers_of_photographs_are_no_slices(study: Path) -> None:
+    photographs = study.parent / "photographs"
+    generator = np.random.default_rng(0)
+    for split in ("train", "val"):
+        (photographs / split).mkdir(parents=True)
+    for place in range(40):
+        split = "val" if place % 4 == 0 else "train"
+        save(photographs / split / f"{place:03}.png", generator.integers(0, 256, (32, 32)))
+        mask = np.zeros((32, 32))
+        mask[place % 8 : 20] = 255
+        save(photographs / split / f"{place:03}_mask.png", mask)
+    assert not [kind for kind in kinds(found(photographs)) if "consecutive" in kind[1]]
+
+
+def test_several_processes_find_what_one_does(study: Path) -> None:
+    inverted(study)
+    alone_here = inspect(survey(module(study), num_processes=1))
+    for place in range(20):
+        copy_pair(study, TRAIN, f"train/patient{200 + place}_slice00")
+    one, several = (inspect(survey(module(study), num_processes=count)) for count in (1, 2))
+    assert one == several != alone_here
+
+
+def test_a_folder_without_splits_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"holds no split \(found images/\)"):
+        survey(module(tmp_path))
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        survey(module(tmp_path / "nowhere"))

@@ -1,0 +1,59 @@
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from liverseg.experiment import check
+from liverseg.inspection import File, Finding
+from liverseg.reports.findings import counted
+
+Compose = Callable[..., DictConfig]
+
+
+def test_a_check_writes_a_page_plain_values_and_sheets(
+    compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    (pair_root / "train" / "patient001_slice00_mask.png").unlink()
+    findings = check(compose([f"data.root={pair_root}"], "check"))
+    page = (tmp_path / "run" / "report.html").read_text()
+    plain = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert plain["errors"] == sum(finding.level == "error" for finding in findings) >= 1
+    assert [one["kind"] for one in plain["findings"]] == [finding.kind for finding in findings]
+    found = {name: one["pairs"] for name, one in plain["splits"].items()}
+    assert found == {"train": 5, "val": 4, "test": 3}
+    assert "train/patient001_slice00.png" in page
+    assert not re.search(r"https?:|://|<script", page)
+    assert {"images_train.png", "images_val.png"} <= {
+        one.name for one in (tmp_path / "run" / "sheets").iterdir()
+    }
+
+
+def test_a_check_writes_the_same_bytes_twice(
+    compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    pages = []
+    for name in ("one", "two"):
+        check(compose([f"data.root={pair_root}", f"output_dir={tmp_path / name}"], "check"))
+        pages.append(
+            [file.read_bytes() for file in sorted((tmp_path / name).rglob("*")) if file.is_file()]
+        )
+    assert pages[0] == pages[1]
+
+
+def test_a_finding_is_told_in_lines_with_its_first_files() -> None:
+    finding = Finding(
+        "error",
+        "size",
+        "7 masks differ",
+        7,
+        "save them anew",
+        [File(f"{place}.png") for place in range(7)],
+    )
+    assert finding.lines() == (
+        "error: 7 masks differ\n"
+        "    0.png; 1.png; 2.png; 3.png; 4.png and 2 more\n"
+        "    save them anew"
+    )
+    assert counted([finding]) == {"errors": 1, "warnings": 0, "notes": 0}
