@@ -135,3 +135,19 @@ def test_a_run_says_why_it_ended_and_is_scored_from_what_there_is(
     assert ("ended before its first check on val" in caplog.text) == (steps == 2)
     last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == steps
+
+
+def test_a_check_on_val_after_more_batches_than_there_are_is_refused(compose: Compose) -> None:
+    sentence = (
+        "trainer.val_check_interval=100 is more than the 3 batches of an epoch; set it to 3 or "
+        "fewer"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        train(compose([*SHORT, "+trainer.val_check_interval=100"]))
+
+
+def test_a_run_does_not_go_on_from_a_damaged_record(compose: Compose, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("[{")
+    with pytest.raises(ValueError, match=r"run/run.json is damaged \(.*\); restore it, or delete"):
+        train(compose(SHORT))

@@ -1,7 +1,7 @@
 """From a config to a result: the only place where config turns into objects."""
 
-import json
 import logging
+import re
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -55,6 +55,7 @@ from liverseg.runs import (
     is_first_process,
     locked,
     num_cores,
+    read_json,
     short_path,
     uncommitted_changes,
     versions,
@@ -276,7 +277,7 @@ def _fit(
         device = str(trainer.strategy.root_device)
         run = Path(config.output_dir)
         starts = run / "run.json"
-        earlier = json.loads(starts.read_text()) if starts.is_file() else []
+        earlier = read_json(starts) if starts.is_file() else []
         data.prepare_data()
         run.mkdir(parents=True, exist_ok=True)
         data.keep_hashes(run / "pairs.json")
@@ -288,7 +289,17 @@ def _fit(
         load_checkpoint(checkpoint)  # refuses a damaged file in a sentence
         logger.info("continuing from %s", checkpoint)
     with _lines_above_the_bar() if trainer.progress_bar_callback else nullcontext():
-        trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
+        try:
+            trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
+        except ValueError as error:  # before the first step: only now are the batches counted
+            said = " ".join(str(error).split())
+            found = re.match(r"`val_check_interval` \((\d+)\).* batches \((\d+)\)", said)
+            if found is None:
+                raise
+            raise ValueError(
+                f"trainer.val_check_interval={found[1]} is more than the {found[2]} batches of an "
+                f"epoch; set it to {found[2]} or fewer"
+            ) from error
     if trainer.is_global_zero and (reason := _why_it_ended(trainer)):
         logger.info("ended after epoch %d: %s", trainer.current_epoch, reason)
 

@@ -42,6 +42,7 @@ PATTERN = (
     "a regular expression with exactly one group, at most 4 open repeats such as .+ and none of "
     r'them within another, such as ^(.+)_slice\d+$, or ""'
 )
+TIME = "days:hours:minutes:seconds, such as 00:08:00:00"
 OF_VAL = "must be a score of val, which judges a network while it is trained"
 
 # What is typed, and the sentence that answers it; {root} is the data folder, {tmp} the one above.
@@ -383,6 +384,23 @@ BAD: list[tuple[list[str], str]] = [
         "trainer.profiler=abc must be null, or simple, advanced, pytorch or xla",
     ),
     (["+trainer.plugins=abc"], "trainer.plugins=abc has no effect; leave it out"),
+    (["+trainer.max_time=abc"], f"trainer.max_time=abc must be {TIME}, or null"),
+    (["+trainer.max_time={a:1}"], f"trainer.max_time={{a:1}} must be {TIME}, or null"),
+    (
+        ["+trainer.max_time={hours:0}"],
+        "trainer.max_time={hours:0} leaves no time to train; set days:hours:minutes:seconds, such "
+        "as 00:08:00:00",
+    ),
+    (
+        ["+trainer.val_check_interval=0"],
+        "trainer.val_check_interval=0 must be a number of batches from 1 up, a part of an epoch "
+        f"above 0.0 and up to 1.0, or {TIME}, or null",
+    ),
+    (
+        ["augment=ct", "data.augment.move.interpolation={}"],
+        "data.augment.move.interpolation={} must be nearest, nearest-exact, bilinear, bicubic, "
+        "box, hamming or lanczos, or a whole number",
+    ),
     (
         ["+trainer.callbacks=abc"],
         "trainer.callbacks=abc has no effect; leave it out, and add what you need under callbacks",
@@ -538,6 +556,9 @@ def test_every_choice_that_is_shipped_passes(
         ["data=phantom", "data.root={tmp}/to/be/drawn"],
         ["fold=1", "data.num_folds=2", "data.root={tmp}/undivided"],
         ["data.fold=4"],
+        ["+trainer.max_time=00:00:10:00", "+trainer.val_check_interval=0.5"],
+        ["+trainer.max_time={hours:1}", "+trainer.val_check_interval=3"],
+        ["augment=ct", "data.augment.move.interpolation=nearest"],
     ],
     ids=" ".join,
 )
@@ -576,6 +597,43 @@ def test_the_same_rules_hold_for_evaluate_and_predict(compose: Compose) -> None:
         check_settings(compose(["ckpt_path=a.ckpt", "data.batch_size=many"], "evaluate"))
     with pytest.raises(ValueError, match=r"^trainer.devices=0 must be auto, a number of devices"):
         check_settings(compose(["ckpt_path=a.ckpt", "source=b", "trainer.devices=0"], "predict"))
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "sentence"),
+    [
+        ("evaluate", "trainer.logger=true", "trainer.logger=true has no effect; leave it out"),
+        ("predict", "trainer.logger={a:1}", "trainer.logger={a:1} has no effect; leave it out"),
+        ("evaluate", "+trainer.callbacks=a", "trainer.callbacks=a has no effect; leave it out"),
+        (
+            "evaluate",
+            "+trainer.fast_dev_run=true",
+            "trainer.fast_dev_run=true would leave images out; leave it out",
+        ),
+        (
+            "predict",
+            "+trainer.limit_predict_batches=1",
+            "trainer.limit_predict_batches=1 would leave images out; name those that you mean "
+            "with source",
+        ),
+        (
+            "evaluate",
+            "data.white_value=0",
+            "data.white_value=0 must be a whole number from 1 to 65535, or null",
+        ),
+        (
+            "evaluate",
+            'data.mask_suffix=""',
+            "data.mask_suffix= must be the end of a mask's name, such as _mask",
+        ),
+    ],
+)
+def test_a_trainer_that_scores_has_all_it_needs(
+    name: str, override: str, sentence: str, compose: Compose
+) -> None:
+    given = ["ckpt_path=a.ckpt", *(["source=b"] if name == "predict" else [])]
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        check_settings(compose([*given, override], name))
 
 
 @pytest.mark.parametrize(

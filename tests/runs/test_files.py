@@ -1,11 +1,12 @@
 import errno
 import json
+import re
 import threading
 from pathlib import Path
 
 import pytest
 
-from liverseg.runs.files import write_json, write_text
+from liverseg.runs.files import read_json, write_json, write_text
 
 
 def test_a_file_that_cannot_be_written_whole_is_left_as_it_was(tmp_path: Path) -> None:
@@ -55,3 +56,14 @@ def test_a_full_disk_leaves_nothing_unfinished(
         write_text(file, "after")
     assert file.read_text() == "before"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[1,"])
+def test_a_damaged_file_is_named(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    write_json(file, [{"a": 1.5}])
+    assert read_json(file) == [{"a": 1.5}]
+    file.write_bytes(content)
+    pattern = rf"^{re.escape(str(file))} is damaged \(.+\); restore it, or delete it$"
+    with pytest.raises(ValueError, match=pattern):
+        read_json(file)

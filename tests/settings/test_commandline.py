@@ -127,6 +127,18 @@ def test_a_bad_override_is_answered_by_its_sentence(
     [
         ("evaluate", "spilt=val", "spilt=val names no known key; the nearest is split"),
         ("evaluate", "model.depth=3", f"model.depth=3 {NO_KEY}"),
+        (
+            "evaluate",
+            "data=liver",
+            "data=liver is nothing to choose in this command; set single keys, such as data.root",
+        ),
+        (
+            "predict",
+            "~trainer",
+            "~trainer is nothing to choose in this command; set single keys, such as "
+            "trainer.accelerator",
+        ),
+        ("predict", "model=unet", "model=unet is nothing to choose in this command; leave it out"),
         ("predict", "sorce=a.png", "sorce=a.png names no known key; the nearest is source"),
         ("check", "data.rot=DIR", "data.rot=DIR names no known key; the nearest is data.root"),
         (

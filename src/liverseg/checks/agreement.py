@@ -10,20 +10,35 @@ from liverseg.settings.values import as_typed, is_whole
 from liverseg.training import BinaryCrossEntropy, CrossEntropy, SoftDiceLoss
 
 
-def check_end(plain: Plain) -> None:
-    """Refuse a training that ends without a checkpoint or a score."""
+def check_trainer(plain: Plain, *, is_training: bool) -> None:
+    """Refuse what a command brings to its trainer itself, and what would leave images out."""
     trainer = plain["trainer"]
-    if trainer.get("fast_dev_run"):
-        raise ValueError(
-            f"trainer.fast_dev_run={as_typed(trainer['fast_dev_run'])} writes no checkpoint that "
-            "could be scored; leave it out and choose trainer=debug"
-        )
-    for word in ("callbacks", "logger", "plugins"):  # the run has its own
-        if trainer.get(word) is not None:
+    for word in ("callbacks", "logger", "plugins"):
+        if trainer.get(word) not in (None, False):
             raise ValueError(
                 f"trainer.{word}={as_typed(trainer[word])} has no effect; leave it out"
                 + (f", and add what you need under {word}" if word in plain else "")
             )
+    if trainer.get("fast_dev_run"):
+        raise ValueError(
+            f"trainer.fast_dev_run={as_typed(trainer['fast_dev_run'])} "
+            + (
+                "writes no checkpoint that could be scored; leave it out and choose trainer=debug"
+                if is_training
+                else "would leave images out; leave it out"
+            )
+        )
+    part = trainer.get("limit_predict_batches")
+    if "source" in plain and part is not None and (part != 1 or is_whole(part)):
+        raise ValueError(
+            f"trainer.limit_predict_batches={as_typed(part)} would leave images out; name those "
+            "that you mean with source"
+        )
+
+
+def check_end(plain: Plain) -> None:
+    """Refuse a training that ends without a checkpoint or a score."""
+    trainer = plain["trainer"]
     if trainer.get("enable_checkpointing") is False:
         raise ValueError(
             "trainer.enable_checkpointing=false leaves nothing to score; set it to true"
@@ -34,9 +49,11 @@ def check_end(plain: Plain) -> None:
             f"trainer.check_val_every_n_epoch={every} is more than trainer.max_epochs={epochs}, so "
             f"nothing would be scored; set it to {epochs} or fewer"
         )
-    if re.fullmatch(r"[0:]+", as_typed(trainer.get("max_time"))):
+    time = trainer.get("max_time")
+    is_over = not any(time.values()) if isinstance(time, dict) else re.fullmatch("[0:]+", str(time))
+    if is_over:
         raise ValueError(
-            f"trainer.max_time={trainer['max_time']} leaves no time to train; set days:hours:"
+            f"trainer.max_time={as_typed(time)} leaves no time to train; set days:hours:"
             "minutes:seconds, such as 00:08:00:00"
         )
 

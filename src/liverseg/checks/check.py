@@ -11,6 +11,7 @@ from liverseg.checks.agreement import (
     check_interval,
     check_losses,
     check_start,
+    check_trainer,
 )
 from liverseg.checks.building import try_building
 from liverseg.checks.callbacks import check_callbacks, check_loggers
@@ -77,6 +78,8 @@ def check_settings(config: DictConfig) -> None:
         changes = {key: value for key, value in plain["data"].items() if value is not None}
         check_values("data", changes, PairDataModule)
     check_device(plain)
+    if "trainer" in plain:
+        check_trainer(plain, is_training=is_training)
     if is_training:
         check_monitors(plain)
         check_end(plain)

@@ -6,7 +6,7 @@ a sweep on disk), ``provenance`` (where a result comes from), ``stopping`` (how 
 imported by its own name, since it needs Lightning, which takes seconds).
 """
 
-from liverseg.runs.files import short_path, write_bytes, write_json, write_text
+from liverseg.runs.files import read_json, short_path, write_bytes, write_json, write_text
 from liverseg.runs.jobs import (
     JOB_FILE,
     PRUNED_FILE,
@@ -74,6 +74,7 @@ __all__ = [
     "log_like_the_run",
     "num_cores",
     "prepare",
+    "read_json",
     "read_scores",
     "recorded",
     "refuse_fixed",

@@ -36,6 +36,18 @@ def write_bytes(file: Path, content: bytes) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+def read_json(file: Path) -> Any:  # plain values
+    """Return what :func:`write_json` wrote.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    try:
+        return json.loads(file.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}); restore it, or delete it") from error
+
+
 def short_path(path: str | Path) -> str:
     """Return a path as one would type it: relative where it lies below the current folder."""
     whole = Path(path).absolute()

@@ -5,7 +5,6 @@ began, so that a file edited meanwhile changes no job, and ``job.json``, which s
 overrides the job is recognised when the same command is given again.
 """
 
-import json
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ from typing import Any, Literal
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from liverseg.runs.files import write_json
+from liverseg.runs.files import read_json, write_json
 from liverseg.runs.locks import is_locked
 from liverseg.runs.resume import (
     HARMLESS,
@@ -61,7 +60,7 @@ class Job:
 
     def record(self) -> dict[str, Any]:
         """Return what its ``job.json`` says."""
-        record: dict[str, Any] = json.loads((self.folder / JOB_FILE).read_text())
+        record: dict[str, Any] = read_json(self.folder / JOB_FILE)
         return record
 
     def status(self) -> Status:
@@ -84,7 +83,7 @@ def find_jobs(sweep: Path) -> list[Job]:
     """Return the jobs of a sweep's folder, in order."""
     jobs = []
     for _, folder in _numbered(sweep):
-        record = json.loads((folder / JOB_FILE).read_text())
+        record = read_json(folder / JOB_FILE)
         jobs.append(Job(folder, tuple(record["overrides"]), tuple(record["swept"])))
     return jobs
 
@@ -211,7 +210,7 @@ def recorded(folder: Path) -> Iterator[None]:
     if not file.is_file():
         yield
         return
-    record = json.loads(file.read_text())
+    record = read_json(file)
     earlier, begun = record["seconds"], time.monotonic()
 
     def keep(status: Status, error: str = "") -> None:

@@ -3,7 +3,6 @@
 Read before Hydra composes anything, because a resumed run has no new folder and no new config.
 """
 
-import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]  # its stubs are another package
 
-from liverseg.runs.files import write_text
+from liverseg.runs.files import read_json, write_text
 from liverseg.settings import all_keys, nearest_key
 
 CONFIG_FILE = "config.yaml"
@@ -117,7 +116,7 @@ def _read(file: Path, needed: Sequence[str]) -> DictConfig:
 def read_scores(folder: Path) -> dict[str, float]:
     """Return a run's final scores by name; none where it has not ended."""
     file = folder / SCORES_FILE
-    scores: dict[str, float] = json.loads(file.read_text()) if file.is_file() else {}
+    scores: dict[str, float] = read_json(file) if file.is_file() else {}
     return scores
 
 

@@ -194,8 +194,12 @@ def _compose(config_name: str, overrides: list[Override]) -> DictConfig | None:
         loader = GlobalHydra.instance().config_loader()
     groups = set(_groups(loader))
     choices = [one for one in overrides if one.key_or_group in groups]
+    try:
+        shipped = compose(config_name, return_hydra_config=True)
+    except Exception:
+        return None
     for one in choices:
-        _refuse_choice(one, loader)
+        _refuse_choice(one, loader, shipped)
     try:
         plain = [one.input_line or "" for one in choices if one.type == OverrideType.CHANGE]
         config = compose(config_name, plain, return_hydra_config=True)
@@ -219,11 +223,18 @@ def _groups(loader: ConfigLoader, parent: str = "") -> Iterator[str]:
         yield from _groups(loader, group)
 
 
-def _refuse_choice(override: Override, loader: ConfigLoader) -> None:
-    """Refuse a choice that is not in its group."""
+def _refuse_choice(override: Override, loader: ConfigLoader, shipped: DictConfig) -> None:
+    """Refuse a choice that is not in its group, or of a group that a command does not have."""
+    group, value = override.key_or_group, override.value()
+    if not override.is_add() and override.package is None and not _is_chosen(group, shipped):
+        section = OmegaConf.select(shipped, group)
+        keys = [f"{group}.{key}" for key in section or () if not key.startswith("_")]
+        raise ValueError(
+            f"{override.input_line} is nothing to choose in this command; "
+            + (f"set single keys, such as {keys[0]}" if keys else "leave it out")
+        )
     if override.type == OverrideType.DEL:
         return
-    group, value = override.key_or_group, override.value()
     choices = loader.get_group_options(group)
     for one in value if isinstance(value, list) else [value]:
         name = "null" if one is None else str(one)
@@ -239,6 +250,11 @@ def _refuse_choice(override: Override, loader: ConfigLoader) -> None:
                 + (f"the nearest is {group}={closest}, " if closest else "")
                 + f"all choices are {', '.join(choices)}"
             )
+
+
+def _is_chosen(group: str, shipped: DictConfig) -> bool:
+    """Tell whether a command's list of defaults holds a group."""
+    return any(one.partition("@")[0] == group for one in shipped.hydra.runtime.choices)
 
 
 def _refuse_key(override: Override, config: DictConfig, groups: set[str]) -> None:

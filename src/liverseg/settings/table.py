@@ -40,6 +40,12 @@ Batches = _told(  # without a batch there is no score
     "a number of batches from 1 up, or a part of them above 0.0 and up to 1.0",
 )
 
+Time = (
+    Annotated[str, Field(pattern=r"^\d+(:\d\d){3}$")]
+    | dict[Literal["weeks", "days", "hours", "minutes", "seconds"], NotNegative]
+)
+_TIME = "days:hours:minutes:seconds, such as 00:08:00:00"
+
 TOP: dict[str, Any] = {
     "seed": Annotated[int, Field(ge=0, le=2**32 - 1)],
     "fold": Count | None,
@@ -120,6 +126,13 @@ _OTHERS: dict[str, dict[str, Any]] = {
         "profiler": Literal["simple", "advanced", "pytorch", "xla"] | None,
         "max_epochs": Endless,
         "max_steps": Endless,
+        "max_time": _told(Time, _TIME) | None,
+        "val_check_interval": _told(
+            AtLeastOne | Annotated[float, Field(gt=0, le=1)] | Time,
+            "a number of batches from 1 up, a part of an epoch above 0.0 and up to 1.0, or "
+            f"{_TIME}",
+        )
+        | None,
         "min_epochs": Count | None,
         "min_steps": Count | None,
         **{f"limit_{split}_batches": Batches | None for split in ("train", "val", "test")},

@@ -9,6 +9,7 @@ import functools
 import operator
 import types
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -60,27 +61,36 @@ def check_value(key: str, value: Any, hint: Any) -> None:
 def as_in_config(hint: Any) -> Any:
     """Return a type hint as a config can fulfil it.
 
-    Paths are text there, tuples are lists, and objects of ours are sections that name a class. What
-    others want objects for, they take in other forms too: anything passes, and their class judges.
+    Paths are text there, tuples are lists, enums are their values, and objects of ours are sections
+    that name a class. What others want objects for, they take in other forms too: anything passes,
+    and their class judges.
     """
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Path:
         return str
     if hint in _PLAIN:
         return hint
+    if _is_enum(hint):
+        return Literal[tuple(one.value for one in hint)]
     if origin is Literal:  # true is no 1, though they are equal
         is_flag = BeforeValidator(_refuse_flag)
         return Annotated[hint, is_flag] if any(map(is_whole, arguments)) else hint
     if origin is Annotated:
         return Annotated[(as_in_config(arguments[0]), *hint.__metadata__)]
     if origin in (Union, types.UnionType):
-        parts = [as_in_config(one) for one in arguments]
+        named = any(map(_is_enum, arguments))  # text beside an enum is the name of one of it
+        parts = [as_in_config(one) for one in arguments if not (named and one is str)]
         return Any if Any in parts else functools.reduce(operator.or_, parts)
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return dict[Any, as_in_config(arguments[1])]  # type: ignore[misc]  # a type made here
+        key = arguments[0] if get_origin(arguments[0]) is Literal else Any
+        return dict[key, as_in_config(arguments[1])]  # type: ignore[misc,valid-type]  # made here
     if isinstance(origin, type) and issubclass(origin, Iterable):
         return list[as_in_config(arguments[0])]  # type: ignore[misc]  # a type made here
     return Section if getattr(hint, "__module__", "").startswith(_OURS) else Any
+
+
+def _is_enum(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Enum)
 
 
 def _refuse_flag(value: Any) -> Any:

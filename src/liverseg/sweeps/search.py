@@ -6,7 +6,6 @@ its storages are used as they are. The Hydra plugin for Optuna cannot serve: it 
 (its storage fails with SQLAlchemy 2), counts trials anew at each start, and cannot prune.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,6 +43,7 @@ from liverseg.runs import (
     flat,
     locked,
     prepare,
+    read_json,
     renew,
     task_config,
     write_json,
@@ -219,7 +219,7 @@ class Study:
         file = self._sweep / "search.json"
         if not file.is_file():
             write_json(file, config)
-        elif changed := differences(json.loads(file.read_text()), config):
+        elif changed := differences(read_json(file), config):
             raise ValueError(
                 f"the configs have changed since the search {self._sweep.name} began: "
                 f"{', '.join(changed[:3])}; restore them, or give another sweep_name"
