@@ -35,7 +35,7 @@ def nearest_key(key: str, known: Iterable[str]) -> str | None:
         return best
     section = key.rpartition(".")[0]
     inside = [one for one in keys if one.startswith(section) and _is_short_for(last, one)]
-    return inside[0] if inside else None
+    return min(inside, key=lambda one: len(one.rpartition(".")[2]), default=None)
 
 
 def _is_short_for(word: str, key: str) -> bool:
