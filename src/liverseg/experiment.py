@@ -281,6 +281,7 @@ def _fit(
         data.prepare_data()
         run.mkdir(parents=True, exist_ok=True)
         data.keep_hashes(run / "pairs.json")
+        task.record["intensities"] = data.dataset("train").statistics()
         described = describe_run(device=device, seed=config.seed)
         write_json(starts, [*earlier, {**described, "pairs": data.state_dict()}])
         (run / "uncommitted.patch").write_text(uncommitted_changes())

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from liverseg.checkpoints import load_checkpoint, load_data, load_task
 from liverseg.checks import check_settings
-from liverseg.data import PairDataModule
+from liverseg.data import PairDataModule, far_apart, sample_statistics
 from liverseg.pictures import PictureBoard
 from liverseg.prediction import (
     ImageDataset,
@@ -78,6 +78,8 @@ def evaluate(config: DictConfig) -> Scores:
         num_worst=config.num_worst,
     )
     trainer = _scoring_trainer(config, checkpoint, pictures)
+    where = f"{config.split} of {data.root}"
+    _warn_of_brightness(checkpoint, data.dataset(config.split).statistics(), where)
     task = ScoringTask(task, predictor)
     scores = score(trainer, task, data, config.split, output_dir)
     warn_of_absent_classes(task)
@@ -99,6 +101,8 @@ def predict(config: DictConfig) -> tuple[int, dict[Path, str]]:
     settings = plain_values(config)
     images = find_images(settings["source"])
     predictor, _, checkpoint = load(settings["ckpt_path"], config.allow, threshold=config.threshold)
+    found = sample_statistics(images, predictor.channels, predictor.white_value)
+    _warn_of_brightness(checkpoint, found, str(settings["source"]))
     dataset = ImageDataset(images, predictor)
     writer = PredictionWriter(folder=Path(config.output_dir), dataset=dataset, predictor=predictor)
     trainer = _scoring_trainer(config, checkpoint, writer)
@@ -239,6 +243,18 @@ def warn_of_absent_classes(task: SegmentationTask) -> None:
     for split, names in task.absent.items():
         if names:
             logger.warning("%s", sentence_of_absence(split, names))
+
+
+def _warn_of_brightness(
+    checkpoint: Mapping[str, Any], found: Mapping[str, Any], where: str
+) -> None:
+    """Say that images lie far from those of training, as those of another window do."""
+    if words := far_apart(found, checkpoint["liverseg"].get("intensities")):
+        logger.warning(
+            "%s: images differ in brightness from those that the network was trained on (%s); if "
+            "they were saved with another intensity window or scaling, it is lost in them",
+            *(where, words),
+        )
 
 
 def _scoring_trainer(

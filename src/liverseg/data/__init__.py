@@ -11,7 +11,14 @@ from liverseg.data.datamodule import PairDataModule
 from liverseg.data.folders import PairFolders
 from liverseg.data.folds import divide
 from liverseg.data.images import IMAGE_SUFFIXES, read_image, resize_image, stored_size
-from liverseg.data.intensities import PERCENTILES, Histogram, Intensities, far_apart, histogram
+from liverseg.data.intensities import (
+    PERCENTILES,
+    Histogram,
+    Intensities,
+    far_apart,
+    histogram,
+    sample_statistics,
+)
 from liverseg.data.loaders import ResumableSampler, SameSizeBatches
 from liverseg.data.masks import MaskReader
 from liverseg.data.pairs import Pair, case_of, is_mask
@@ -43,6 +50,7 @@ __all__ = [
     "is_mask",
     "read_image",
     "resize_image",
+    "sample_statistics",
     "stored_size",
     "write_phantom",
     "write_splits",

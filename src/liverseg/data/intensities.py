@@ -5,13 +5,19 @@ which it was saved with. Each image counts the same, whatever its size.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from liverseg.data.images import read_image
+
+_Item = TypeVar("_Item")
+_ENOUGH = 256  # images, of a folder of any number
 LEVELS = 256  # bins of [0, 1]
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 _BLACK = 1 / 255  # values below this are
@@ -76,13 +82,42 @@ class Intensities:
         }
 
 
+def sample_statistics(
+    images: Sequence[Path], channels: int, white_value: int | None = None
+) -> dict[str, Any]:
+    """Return :meth:`Intensities.statistics` of some images, evenly spread, as they are read.
+
+    Those that cannot be read are passed over: who needs them says so.
+
+    Args:
+        images: Any number of files.
+        channels: As :func:`~liverseg.data.read_image` takes it.
+        white_value: Likewise.
+    """
+
+    def read(image: Path) -> Histogram | None:
+        try:
+            return histogram(read_image(image, channels, white_value))
+        except (OSError, ValueError):
+            return None
+
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
+        found = list(pool.map(read, spread(images)))
+    return Intensities([one for one in found if one is not None]).statistics()
+
+
+def spread(items: Sequence[_Item]) -> Sequence[_Item]:
+    """Return as many items as say enough about all of them, evenly spread."""
+    return items[:: -(-len(items) // _ENOUGH) or 1]
+
+
 def distance(these: Mapping[str, Any], those: Mapping[str, Any]) -> float:
     """Return the mean distance of the percentiles of two folders, in units of [0, 1]."""
     differences = np.subtract(these["percentiles"], those["percentiles"])
     return float(np.abs(differences).mean())
 
 
-def far_apart(these: Mapping[str, Any], reference: Mapping[str, Any]) -> str | None:
+def far_apart(these: Mapping[str, Any], reference: Mapping[str, Any] | None) -> str | None:
     """Say how the images of a folder differ from those of a reference, if they are far apart.
 
     A folder of few images may lie farther away than one of many.
@@ -93,10 +128,11 @@ def far_apart(these: Mapping[str, Any], reference: Mapping[str, Any]) -> str | N
 
     Returns:
         Such as ``mean 0.211 against 0.090, median 0.141 against 0.000, 38 % black against 59 %``;
-        None where they are near enough, or where either holds no image.
+        None where they are near enough, or where either holds no image or is not known.
     """
-    if not these or not reference:
+    if not (_is_statistics(these) and _is_statistics(reference)):
         return None
+    assert reference is not None
     most = reference["spread"] * (_FAR + _FAR_OF_ONE / these["images"] ** 0.5)
     if distance(these, reference) <= max(_LEAST, most):
         return None
@@ -105,6 +141,23 @@ def far_apart(these: Mapping[str, Any], reference: Mapping[str, Any]) -> str | N
         f"mean {these['mean']:.3f} against {reference['mean']:.3f}, median "
         f"{these['percentiles'][middle]:.3f} against {reference['percentiles'][middle]:.3f}, "
         f"{these['black']:.0%} black against {reference['black']:.0%}"
+    )
+
+
+def _is_statistics(values: object) -> bool:
+    """Tell whether values have the form of statistics: a checkpoint may hold anything there."""
+    if not isinstance(values, Mapping):
+        return False
+    percentiles = values.get("percentiles")
+    return (
+        isinstance(percentiles, list)
+        and len(percentiles) == len(PERCENTILES)
+        and all(isinstance(one, float | int) for one in percentiles)
+        and all(
+            isinstance(values.get(name), float | int)
+            for name in ("images", "mean", "black", "spread")
+        )
+        and values["images"] > 0
     )
 
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torchvision.tv_tensors import Image as ImageTensor
 from torchvision.tv_tensors import Mask as MaskTensor
 
 from liverseg.data.images import decoded_bytes, read_image, resize_image, stored_size
+from liverseg.data.intensities import Intensities, histogram, sample_statistics, spread
 from liverseg.data.masks import MaskReader
 from liverseg.data.pairs import Pair
 from liverseg.labels import IGNORED
@@ -115,6 +116,13 @@ class PairDataset(Dataset[Sample]):
         if self._cache is None:
             return None
         return {value for _, mask in self._cache for value in mask.unique().tolist()} - {IGNORED}
+
+    def statistics(self) -> dict[str, Any]:
+        """Return how bright the images are, see :meth:`Intensities.statistics`, of some of them."""
+        if self._cache is None:
+            images = [pair.image for pair in self.pairs]
+            return sample_statistics(images, self._channels, self._white_value)
+        return Intensities([histogram(image) for image, _ in spread(self._cache)]).statistics()
 
     def sizes(self) -> list[tuple[int, int]]:
         """Return height and width of every mask as served."""
