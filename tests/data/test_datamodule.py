@@ -1,5 +1,6 @@
 import logging
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,22 @@ def test_patients_in_both_train_and_val_are_told(pair_root, caplog):
         f"{pair_root}: 2 patients are in train and in val (patient002, patient003): "
         + FLATTERS.format("val")
     ]
+
+
+def test_an_image_of_train_in_val_is_told_whatever_its_name(pair_root, tmp_path, caplog):
+    module = module_of(pair_root)
+    module.keep_hashes(tmp_path / "pairs.json")
+    assert "is in train and in val" not in caplog.text
+    for end in (".png", "_mask.png"):
+        shutil.copy(
+            pair_root / f"train/patient001_slice00{end}", pair_root / f"val/patient009_slice00{end}"
+        )
+    module_of(pair_root).keep_hashes(tmp_path / "pairs.json")
+    sentence = (
+        "1 image is in train and in val (patient001_slice00.png is patient009_slice00.png): "
+        "scores of val will flatter the network"
+    )
+    assert [one for one in caplog.messages if sentence in one]
 
 
 @pytest.mark.parametrize("fold", [None, 0, 3])

@@ -19,7 +19,7 @@ from liverseg.data.images import MOST_PIXELS
 from liverseg.data.loaders import ResumableSampler, SameSizeBatches, pad_and_stack
 from liverseg.data.masks import MaskReader
 from liverseg.data.pairs import Pair, case_of
-from liverseg.data.patients import count_pairs, shared_patients
+from liverseg.data.patients import count_pairs, shared_images, shared_patients
 from liverseg.data.patterns import one_group
 from liverseg.data.samples import PairDataset, Sample
 from liverseg.data.table import TABLE
@@ -245,11 +245,23 @@ class PairDataModule(LightningDataModule):
         return self._datasets[split]
 
     def keep_hashes(self, file: Path) -> None:
-        """Keep hashes of the pairs' bytes in a file, so that a resumed run need not read them."""
+        """Keep hashes of the pairs' bytes in a file, so that a resumed run need not read them.
+
+        An image that is in two splits is told.
+        """
         self._hashes = FileHashes(file)
         self._fingerprints.clear()
         self.state_dict()
         self._hashes.keep()
+        images = {
+            split: {
+                self._hashes.known(pair.image): pair.image.name
+                for pair in self.dataset(split).pairs
+            }
+            for split in ("train", "val")
+        }
+        for sentence in shared_images(images):
+            logger.warning("%s: %s", self.root, sentence)
 
     def fingerprint(self, split: Split) -> str:
         """Return a hash of the names and bytes of a split's pairs, as at the first call."""

@@ -45,6 +45,10 @@ class FileHashes:
         self._used |= {str(file.absolute()): one for file, one in zip(files, entries, strict=True)}
         return [entry[-1] for entry in entries]
 
+    def known(self, file: Path) -> str:
+        """Return the hash of a file as :meth:`of` has returned it."""
+        return self._used[str(file.absolute())][-1]
+
     def keep(self) -> None:
         """Write what is known and settled, by rename, so that a next start reads the rest alone."""
         if self._file is None:

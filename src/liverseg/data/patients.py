@@ -1,4 +1,4 @@
-"""Whose images a split holds, as its file names tell: said at the start of a run."""
+"""Whose images a split holds, and which another one holds too: said at the start of a run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
@@ -32,6 +32,24 @@ def shared_patients(splits: Mapping[str, Cases]) -> Iterator[str]:
             yield (
                 f"{_number(len(shared), 'patient')} {'is' if len(shared) == 1 else 'are'} in "
                 f"{first} and in {second} ({', '.join(map(str, shared[:3]))}"
+                f"{' ...' if len(shared) > 3 else ''}): scores of {second} will flatter the network"
+            )
+
+
+def shared_images(splits: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Yield one sentence for any two splits that hold the same image.
+
+    >>> list(shared_images({"train": {"12ab": "a.png", "34cd": "b.png"}, "val": {"34cd": "c.png"}}))
+    ['1 image is in train and in val (b.png is c.png): scores of val will flatter the network']
+
+    Args:
+        splits: A file name by what is equal for equal images, such as a hash; train first.
+    """
+    for (first, some), (second, others) in combinations(splits.items(), 2):
+        if shared := [f"{some[one]} is {others[one]}" for one in some if one in others]:
+            yield (
+                f"{_number(len(shared), 'image')} {'is' if len(shared) == 1 else 'are'} in "
+                f"{first} and in {second} ({', '.join(shared[:3])}"
                 f"{' ...' if len(shared) > 3 else ''}): scores of {second} will flatter the network"
             )
 
