@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig
@@ -466,3 +467,24 @@ def test_every_class_is_scored_where_there_is_no_background(
     file = tmp_path / "run" / "checkpoints" / "best.ckpt"
     again = evaluate(compose([f"ckpt_path={file}", "split=val"], "evaluate"))
     assert {name: again[name] for name in again} == {name: scores[name] for name in again}
+
+
+def test_images_of_any_number_of_channels_are_trained_on_scored_and_predicted(
+    compose: Compose, pair_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for split in ("train", "val", "test"):
+        for pair in find_pairs(pair_root / split):
+            grey = np.asarray(Image.open(pair.image))
+            pair.image.unlink()
+            np.save(pair.image.with_suffix(".npy"), np.stack([grey, grey // 2, grey, grey], -1))
+    with caplog.at_level("INFO"):
+        scores = train(compose(["data.channels=4", "augment=flips"]))
+    assert "pictures show channels 1, 2 and 3 of 4" in caplog.text
+    checkpoint = f"ckpt_path={tmp_path / 'run' / 'checkpoints' / 'best.ckpt'}"
+    again = evaluate(compose([checkpoint, "split=val", f"output_dir={tmp_path}/e"], "evaluate"))
+    assert {key: again[key] for key in ("val/dice", "val/loss")} == {
+        key: scores[key] for key in ("val/dice", "val/loss")
+    }
+    typed = [checkpoint, f"source={pair_root / 'test'}", f"output_dir={tmp_path}/p"]
+    assert predict(compose(typed, "predict")) == (3, {})
+    assert (tmp_path / "p" / "patient006_slice00_picture.png").is_file()

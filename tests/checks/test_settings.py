@@ -105,7 +105,7 @@ BAD: list[tuple[list[str], str]] = [
         "model._target_=torch.nn must be a class with its module, such as liverseg.network.UNet",
     ),
     # data
-    (["data.channels=2"], "data.channels=2 must be 1 (grey) or 3 (RGB)"),
+    (["data.channels=0"], "data.channels=0 must be a whole number from 1 up"),
     (["data.num_classes=two"], "data.num_classes=two must be a whole number"),
     (["data.batch_size=big"], "data.batch_size=big must be a whole number"),
     (["data.num_workers=-1"], "data.num_workers=-1 must be a whole number from 0 up"),

@@ -226,11 +226,9 @@ def test_numbers_beyond_sixteen_bits_are_refused(tmp_path):
         MaskReader(num_classes=1).read(file)
 
 
-@pytest.mark.parametrize("channels", [0, 2, 4])
-def test_other_numbers_of_channels_are_refused(tmp_path, channels):
-    sentence = f"data.channels={channels} must be 1 (grey) or 3 (RGB)"
-    with pytest.raises(ValueError, match=exactly(sentence)):
-        read_image(save(tmp_path / "a.png", [[0]]), channels)
+def test_no_channel_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=exactly("data.channels=0 must be at least 1")):
+        read_image(save(tmp_path / "a.png", [[0]]), 0)
 
 
 def test_an_image_is_resized_bilinear_and_antialiased():

@@ -84,6 +84,7 @@ def test_a_faulty_table_is_refused_in_a_sentence(
         ("0.8x0.7", (0.8, 0.7)),
         ("0.8 0.7", (0.8, 0.7)),
         ("0.5", (0.5, 0.5)),
+        ("0.8x0.7x5.0", (0.8, 0.7)),  # and between slices, as of a volume
         ('"[0.8, 0.7]"', (0.8, 0.7)),
         ("", None),
     ],

@@ -220,12 +220,12 @@ def test_files_that_are_gone_stop_no_run(
     compose: Compose, pair_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = compose(["data.cache_megabytes=100"])
-    read = gallery.read_image
+    read = gallery.read_shown
 
     def gone(path: Path, channels: int, *rest: object) -> Tensor:
         return read(path.with_name("gone.png"), channels)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gallery, "read_image", gone)
+        patch.setattr(gallery, "read_shown", gone)
         assert 0 <= train(config)["val/dice"] <= 1
     assert "is drawn as the network sees it" in caplog.text

@@ -1,16 +1,24 @@
 """What a sample is and how it is served: from files on disk to batches of images and masks.
 
-Reading order: ``images`` and ``masks`` (what their files mean), ``pairs`` (the two of one name),
-``table`` and ``folders`` (which are in which split), ``samples`` (as tensors), ``transforms``,
-``patterns`` (of a patient's name), ``folds``, ``splitting`` (by patient), ``patients`` (who is in
-which split), ``intensities`` (how bright they are), ``loaders`` (order and batches),
-``datamodule`` (all of it), ``phantom`` (the embedded pairs).
+Reading order: ``arrays``, ``images`` and ``masks`` (what files mean), ``pairs`` (the two of one
+name), ``table`` and ``folders`` (which are in which split), ``samples`` (as tensors),
+``transforms``, ``patterns`` (of a patient's name), ``folds``, ``splitting`` (by patient),
+``patients`` (who is in which split), ``intensities`` (how bright they are), ``loaders`` (order and
+batches), ``datamodule`` (all of it), ``phantom`` (the embedded pairs), ``volumes``.
 """
 
 from liverseg.data.datamodule import PairDataModule
 from liverseg.data.folders import PairFolders
 from liverseg.data.folds import divide
-from liverseg.data.images import IMAGE_SUFFIXES, read_image, resize_image, stored_size
+from liverseg.data.images import (
+    IMAGE_SUFFIXES,
+    as_three,
+    read_image,
+    read_shown,
+    resize_image,
+    shown_channels,
+    stored_size,
+)
 from liverseg.data.intensities import (
     PERCENTILES,
     Histogram,
@@ -42,6 +50,7 @@ __all__ = [
     "Phantom",
     "ResumableSampler",
     "SameSizeBatches",
+    "as_three",
     "case_of",
     "divide",
     "draw_patient",
@@ -49,8 +58,10 @@ __all__ = [
     "histogram",
     "is_mask",
     "read_image",
+    "read_shown",
     "resize_image",
     "sample_statistics",
+    "shown_channels",
     "stored_size",
     "write_phantom",
     "write_splits",

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from liverseg.data.fingerprints import FileHashes, hash_of_bytes, hash_of_sizes
 from liverseg.data.folders import PairFolders
 from liverseg.data.folds import Division, divide_folders
-from liverseg.data.images import MOST_PIXELS
+from liverseg.data.images import MOST_PIXELS, shown_channels
 from liverseg.data.loaders import ResumableSampler, SameSizeBatches, pad_and_stack
 from liverseg.data.masks import MaskReader
 from liverseg.data.pairs import Pair, case_of
@@ -52,7 +52,8 @@ class PairDataModule(LightningDataModule):
         root: Folder with the splits, see :class:`~liverseg.data.folders.PairFolders`.
         phantom: Draws the pairs into ``root`` before they are first read; None for a folder of
             one's own.
-        channels: Channels of the image, 1 or 3; files are converted.
+        channels: Channels of the image: 1 or 3, to which files are converted, or as many as the
+            files have.
         image_size: Height and width that images are resized to for the network; None keeps each
             image's own. Predictions are resized back, and scores are counted at the mask's size.
         mean: Subtracted from images in [0, 1]; one number, or one per channel.
@@ -86,7 +87,7 @@ class PairDataModule(LightningDataModule):
         phantom: Annotated[
             PairSource | None, Field(description="null, or a class that draws pairs")
         ],
-        channels: Annotated[Literal[1, 3], Field(description="1 (grey) or 3 (RGB)")],
+        channels: Annotated[int, Field(ge=1)],
         image_size: Annotated[
             Sequence[int] | None, Field(description="null or [height, width] in pixels")
         ],
@@ -370,6 +371,8 @@ class PairDataModule(LightningDataModule):
         kept = "in memory" if self.dataset("train").is_cached else "decoded each epoch"
         told = [count_pairs(cases), self.folders.layout(), kept]
         logger.info("%s: %s", where, "; ".join(filter(None, told)))
+        if shown := shown_channels(self.channels):
+            logger.info("%s", shown)
         if self._fold is not None and (count := self._division.num_without_case):
             logger.warning(
                 "%s: %d of %d %s, so folds take each such "

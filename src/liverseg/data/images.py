@@ -2,20 +2,27 @@
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-Numbers = npt.NDArray[Any]  # stored numbers, of whichever kind a file has
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+from liverseg.data.arrays import (
+    LayeredTiff,
+    Numbers,
+    is_array,
+    is_tiff,
+    open_array,
+    read_channels,
+)
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".npy")
 MOST_PIXELS = 2**27  # of an image; such a one takes half a gigabyte as float32
 WHITE = 65535  # of 16 bits a channel
 TWELVE_BITS = 4095  # the most that most scanners and cameras with deep pixels give
@@ -38,42 +45,67 @@ def stored_size(path: Path) -> tuple[int, int]:
     Raises:
         ValueError: If the file is no image that can be read, or has too many pixels.
     """
-    with opened(path) as picture:
-        return _upright_size(picture, _orientation(picture))
+    return decoded_bytes(path)[0]
 
 
 def decoded_bytes(path: Path) -> tuple[tuple[int, int], int]:
-    """Return height and width of a file, and the bytes of one decoded value of its image."""
-    with opened(path) as picture:
-        size = _upright_size(picture, _orientation(picture))
-        return size, 4 if _is_deep(picture) else 1
+    """Return height and width of a file, and the bytes of one decoded value of its image.
+
+    Raises:
+        ValueError: If the file is no image that can be read, or has too many pixels.
+    """
+    _refuse_irregular(path)
+    if is_array(path):
+        array = open_array(path)
+        return _bounded(path, array.shape[:2]), 1 if array.dtype == np.uint8 else 4
+    try:
+        with opened(path) as picture:
+            size = _upright_size(picture, _orientation(picture))
+            return size, 4 if _is_deep(picture) else 1
+    except ValueError as error:
+        if not isinstance(error.__cause__, UnidentifiedImageError) or not is_tiff(path):
+            raise
+    layered = LayeredTiff(path)  # of more channels than Pillow knows
+    return _bounded(path, layered.size), layered.value_bytes()
 
 
 def read_image(path: Path, channels: int, white_value: int | None = None) -> Tensor:
     """Decode an image to shape (channels, H, W), as it is to be shown.
 
-    Grey, palette, colour, and either with transparency (which is dropped) are converted to the
-    number of channels asked for, colour to grey by luminance (ITU-R 601). An orientation that a
-    camera has noted (EXIF) is applied. Eight bits a channel give uint8, and so do sixteen in
-    colour, of which the upper eight count; sixteen bits in grey give float32 in [0, 1], and floats
-    in [0, 1] are taken as they are.
+    With one or three channels, grey, palette, colour, and either with transparency (which is
+    dropped) are converted to the number asked for, colour to grey by luminance (ITU-R 601). With
+    another number, a file must hold as many: LA has two, RGBA and CMYK four, a TIFF its samples or
+    its pages, an array of NumPy its last axis. An orientation that a camera has noted (EXIF) is
+    applied. Eight bits a channel give uint8, and so do sixteen of RGB, of which the upper eight
+    count; other images of sixteen bits give float32 in [0, 1], and floats in [0, 1] are taken as
+    they are.
 
     Args:
-        path: Any image file that Pillow reads.
-        channels: 1 for grey, 3 for RGB.
-        white_value: What is white in 16-bit grey, brighter ones too; None is 65535, and refuses
+        path: Any image file that Pillow reads, a TIFF of any number of channels, or ``.npy``.
+        channels: 1 for grey, 3 for RGB, or the number that the files have.
+        white_value: What is white in 16 bits, brighter ones too; None is 65535, and refuses
             images that use twelve of their bits or fewer, which would all but be black.
 
     Raises:
-        ValueError: If ``channels`` is neither, the file cannot be decoded, holds several pages, or
-            its numbers do not say what is white.
+        ValueError: If ``channels`` is below 1 or not those of the file, if the file cannot be
+            decoded, holds several pages, or its numbers do not say what is white.
     """
-    if channels not in (1, 3):
-        raise ValueError(f"data.channels={channels} must be 1 (grey) or 3 (RGB)")
+    if channels < 1:
+        raise ValueError(f"data.channels={channels} must be at least 1")
+    _refuse_irregular(path)
+    if is_array(path):
+        _bounded(path, open_array(path).shape[:2])
+        return _as_image(read_channels(path, channels), path, channels, white_value)
+    if channels > 1 and is_tiff(path):
+        layered = LayeredTiff(path)
+        if channels != 3 or len(layered.pages) == channels:
+            _bounded(path, layered.size)
+            return _as_image(layered.read(channels), path, channels, white_value)
     picture = decoded(path)
+    if channels not in (1, 3):
+        return _all_channels(picture, path, channels)
     if _is_deep(picture):
-        grey = _deep_grey(picture, path, white_value)
-        return grey.expand(channels, -1, -1).clone()
+        return _as_image(np.asarray(picture)[..., None], path, channels, white_value)
     if bits_of(picture) > 8:
         most = int(np.asarray(picture.convert("RGB")).max())
         if most * 256 <= TWELVE_BITS:
@@ -87,6 +119,29 @@ def read_image(path: Path, channels: int, white_value: int | None = None) -> Ten
         picture = picture.convert("RGB")
     image: Tensor = functional.pil_to_tensor(picture.convert("L" if channels == 1 else "RGB"))
     return image
+
+
+def read_shown(path: Path, channels: int, white_value: int | None = None) -> Tensor:
+    """Decode what pictures show of an image, shape (3, H, W): see :func:`shown_channels`.
+
+    Args:
+        path: As :func:`read_image`.
+        channels: What the network takes of the file.
+        white_value: As :func:`read_image`.
+    """
+    return as_three(read_image(path, 3 if channels in (1, 3) else channels, white_value))
+
+
+def as_three(image: Tensor) -> Tensor:
+    """Return the channels that are shown, of an image of shape (C, H, W); one stands for all."""
+    return image[:3] if len(image) > 2 else image[:1].expand(3, -1, -1)
+
+
+def shown_channels(channels: int) -> str:
+    """Say which channels pictures show, where these are not all: "" for one and three."""
+    if channels in (1, 3):
+        return ""
+    return f"pictures show channel{'s 1, 2 and 3' if channels > 2 else ' 1'} of {channels}"
 
 
 def resize_image(image: Tensor, size: tuple[int, int] | None) -> Tensor:
@@ -136,15 +191,10 @@ def opened(path: Path) -> Iterator[Image.Image]:
         ValueError: If it cannot be read as an image, the cause being what was raised; or, without
             a cause, if it is one that is not taken, such as one of too many pixels.
     """
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise ValueError(f"{path} is no regular file; remove it, or put the image there")
+    _refuse_irregular(path)
     try:
         with Image.open(path) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                raise _RefusedError(
-                    f"{path} is {picture.height} x {picture.width}, more than the {MOST_PIXELS:,} "
-                    "pixels that an image may have; cut it into parts, or make it smaller"
-                )
+            _bounded(path, (picture.height, picture.width))
             yield picture
     except _RefusedError as error:
         raise ValueError(str(error)) from None
@@ -154,6 +204,23 @@ def opened(path: Path) -> Iterator[Image.Image]:
             f"{path} cannot be read as an image ({reason}); restore it, or remove it and its "
             "partner"
         ) from error
+
+
+def _refuse_irregular(path: Path) -> None:
+    """Refuse what is there and is no file; a pipe would be waited for."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no regular file; remove it, or put the image there")
+
+
+def _bounded(path: Path, size: Sequence[int]) -> tuple[int, int]:
+    """Return height and width of an image, unless it has too many pixels."""
+    height, width = size
+    if height * width > MOST_PIXELS:
+        raise _RefusedError(
+            f"{path} is {height} x {width}, more than the {MOST_PIXELS:,} pixels that an image may "
+            "have; cut it into parts, or make it smaller"
+        )
+    return height, width
 
 
 class _RefusedError(ValueError):
@@ -214,17 +281,42 @@ def _is_deep(picture: Image.Image) -> bool:
     return picture.mode.startswith(("I", "F"))
 
 
-def _deep_grey(picture: Image.Image, path: Path, white_value: int | None) -> Tensor:
-    """Return one channel of more than eight bits as float32 in [0, 1], of shape (1, H, W)."""
-    numbers = np.asarray(picture)
+def _all_channels(picture: Image.Image, path: Path, channels: int) -> Tensor:
+    """Return the bands of a picture as they are stored."""
+    found = len(picture.getbands())
+    if found != channels or picture.mode not in ("LA", "RGBA", "CMYK"):
+        raise ValueError(
+            f"{path} has {found} channel{'s' if found > 1 else ''} ({picture.mode}), but "
+            f"data.channels={channels}; set data.channels={1 if found == 1 else 3}, or save it as "
+            "TIFF or .npy with all channels"
+        )
+    return torch.from_numpy(np.array(picture)).movedim(-1, 0)
+
+
+def _as_image(numbers: Numbers, path: Path, channels: int, white_value: int | None) -> Tensor:
+    """Return numbers of shape (H, W, C) as uint8, or as float32 in [0, 1], of shape (C, H, W)."""
+    if numbers.dtype == np.uint8:
+        image = torch.from_numpy(np.ascontiguousarray(numbers)).movedim(-1, 0)
+    else:
+        image = _scaled(numbers, path, white_value).movedim(-1, 0)
+    if len(image) == channels:
+        return image.contiguous()
+    if channels == 1:
+        grey: Tensor = functional.rgb_to_grayscale(image)
+        return grey
+    return image.expand(channels, -1, -1).clone()
+
+
+def _scaled(numbers: Numbers, path: Path, white_value: int | None) -> Tensor:
+    """Return numbers of more than eight bits as float32 in [0, 1]."""
     low, high = (float(one) for one in (numbers.min(), numbers.max()))
-    if picture.mode == "F":
+    if numbers.dtype.kind == "f":
         if not (0 <= low <= high <= 1):  # also where a number is none
             raise ValueError(
                 f"{path} holds floats from {low:g} to {high:g}, of which none is known to be white;"
                 " save them scaled to 0 ... 1, or as 8 or 16 bits"
             )
-        return torch.from_numpy(numbers.astype(np.float32))[None]
+        return torch.from_numpy(numbers.astype(np.float32))
     if low < 0 or high > WHITE:
         raise ValueError(
             f"{path} holds numbers from {low:.0f} to {high:.0f}, and black and white are 0 and "
@@ -236,7 +328,7 @@ def _deep_grey(picture: Image.Image, path: Path, white_value: int | None) -> Ten
             f"be black; set data.white_value={TWELVE_BITS} for 12 bits, or ={WHITE} where it is so"
         )
     scaled = torch.from_numpy(numbers.astype(np.float32)) / (white_value or WHITE)
-    return scaled.clamp(0, 1)[None]
+    return scaled.clamp(0, 1)
 
 
 def _orientation(picture: Image.Image) -> int:

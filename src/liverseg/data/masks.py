@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from liverseg.data.images import Numbers, bits_of, decoded, numbers_of
+from liverseg.data.arrays import Numbers, is_array, open_array
+from liverseg.data.images import bits_of, decoded, numbers_of
 from liverseg.labels import IGNORED
 
 _UNDECLARED = 254
@@ -113,6 +114,8 @@ class MaskReader:
                 holds an undeclared value or colour; or if its palette shows something else than
                 its indices say.
         """
+        if is_array(path):
+            return self._by_value(self._of_array(path), path)
         picture = decoded(path)
         if picture.format in _LOSSY and not self._is_soft:
             raise ValueError(
@@ -121,7 +124,10 @@ class MaskReader:
             )
         if self._colours is not None:
             return self._by_colour(picture, path)
-        numbers = self._numbers(picture, path)
+        return self._by_value(self._numbers(picture, path), path)
+
+    def _by_value(self, numbers: Numbers, path: Path) -> Tensor:
+        """Return class indices by declared values."""
         mask = self._table[numbers]
         found = np.unique(numbers).tolist() if self._both_whites else []
         undeclared = np.unique(numbers[mask == _UNDECLARED]).tolist()
@@ -187,19 +193,22 @@ class MaskReader:
             return bands[0]
         if picture.mode in ("P", "PA"):
             return self._of_palette(picture, path)
-        numbers = numbers_of(picture)
-        is_float = numbers.dtype.kind == "f"
-        if is_float and not np.array_equal(numbers, np.round(numbers)):  # nor a number at all
-            raise ValueError(f"{path} is a mask with fractions; save it with whole numbers")
-        if numbers.dtype != np.uint8:
-            low, high = numbers.min(), numbers.max()
-            if low < 0 or high > 65535:
-                raise ValueError(
-                    f"{path} is a mask with numbers from {low:.0f} to {high:.0f}; class values lie "
-                    "in 0 ... 65535"
-                )
-            numbers = numbers.astype(np.uint16)
-        return numbers
+        return _whole(numbers_of(picture), path)
+
+    def _of_array(self, path: Path) -> Numbers:
+        """Return the numbers of an array of shape (H, W) or (H, W, 1)."""
+        numbers = open_array(path)
+        if self._colours is not None or numbers.shape[2:] not in ((), (1,)):
+            raise ValueError(
+                f"{path} is a mask of shape {numbers.shape}; save it as (height, width) with class "
+                "values, and leave data.mask_colors null"
+            )
+        if numbers.dtype.kind not in "buif":
+            raise ValueError(
+                f"{path} is a mask of {numbers.dtype.name}; save it with whole numbers"
+            )
+        numbers = np.array(numbers.reshape(numbers.shape[:2]))
+        return _whole(numbers.astype(np.uint8) if numbers.dtype.kind == "b" else numbers, path)
 
     def _of_palette(self, picture: Image.Image, path: Path) -> Numbers:
         """Return indices or, where the palette shows the declared greys, greys."""
@@ -251,6 +260,22 @@ class MaskReader:
                 f"often #{most:06x} ({int(counts.max())} pixels); add it to data.mask_colors"
             )
         return torch.from_numpy(mask)
+
+
+def _whole(numbers: Numbers, path: Path) -> Numbers:
+    """Return numbers that are whole and lie in 0 ... 65535 as such."""
+    is_float = numbers.dtype.kind == "f"
+    if is_float and not np.array_equal(numbers, np.round(numbers)):  # nor a number at all
+        raise ValueError(f"{path} is a mask with fractions; save it with whole numbers")
+    if numbers.dtype != np.uint8:
+        low, high = numbers.min(), numbers.max()
+        if low < 0 or high > 65535:
+            raise ValueError(
+                f"{path} is a mask with numbers from {low:.0f} to {high:.0f}; class values lie "
+                "in 0 ... 65535"
+            )
+        numbers = numbers.astype(np.uint16)
+    return numbers
 
 
 def _written(values: Sequence[Sequence[int]], threshold: int | None, *, is_white: bool) -> Numbers:

@@ -39,7 +39,7 @@ class PairDataset(Dataset[Sample]):
 
     Args:
         pairs: What :func:`find_pairs` found.
-        channels: Channels of the image, 1 or 3.
+        channels: Channels of the image.
         mask_reader: Decodes masks.
         normalize: Maps an image of shape (C, H, W) in [0, 1] to what the network takes; None serves
             images as they were decoded, uint8 or float32 in [0, 1].

@@ -166,7 +166,7 @@ class CaseTable:
         return replace(row, spacing=spacing, number=self._number(row, values.get("slice", "")))
 
     def _spacing(self, row: Row, text: str) -> tuple[float, float] | None:
-        """Return height and width of a pixel in mm."""
+        """Return height and width of a pixel in mm; the distance of slices may follow."""
         if not text:
             return None
         if self.delimiter != ",":  # a comma is a decimal one, as in half of Europe
@@ -177,13 +177,13 @@ class CaseTable:
             ]
         except ValueError:
             sides = []
-        if len(sides) not in (1, 2) or not all(0 < side < math.inf for side in sides):
+        if len(sides) not in (1, 2, 3) or not all(0 < side < math.inf for side in sides):
             raise self._wrong(
                 row,
                 f"spacing {text} must be height and width of a pixel in mm, such as 0.8x0.7, or "
                 "one number",
             )
-        return sides[0], sides[-1]
+        return sides[0], sides[min(1, len(sides) - 1)]
 
     def _number(self, row: Row, text: str) -> int | None:
         if not text:

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from liverseg.data import PairDataModule, PairDataset, read_image
+from liverseg.data import PairDataModule, PairDataset, as_three, read_shown
 from liverseg.labels import first_scored
 from liverseg.pictures.boards import boards_of, place_of
 from liverseg.pictures.cases import Case, as_shown, draw_best_and_worst, draw_case
@@ -244,10 +244,10 @@ def _case(data: PairDataModule, dataset: PairDataset, kept: _Kept) -> Case:
     """Return an image with its truth at the size of its file, not as the network sees it."""
     sample, pair = dataset[kept.index], dataset.pairs[kept.index]
     try:
-        image = as_shown(read_image(pair.image, 3, data.white_value))
+        image = as_shown(read_shown(pair.image, data.channels, data.white_value))
     except (OSError, ValueError) as error:  # where pairs are in memory, a run can do without files
         logger.warning("%s is drawn as the network sees it: %s", pair.image, error)
-        image = data.normalize.undo(sample["image"])
+        image = as_three(data.normalize.undo(sample["image"]))
     return Case(
         caption=f"{pair.name}   Dice {kept.dice:.3f}",
         image=image,

@@ -52,7 +52,7 @@ class Predictor(nn.Module):
 
     Args:
         voters: The networks; all give ``num_classes`` logits.
-        channels: Channels of the image, 1 or 3.
+        channels: Channels of the image.
         image_size: Height and width that images are resized to for the networks; None keeps each
             image's own.
         white_value: What is white in images of 16 bits, see :func:`~liverseg.data.read_image`.

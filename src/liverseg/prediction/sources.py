@@ -14,7 +14,7 @@ from liverseg.data import is_mask, stored_size
 SUFFIXES = ("_prediction", "_picture")  # of the files that a prediction writes
 IMAGE_FORMATS = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
-    *(".pgm", ".ppm", ".pbm", ".pnm", ".jp2", ".avif", ".tga"),
+    *(".pgm", ".ppm", ".pbm", ".pnm", ".jp2", ".avif", ".tga", ".npy"),
 )
 _MARK = ("Software", "liverseg predict.py")  # a text chunk: this file is a prediction's
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import to_pil_image
 
-from liverseg.data import read_image
+from liverseg.data import read_shown, shown_channels
 from liverseg.labels import first_scored
 from liverseg.pictures import as_shown, draw_case
 from liverseg.prediction.predictor import Predictor
@@ -107,6 +107,9 @@ class PredictionWriter(Callback):
         self._mask_reader = predictor.mask_reader
         self._num_classes = predictor.num_classes
         self._class_names = predictor.class_names
+        self._channels, self._white_value = predictor.channels, predictor.white_value
+        if told := shown_channels(predictor.channels):
+            logger.info("%s", told)
 
     def on_predict_batch_end(
         self,
@@ -143,7 +146,7 @@ class PredictionWriter(Callback):
             counts = count_pixels(prediction[None], truth[None], self._num_classes, first=first)
             caption += f"   Dice {float(dice(counts).mean()):.3f}"
         step = -(-max(prediction.shape) // _LARGEST_PICTURE)
-        image = read_image(path, 3)[:, ::step, ::step]
+        image = read_shown(path, self._channels, self._white_value)[:, ::step, ::step]
         return draw_case(
             as_shown(image),
             prediction[::step, ::step],

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from liverseg.data.images import Numbers
+from liverseg.data.arrays import Numbers
 
 _MOST = 65536
 _OTHER = 255  # of values that are of no class

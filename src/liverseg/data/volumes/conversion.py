@@ -23,7 +23,8 @@ from pydantic import Field
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from liverseg.data.images import Numbers, resize_image
+from liverseg.data.arrays import Numbers
+from liverseg.data.images import resize_image
 from liverseg.data.volumes.classes import ClassMap
 from liverseg.data.volumes.dicom import DicomFile
 from liverseg.data.volumes.finding import Case, find_cases

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from liverseg.data.images import MOST_PIXELS, Numbers
+from liverseg.data.arrays import Numbers
+from liverseg.data.images import MOST_PIXELS
 from liverseg.data.volumes.nifti import rescaled
 
 _MAGIC = b"DICM"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from liverseg.data.images import Numbers
+from liverseg.data.arrays import Numbers
 
 Plane = Literal["axial", "coronal", "sagittal"]
 Affine = npt.NDArray[np.float64]

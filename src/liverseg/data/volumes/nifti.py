@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from liverseg.data.images import Numbers
+from liverseg.data.arrays import Numbers
 from liverseg.data.volumes.geometry import Affine, Volume, axes_of, check_affine
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")

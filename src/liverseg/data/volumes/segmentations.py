@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from liverseg.data.images import Numbers
+from liverseg.data.arrays import Numbers
 from liverseg.data.volumes.classes import ClassMap
 from liverseg.data.volumes.dicom import DicomFile, Frame, read_pixels, stored_value
 from liverseg.data.volumes.geometry import Volume

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from liverseg.data.images import Numbers
+from liverseg.data.arrays import Numbers
 from liverseg.data.volumes.dicom import DicomFile, Frame, is_dicom, read_header, read_pixels
 from liverseg.data.volumes.geometry import Volume, check_affine
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from liverseg.data.images import WHITE, Numbers
+from liverseg.data.arrays import Numbers
+from liverseg.data.images import WHITE
 
 # Centre and width in HU, as radiology sets them.
 WINDOWS: dict[str, tuple[float, float]] = {
