@@ -39,13 +39,17 @@ def test_a_run_leaves_what_the_design_promises(compose: Compose, tmp_path: Path)
     run = tmp_path / "run"
     assert json.loads((run / "metrics.json").read_text()) == scores
     names = ("loss", "dice", "iou", "dice_pooled", "iou_pooled", "dice_case", "iou_case")
-    assert set(scores) == {f"{split}/{name}" for split in ("val", "test") for name in names}
+    assert scores.keys() >= {f"{split}/{name}" for split in ("val", "test") for name in names}
+    assert (scores["val/patients"], scores["val/images"]) == (2, 4)
+    assert scores["val/dice_low"] <= scores["val/dice"] <= scores["val/dice_high"]
     for file in ("best", "last"):
         checkpoint = torch.load(run / "checkpoints" / f"{file}.ckpt", weights_only=True)
         assert checkpoint["liverseg"]["config"]["model"]["width"] == 4
     lines = rows_of(run / "cases_test.csv")
     assert [line["case"] for line in lines] == ["patient006", "patient006", "patient007"]
     assert sum(float(line["dice"]) for line in lines) / 3 == pytest.approx(scores["test/dice"])
+    assert [line["images"] for line in rows_of(run / "patients_test.csv")] == ["2", "1"]
+    assert json.loads((run / "scores.json").read_text()).keys() == {"val", "test"}
     assert len(list((run / "pictures").glob("val_*.png"))) == 4
     assert len(list((run / "pictures").glob("test_*.png"))) == 3
 
@@ -257,7 +261,7 @@ def test_a_checkpoint_is_scored_at_another_threshold(compose: Compose, tmp_path:
         overrides = [file, f"threshold={threshold}", f"output_dir={out}"]
         evaluate(compose(overrides, name="evaluate"))
         found[threshold] = sum(
-            int(row["predicted_pixels"]) for row in rows_of(out / "cases_test.csv")
+            int(row["tp"]) + int(row["fp"]) for row in rows_of(out / "cases_test.csv")
         )
     assert found["null"] == found["0.5"]
     assert found["0.001"] == 3 * 32 * 32
@@ -364,7 +368,7 @@ def test_what_is_predicted_is_what_was_scored(
     predict(compose([*overrides, f"output_dir={tmp_path / 'out'}"], name="predict"))
     for line in rows_of(run / "cases_test.csv"):
         prediction = Image.open(tmp_path / "out" / f"{line['name']}_prediction.png")
-        assert prediction.histogram()[255] == int(line["predicted_pixels"])
+        assert prediction.histogram()[255] == int(line["tp"]) + int(line["fp"])
 
 
 def test_a_second_run_with_the_same_seed_is_the_same_run(compose: Compose) -> None:

@@ -247,6 +247,9 @@ def _task_for(
         num_classes=data.num_classes,
         class_names=data.class_names,
         threshold=config.threshold,
+        scores=config.get("scores", ()),  # earlier releases had none to choose
+        tolerance=config.get("tolerance", 2.0),
+        spacing=config.get("spacing"),
         monitor=config.monitor,
         seed=config.seed,
         record=record,
@@ -340,7 +343,7 @@ def _stopped_with_a_word(config: DictConfig) -> Iterator[None]:
 def _warn_of_classes_never_found(task: SegmentationTask, config: DictConfig) -> None:
     """Say which classes the best checkpoint finds nowhere in val though they are there."""
     tally = task.tally("val").scores
-    true_positive, false_positive, false_negative = tally.table()[2].sum(dim=0).unbind(dim=1)
+    true_positive, false_positive, false_negative = tally.table().counts.sum(dim=0).unbind(dim=1)
     is_lost = (true_positive + false_positive == 0) & (false_negative > 0)
     if lost := [name for name, one in zip(tally.class_names, is_lost, strict=True) if one]:
         why = (

@@ -1,6 +1,7 @@
 """A trained network put to use: from checkpoints to scores of a split, or to masks of images."""
 
 import glob
+import json
 import logging
 import sys
 import warnings
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from liverseg.checkpoints import load_checkpoint, load_data, load_task
 from liverseg.checks import check_settings
-from liverseg.data import PairDataModule, far_apart, sample_statistics
+from liverseg.data import PairDataModule, far_apart, hash_of_masks, sample_statistics
 from liverseg.pictures import PictureBoard
 from liverseg.prediction import (
     ImageDataset,
@@ -26,8 +27,16 @@ from liverseg.prediction import (
     Voter,
     find_images,
 )
-from liverseg.runs import SCORES_FILE, write_json
-from liverseg.scores import images_that_hold, sentence_of_absence, write_cases
+from liverseg.runs import SCORES_FILE, write_json, write_text
+from liverseg.scores import (
+    RECORD_FILE,
+    SegmentationScores,
+    cases_text,
+    final_numbers,
+    patients_text,
+    record_of,
+    sentence_of_absence,
+)
 from liverseg.training import SegmentationTask, Split
 
 Scores = dict[str, float]
@@ -81,6 +90,7 @@ def evaluate(config: DictConfig) -> Scores:
     where = f"{config.split} of {data.root}"
     _warn_of_brightness(checkpoint, data.dataset(config.split).statistics(), where)
     task = ScoringTask(task, predictor)
+    choose_scores(task, checkpoint["liverseg"]["config"], settings)
     scores = score(trainer, task, data, config.split, output_dir)
     warn_of_absent_classes(task)
     write_json(output_dir / SCORES_FILE, scores)
@@ -222,20 +232,65 @@ def _refuse_other(
 def score(
     trainer: Trainer, task: SegmentationTask, data: PairDataModule, split: Split, output_dir: Path
 ) -> Scores:
-    """Score the task on a split, write ``cases_SPLIT.csv``, and return the scores by name."""
+    """Score the task on a split, write a line per image and per patient, and return all numbers."""
     loop = trainer.validate if split == "val" else trainer.test
     loop(task, datamodule=data, verbose=False)
     if trainer.is_global_zero:
         dataset = data.dataset(split)
-        output_dir.mkdir(parents=True, exist_ok=True)
-        write_cases(
-            output_dir / f"cases_{split}.csv",
+        write_tables(
+            output_dir,
+            split,
             task.tally(split).scores,
             names=[pair.name for pair in dataset.pairs],
             cases=dataset.cases,
+            truth=hash_of_masks(dataset.pairs),
         )
-    values = task.results[split] | images_that_hold(task.tally(split).scores)
+    values = task.results[split] | final_numbers(task.tally(split).scores)
     return {f"{split}/{name}": value for name, value in values.items()}
+
+
+def choose_scores(
+    task: SegmentationTask, config: Mapping[str, Any], changes: Mapping[str, Any]
+) -> None:
+    """Have a task compute the scores of a run's config, or those that a command names instead."""
+    settings: dict[str, Any] = {
+        "scores": [],
+        "tolerance": 2.0,
+        "spacing": None,
+    }  # of runs of earlier releases
+    for source in (config, changes):
+        settings |= {key: source[key] for key in settings if source.get(key) is not None}
+    task.choose_scores(
+        settings["scores"], tolerance=settings["tolerance"], spacing=settings["spacing"]
+    )
+
+
+def write_tables(
+    folder: Path,
+    split: Split,
+    scores: SegmentationScores,
+    *,
+    names: Sequence[str],
+    cases: Sequence[str | None],
+    truth: str,
+) -> None:
+    """Write a line per image and per patient of a split, and how they were scored.
+
+    Args:
+        folder: Where ``cases_SPLIT.csv``, ``patients_SPLIT.csv`` and ``scores.json`` go.
+        split: The split.
+        scores: Its scores, computed.
+        names: The images' names, by index.
+        cases: The images' cases, by index.
+        truth: A hash of the masks.
+    """
+    table, classes = scores.table(), scores.class_names
+    write_text(folder / f"cases_{split}.csv", cases_text(table, classes, names=names, cases=cases))
+    if table.has_cases:
+        write_text(folder / f"patients_{split}.csv", patients_text(table, classes, cases=cases))
+    file = folder / RECORD_FILE
+    earlier = json.loads(file.read_text()) if file.is_file() else {}
+    write_json(file, earlier | {split: record_of(scores, truth)})
 
 
 def warn_of_absent_classes(task: SegmentationTask) -> None:

@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from liverseg.checks import check_settings, score_names
-from liverseg.scores.metrics import SCORES, SegmentationScores
+from liverseg.scores import SCORES, SegmentationScores
 from liverseg.settings.mistakes import find_sentence
 from liverseg.settings.words import all_keys
 
@@ -179,9 +179,28 @@ BAD: list[tuple[list[str], str]] = [
     (["monitor=dice_pooled"], "monitor=dice_pooled is not logged; the nearest is val/dice_pooled"),
     (
         ["monitor=accuracy"],
-        "monitor=accuracy is not logged; choose one of val/loss, val/dice, val/iou, "
-        "val/dice_pooled, val/iou_pooled, val/dice_case, val/iou_case",
+        "monitor=accuracy is not logged; choose one of val/loss, "
+        + ", ".join(f"val/{key}" for key in SCORES),
     ),
+    (
+        ["monitor=val/hd95", "scores=[hd95]", "monitor_mode=min"],
+        "monitor=val/hd95 would reward a network that misses structures, which have no distance; "
+        "set monitor=val/nsd, with scores=[nsd], where they count 0",
+    ),
+    (["monitor=val/nsd"], "monitor=val/nsd is computed where it is asked for; add scores=[nsd]"),
+    (
+        ["monitor=val/rvd_case"],
+        "monitor_mode=max does not fit val/rvd_case: smaller is better; set monitor_mode=min",
+    ),
+    # scores
+    (
+        ["scores=[hd59]"],
+        "scores=[hd59]: hd59 is no score; the nearest is hd95, all are dice, iou, precision, "
+        "recall, rvd, hd, hd95, assd, nsd",
+    ),
+    (["scores=dice"], "scores=dice must be a list of scores"),
+    (["tolerance=0"], "tolerance=0 must be a number above 0"),
+    (["spacing=[0.7]"], "spacing=[0.7] must be two lengths, of height and width, or null"),
     (["monitor=train/dice"], f"monitor=train/dice {OF_VAL}; the nearest is val/dice"),
     (["monitor=test/iou"], f"monitor=test/iou {OF_VAL}; the nearest is val/iou"),
     (["monitor=val/dice/liver"], "monitor=val/dice/liver is not logged; the nearest is val/dice"),
@@ -668,11 +687,14 @@ def test_the_names_that_may_be_monitored_are_those_that_are_computed(num_classes
     scores = SegmentationScores(num_classes, names)
     mask = torch.ones(1, 2, 2, dtype=torch.uint8)
     scores.update(mask, mask, torch.tensor([0]), torch.tensor([0]))
+    scores.update(mask, mask * 0 + 2, torch.tensor([1]), torch.tensor([1]))
+    scores.update(mask, mask * 0 + 3, torch.tensor([2]), torch.tensor([2]))
     data = {"num_classes": num_classes, "class_names": names, "case_pattern": "(a)"}
     assert sorted(score_names(data)) == sorted(
         ["val/loss", *(f"val/{key}" for key in scores.compute())]
     )
-    assert len([name for name in score_names({}) if "_case" not in name]) == 1 + len(SCORES) - 2
+    assert score_names({}) == ["val/loss", *(f"val/{key}" for key in SCORES if "_case" not in key)]
+    assert score_names({}, ["nsd", "hd95"])[5] == "val/nsd"
 
 
 @pytest.mark.parametrize("key", ["monitor", "callbacks.early_stopping.monitor"])

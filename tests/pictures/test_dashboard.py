@@ -208,17 +208,15 @@ def test_several_classes_have_a_curve_each(compose: Compose, tmp_path: Path) -> 
 
 
 def test_a_class_of_any_name_has_a_chart_of_its_own() -> None:
-    layout = dashboard._layout(["a", "a+", "(a"], has_cases=True)
+    layout = dashboard._layout(["dice"], ["a", "a+", "(a"])
     for name, (_, (pattern,)) in layout["Classes"].items():
         tags = ["dice/a", "dice/a+", "dice/(a", "dice", "dice_pooled/a"]
         assert [tag for tag in tags if re.match(pattern, tag)] == [f"dice/{name[8:]}"]
 
 
-def test_without_patients_there_is_no_chart_of_their_score() -> None:
-    titles = {
-        has: dashboard._layout(["a"], has_cases=has)["Scores"].keys() for has in (True, False)
-    }
-    assert titles[True] - titles[False] == {"Dice, per case"}
+def test_each_score_has_a_chart_by_its_title() -> None:
+    charts = dashboard._layout(["dice", "precision_pooled", "hd95"], ["a"])["Scores"]
+    assert list(charts) == ["Loss", "Dice", "Precision, pooled", "Hausdorff distance, 95 %"]
 
 
 def charts(board: EventAccumulator) -> dict[str, list[str]]:

@@ -99,7 +99,7 @@ def test_what_is_shown_is_what_was_scored(
         shown = dict(zip(drawn.captions, drawn.predicted, strict=True))
         assert len(lines) == count
         for caption, line in zip(by_dice(lines), sorted(lines, key=dice_of), strict=True):
-            assert shown[caption] == int(line["predicted_pixels"])
+            assert shown[caption] == int(line["tp"]) + int(line["fp"])
     best, worst = drawn.columns  # of test, the last split that was scored
     assert worst == by_dice(lines)[:2]
     assert best == by_dice(lines)[:1:-1]

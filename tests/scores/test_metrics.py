@@ -1,5 +1,4 @@
 import random
-from pathlib import Path
 
 import pytest
 import torch
@@ -7,21 +6,21 @@ from torch import Tensor, tensor
 from torchmetrics.classification import (
     BinaryF1Score,
     BinaryJaccardIndex,
+    BinaryPrecision,
+    BinaryRecall,
     MulticlassF1Score,
     MulticlassJaccardIndex,
 )
 from torchmetrics.segmentation import DiceScore
 
 from liverseg.labels import IGNORED
+from liverseg.scores.averages import dice, iou
+from liverseg.scores.catalogue import SCORES, keys_of
 from liverseg.scores.metrics import (
-    SCORES,
     SegmentationScores,
     count_by_probability,
     count_pixels,
-    dice,
-    iou,
     predict_classes,
-    write_cases,
 )
 
 
@@ -35,6 +34,7 @@ def row(**pixels: int) -> tuple[Tensor, Tensor]:
     return prediction.reshape(1, 8, 8), mask.reshape(1, 8, 8)
 
 
+WITHOUT_CASES = keys_of(has_cases=False)
 # A good image, empty against empty, four false pixels on an empty image, a small liver missed
 FOUR = [row(tp=20, fp=2, fn=2), row(), row(fp=4), row(fn=2)]
 
@@ -164,10 +164,17 @@ def test_per_image_pooled_and_per_case_differ_on_the_four_images():
         {
             "dice": (40 / 44 + 1 + 0 + 0) / 4,
             "iou": (20 / 24 + 1 + 0 + 0) / 4,
+            "precision": (20 / 22 + 1 + 0 + 0) / 4,
+            "recall": (20 / 22 + 1 + 0 + 0) / 4,
             "dice_pooled": 40 / (40 + 6 + 4),
             "iou_pooled": 20 / (20 + 6 + 4),
+            "precision_pooled": 20 / 26,
+            "recall_pooled": 20 / 24,
             "dice_case": (40 / 50 + 1) / 2,
             "iou_case": (20 / 30 + 1) / 2,
+            "precision_case": (20 / 26 + 1) / 2,
+            "recall_case": (20 / 24 + 1) / 2,
+            "rvd_case": 2 / 24,  # of the one patient that has a liver
         },
         abs=1e-15,
     )
@@ -177,7 +184,10 @@ def test_per_image_pooled_and_per_case_differ_on_the_four_images():
     ("image", "expected"), [(row(), 1), (row(fp=1), 0), (row(fn=1), 0), (row(tp=1), 1)]
 )
 def test_an_empty_image_scores_one_until_a_false_pixel_appears(image, expected):
-    assert set(plain(scores_of([image], [0])).values()) == {expected}
+    scores = plain(scores_of([image], [0]))
+    rvd = scores.pop("rvd_case", None)  # none where there is no truth
+    assert set(scores.values()) == {expected}
+    assert rvd == (None if not image[1].any() else 1 - expected)
 
 
 def test_scores_are_float64_scalars():
@@ -221,7 +231,7 @@ def test_pooled_iou_follows_from_pooled_dice_of_a_class(num_classes):
 
 def test_there_is_a_case_score_only_where_every_image_has_a_case():
     assert "dice_case" in plain(scores_of(FOUR, [0, 0, 0, 0]))
-    assert tuple(plain(scores_of(FOUR, [0, -1, 0, 0]))) == SCORES[:4]
+    assert tuple(plain(scores_of(FOUR, [0, -1, 0, 0]))) == WITHOUT_CASES
 
 
 def test_a_case_of_all_images_scores_as_pooled_and_cases_of_one_image_as_per_image():
@@ -274,7 +284,16 @@ def test_several_classes_by_hand():
     }
     cases = {name.replace("/", "_case/"): expected[name] for name in expected if "_p" not in name}
     cases = {name if "/" in name else f"{name}_case": value for name, value in cases.items()}
-    assert scores == pytest.approx(expected | cases, abs=1e-15)
+    known = {name: value for name, value in scores.items() if name.startswith(("dice", "iou"))}
+    assert known == pytest.approx(expected | cases, abs=1e-15)
+    assert scores["precision_pooled/liver"] == scores["recall_pooled/liver"] == 1 / 2
+    assert scores["recall_pooled"] == pytest.approx((1 / 2 + 2 / 3) / 2)  # classes that occur
+
+
+def test_a_class_that_is_there_and_never_predicted_has_a_pooled_precision_of_zero():
+    pixels = tensor([[[1, 0]]], dtype=torch.uint8), tensor([[[1, 2]]], dtype=torch.uint8)
+    scores = plain(scores_of([pixels], num_classes=4, class_names=("a", "b", "c")))
+    assert (scores["precision_pooled/b"], scores["precision_pooled"]) == (0, 0.5)
 
 
 def test_a_class_that_occurs_only_in_the_prediction_enters_the_pooled_mean_as_zero():
@@ -287,6 +306,7 @@ def test_several_classes_of_which_none_occurs_score_one():
     blank = torch.zeros(2, 1, 8, 8, dtype=torch.uint8).unbind()
     scores = plain(scores_of([blank], [0], num_classes=3, class_names=("a", "b")))
     assert set(scores.values()) == {1}
+    assert not any(name.startswith("rvd") for name in scores)
 
 
 @pytest.mark.parametrize("num_classes", [1, 2])
@@ -307,7 +327,7 @@ def test_a_reset_starts_a_new_pass():
     scores.reset()
     prediction, mask = row(tp=1)
     scores.update(prediction, mask, tensor([3]), tensor([-1]))
-    assert plain(scores) == dict.fromkeys(SCORES[:4], 1)
+    assert plain(scores) == dict.fromkeys(WITHOUT_CASES, 1)
     scores.reset()
     for number, image in enumerate(FOUR):
         scores.update(*image, tensor([number]), tensor([int(number == 1)]))
@@ -315,10 +335,10 @@ def test_a_reset_starts_a_new_pass():
 
 
 def test_the_table_is_ordered_by_index():
-    indices, cases, counts = scores_of(FOUR, [5, 6, 7, 8], order=[2, 0, 2, 3]).table()
-    assert indices.tolist() == [0, 2, 3]
-    assert cases.tolist() == [5, 7, 8]
-    assert counts.tolist() == [[[20, 2, 2]], [[0, 4, 0]], [[0, 0, 2]]]
+    table = scores_of(FOUR, [5, 6, 7, 8], order=[2, 0, 2, 3]).table()
+    assert table.indices.tolist() == [0, 2, 3]
+    assert table.cases.tolist() == [5, 7, 8]
+    assert table.counts.tolist() == [[[20, 2, 2]], [[0, 4, 0]], [[0, 0, 2]]]
 
 
 def test_more_is_better_to_whoever_asks():
@@ -341,7 +361,39 @@ def test_scores_of_a_batch_are_returned_while_those_of_the_split_add_up(monkeypa
     assert plain(scores) == plain(scores_of(FOUR))
 
 
-# Against torchmetrics
+# Against others
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 11])
+def test_counts_give_what_sets_of_pixels_give(num_classes):
+    images = random_images(max(num_classes, 2))
+    names = [f"c{index}" for index in range(1, max(num_classes, 2))]
+    cases = [number // 3 for number in range(len(images))]
+    scores = plain(scores_of(images, cases, num_classes=num_classes, class_names=names))
+    patients = [
+        [torch.cat(parts) for parts in zip(*images[3 * case : 3 * case + 3], strict=True)]
+        for case in sorted(set(cases))
+    ]
+    for average, units in (("", images), ("_case", patients)):
+        expected = {word: [] for word in ("dice", "iou", "precision", "recall")}
+        for index in range(1, max(num_classes, 2)):
+            found = {word: [] for word in expected}
+            for prediction, mask in units:
+                valid = (mask != IGNORED).flatten()
+                true = set((mask.flatten() == index).logical_and(valid).nonzero()[:, 0].tolist())
+                said = set(
+                    (prediction.flatten() == index).logical_and(valid).nonzero()[:, 0].tolist()
+                )
+                both, empty = len(true & said), float(not true | said)
+                found["dice"].append(2 * both / (len(true) + len(said)) if true | said else empty)
+                found["iou"].append(both / len(true | said) if true | said else empty)
+                found["precision"].append(both / len(said) if said else empty)
+                found["recall"].append(both / len(true) if true else empty)
+            for word, values in found.items():
+                expected[word].append(sum(values) / len(values))
+        for word, values in expected.items():
+            mean = sum(values) / len(values)
+            assert scores[word + average] == pytest.approx(mean, abs=1e-12)
 
 
 def test_one_class_agrees_with_torchmetrics():
@@ -356,6 +408,9 @@ def test_one_class_agrees_with_torchmetrics():
         BinaryJaccardIndex(ignore_index=IGNORED)(prediction, mask).item(),
     ]
     assert ours == pytest.approx(theirs, abs=1e-6)
+    for word, metric in (("precision", BinaryPrecision), ("recall", BinaryRecall)):
+        pooled = metric(ignore_index=IGNORED)(prediction, mask).item()
+        assert scores[f"{word}_pooled"] == pytest.approx(pooled, abs=1e-6)
     per_image = [
         BinaryJaccardIndex(ignore_index=IGNORED, zero_division=1)(*image).item() for image in images
     ]
@@ -384,44 +439,6 @@ def test_several_classes_per_image_agree_with_torchmetrics_where_all_occur():
     scores = plain(scores_of(images, num_classes=4, class_names=("a", "b", "c")))
     assert [scores[f"dice/{one}"] for one in "abc"] == pytest.approx(per_class.tolist(), abs=1e-6)
     assert scores["dice"] == pytest.approx(per_class.mean().item(), abs=1e-6)
-
-
-# The file of cases
-
-
-def test_the_cases_of_one_class_are_one_line_per_image(tmp_path: Path):
-    file = tmp_path / "cases.csv"
-    scores = scores_of(FOUR, [0, 1, 0, 0], order=[3, 1, 0, 2, 0])
-    write_cases(file, scores, names=["a", "b", "c", "d"], cases=["p1", "p2", "p1", None])
-    assert file.read_text().splitlines() == [
-        "name,case,dice,iou,truth_pixels,predicted_pixels",
-        "a,p1,0.909091,0.833333,22,22",
-        "b,p2,1.000000,1.000000,0,0",
-        "c,p1,0.000000,0.000000,0,4",
-        "d,,0.000000,0.000000,2,0",
-    ]
-
-
-def test_the_cases_of_several_classes_have_columns_for_each(tmp_path: Path):
-    file = tmp_path / "cases.csv"
-    scores = scores_of(SEVERAL, num_classes=4, class_names=("liver", "tumour", "spleen"))
-    write_cases(file, scores, names=["a, 1", "b"], cases=["", None])
-    assert file.read_text().splitlines() == [
-        "name,case,dice_liver,iou_liver,truth_pixels_liver,predicted_pixels_liver,"
-        "dice_tumour,iou_tumour,truth_pixels_tumour,predicted_pixels_tumour,"
-        "dice_spleen,iou_spleen,truth_pixels_spleen,predicted_pixels_spleen",
-        '"a, 1",,0.666667,0.500000,1,2,0.666667,0.500000,2,1,1.000000,1.000000,0,0',
-        "b,,0.000000,0.000000,1,0,1.000000,1.000000,1,1,1.000000,1.000000,0,0",
-    ]
-    assert b"\n\n" not in file.read_bytes().replace(b"\r", b"")
-
-
-def test_the_cases_of_two_classes_name_their_columns_too(tmp_path: Path):
-    file = tmp_path / "cases.csv"
-    scores = scores_of(SEVERAL, num_classes=3, class_names=("a", "b"))
-    write_cases(file, scores, names=["x", "y"], cases=["", ""])
-    assert file.read_text().startswith("name,case,dice_a,iou_a,truth_pixels_a,predicted_pixels_a,")
-    assert len(file.read_text().splitlines()) == 3
 
 
 def test_with_a_name_for_every_class_background_counts_like_any_other():

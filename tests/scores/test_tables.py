@@ -2,9 +2,8 @@ import math
 from itertools import pairwise
 
 import pytest
-import torch
 
-from liverseg.scores import SegmentationScores, images_that_hold, summary
+from liverseg.scores import summary
 
 
 def test_one_class_is_a_table_of_splits() -> None:
@@ -77,14 +76,44 @@ def test_a_long_name_moves_the_columns_of_its_table_alone() -> None:
     assert all(len(one) == len(other) for one, other in pairwise(lines))
 
 
-def test_images_that_hold_a_class_are_those_where_it_is_true() -> None:
-    scores = SegmentationScores(3, ["liver", "spleen"])
-    mask = torch.tensor([[[0, 1]], [[255, 2]], [[1, 1]], [[0, 0]]], dtype=torch.uint8)
-    prediction = torch.tensor([[[2, 2]], [[2, 0]], [[0, 0]], [[2, 2]]], dtype=torch.uint8)
-    scores.update(prediction, mask, torch.arange(4), torch.full((4,), -1))
-    scores.compute()
-    assert images_that_hold(scores) == {"images/liver": 2.0, "images/spleen": 1.0}
+def test_intervals_stand_beside_their_means_and_say_over_what() -> None:
+    scores = {
+        "val/loss": 0.5,
+        "val/dice": 0.25,
+        "val/dice_low": 0.125,
+        "val/dice_high": 0.5,
+        "val/images": 9.0,
+        "val/missed": 2.0,
+        "test/dice": 1.0,
+        "test/dice_low": 1.0,
+        "test/dice_high": 1.0,
+        "test/images": 9.0,
+        "test/patients": 4.0,
+    }
+    assert [line.rstrip() for line in summary(scores).split("\n")] == [
+        "                  val   95 % interval     test   95 % interval",
+        "loss           0.5000",
+        "dice           0.2500  0.125 to 0.500   1.0000  1.000 to 1.000",
+        "missed              2",
+        "",
+        "intervals: 95 %, over the 9 images of val and the 4 patients of test",
+    ]
 
 
-def test_one_class_has_no_number_of_images() -> None:
-    assert images_that_hold(SegmentationScores(1, ["liver"])) == {}
+def test_what_a_mean_distance_leaves_out_stands_below_it() -> None:
+    scores = {"val/dice": 0.5, "val/hd95": 12.5, "val/hd95_infinite": 2.0}
+    scores |= {"val/rvd_case": 0.5, "val/rvd_case_infinite": 0.0}
+    assert [line.split() for line in summary(scores).splitlines()[2:]] == [
+        ["hd95", "12.5000"],
+        ["hd95_infinite", "2"],
+        ["rvd_case", "0.5000"],
+    ]
+
+
+def test_classes_have_the_interval_of_each_mean() -> None:
+    ends = {"val/dice_low/liver": 0.25, "val/dice_high/liver": 0.75}
+    table = summary({"val/dice": 0.5, "val/dice/liver": 0.5, **ends}).split("\n\n")[1]
+    assert [line.split() for line in table.splitlines()] == [
+        ["val", "dice", "95", "%", "interval"],
+        ["liver", "0.5000", "0.250", "to", "0.750"],
+    ]

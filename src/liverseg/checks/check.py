@@ -18,7 +18,7 @@ from liverseg.checks.callbacks import check_callbacks, check_loggers
 from liverseg.checks.devices import check_device
 from liverseg.checks.folders import check_root, check_written
 from liverseg.checks.kinds import check_kind
-from liverseg.checks.monitors import check_cases, check_monitors
+from liverseg.checks.monitors import check_cases, check_monitors, check_scores
 from liverseg.data import PairDataModule
 from liverseg.settings import all_keys, expand_home, nearest_key, remedy
 from liverseg.settings.classes import (
@@ -34,6 +34,7 @@ from liverseg.settings.values import as_typed, check_value
 _SECTIONS = ("data", "model", "loss", "optimizer", "scheduler", "trainer")
 _BUILT_LATER = ("optimizer", "scheduler", "trainer")
 _VALUES = ("seed", "monitor", "monitor_mode", "threshold", "compile", "output_dir")
+_KEPT = ("threshold", "scores", "tolerance")  # null in evaluate.yaml is the value of the run
 _NEEDED = (*_SECTIONS, "callbacks", "logger", *_VALUES)
 
 
@@ -58,7 +59,7 @@ def check_settings(config: DictConfig) -> None:
         )
     plain = _resolved(config)
     for key, hint in TOP.items():
-        keeps_that_of_the_run = key == "threshold" and not is_training and plain.get(key) is None
+        keeps_that_of_the_run = key in _KEPT and not is_training and plain.get(key) is None
         if key in plain and not keeps_that_of_the_run:
             check_value(key, plain[key], hint)
     if is_training:
@@ -80,6 +81,7 @@ def check_settings(config: DictConfig) -> None:
     check_device(plain)
     if "trainer" in plain:
         check_trainer(plain, is_training=is_training)
+    check_scores(plain)
     if is_training:
         check_monitors(plain)
         check_end(plain)

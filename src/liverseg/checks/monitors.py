@@ -9,20 +9,22 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from liverseg.data import TABLE, PairDataModule, PairFolders
-from liverseg.scores import SCORES
+from liverseg.scores import CATALOGUE, computed, keys_of, score_of
 from liverseg.settings import nearest
 from liverseg.settings.classes import Plain, find_target, refuse_no_class
-from liverseg.settings.values import is_whole
+from liverseg.settings.values import as_typed, is_whole
 
 
-def score_names(data: Mapping[str, Any]) -> list[str]:
-    """Return the names under which a run logs what it measures on val.
+def score_names(data: Mapping[str, Any], chosen: Sequence[str] = ()) -> list[str]:
+    """Return the names of what a run measures on val and may watch.
 
     Args:
         data: The section ``data`` of a config.
+        chosen: The scores that ``scores`` names.
     """
     has_cases = data.get("case_pattern") or Path(str(data.get("root")), TABLE).is_file()
-    scores = [score for score in SCORES if has_cases or not score.endswith("_case")]
+    words = [word for word in computed(chosen) if not CATALOGUE[word].forgets]
+    scores = keys_of(words, has_cases=bool(has_cases))
     count = data["num_classes"] if is_whole(data.get("num_classes")) else 2
     first = 0 if data.get("background") is False else 1
     names = data.get("class_names") or [f"class_{index}" for index in range(first, count)]
@@ -32,7 +34,7 @@ def score_names(data: Mapping[str, Any]) -> list[str]:
 
 def check_monitors(plain: Plain) -> None:
     """Refuse a monitor that no one logs, or a mode that does not fit it."""
-    names = score_names(plain["data"])
+    names = score_names(plain["data"], plain.get("scores") or ())
     _check_monitor("monitor", plain["monitor"], names)
     _check_mode("monitor_mode", plain.get("monitor_mode", "max"), plain["monitor"])
     for name, node in (plain.get("callbacks") or {}).items():
@@ -53,7 +55,17 @@ def _check_monitor(key: str, monitor: str, names: Sequence[str]) -> None:
     if monitor in names:
         return
     score, _, _ = monitor.removeprefix("val/").partition("/")
-    if monitor.startswith("val/") and score in SCORES and score.endswith("_case"):
+    found = score_of(score) if monitor.startswith("val/") else None
+    if found is not None and found[0].forgets:
+        raise ValueError(
+            f"{key}={monitor} would reward a network that misses structures, which have no "
+            f"distance; set {key}=val/nsd, with scores=[nsd], where they count 0"
+        )
+    if found is not None and found[0].is_chosen and found[0].word not in _words_of(names):
+        raise ValueError(
+            f"{key}={monitor} is computed where it is asked for; add scores=[{found[0].word}]"
+        )
+    if found is not None and found[1] == "_case":
         raise ValueError(
             f"{key}={monitor} needs data.case_pattern, which finds the patient in a file name; set "
             f"it, or {key}=val/{score.removesuffix('_case')}"
@@ -71,12 +83,31 @@ def _check_monitor(key: str, monitor: str, names: Sequence[str]) -> None:
     raise ValueError(f"{key}={monitor} is not logged; the nearest is {closest}")
 
 
+def _words_of(names: Sequence[str]) -> set[str]:
+    return {name.split("/")[1] for name in names}
+
+
 def _check_mode(key: str, mode: str, monitor: str) -> None:
-    best, better = ("min", "smaller") if monitor == "val/loss" else ("max", "larger")
+    found = score_of(monitor.removeprefix("val/"))
+    is_larger = found is not None and found[0].is_better == "larger"
+    best, better = ("max", "larger") if is_larger else ("min", "smaller")
     if mode != best:
         raise ValueError(
             f"{key}={mode} does not fit {monitor}: {better} is better; set {key}={best}"
         )
+
+
+def check_scores(plain: Plain) -> None:
+    """Refuse a score that there is not, and what only a chosen score would use."""
+    chosen = plain.get("scores") or []
+    for word in chosen:
+        if word not in CATALOGUE:
+            closest = nearest(str(word), CATALOGUE)
+            raise ValueError(
+                f"scores={as_typed(chosen)}: {word} is no score; "
+                + (f"the nearest is {closest}, " if closest else "")
+                + f"all are {', '.join(CATALOGUE)}"
+            )
 
 
 def check_cases(plain: Plain) -> None:

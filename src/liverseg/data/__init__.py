@@ -8,6 +8,7 @@ batches), ``datamodule`` (all of it), ``phantom`` (the embedded pairs), ``volume
 """
 
 from liverseg.data.datamodule import PairDataModule
+from liverseg.data.fingerprints import hash_of_masks
 from liverseg.data.folders import PairFolders
 from liverseg.data.folds import divide
 from liverseg.data.images import (
@@ -55,6 +56,7 @@ __all__ = [
     "divide",
     "draw_patient",
     "far_apart",
+    "hash_of_masks",
     "histogram",
     "is_mask",
     "read_image",

@@ -84,6 +84,15 @@ def hash_of_bytes(pairs: Sequence[Pair], hashes: FileHashes) -> str:
     return f"bytes:{digest.hexdigest()}"
 
 
+def hash_of_masks(pairs: Sequence[Pair]) -> str:
+    """Return a hash of the pairs' names and of the bytes of their masks: what is scored against."""
+    found = FileHashes().of([pair.mask for pair in pairs])
+    digest = hashlib.blake2b(digest_size=16)
+    for pair, mask in zip(pairs, found, strict=True):
+        digest.update(f"{pair.name} {mask}\n".encode())
+    return f"masks:{digest.hexdigest()}"
+
+
 def hash_of_sizes(pairs: Sequence[Pair]) -> str:
     """Return what earlier releases compared: a hash of the pairs' names and file sizes."""
     digest = hashlib.sha256()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from liverseg.pictures.colours import Colour, class_colour
 from liverseg.pictures.history import read_history
+from liverseg.scores import AVERAGES, CATALOGUE, score_of
 
 if TYPE_CHECKING:  # imported where they are needed, because it takes a second
     from matplotlib.axes import Axes
@@ -17,7 +18,6 @@ if TYPE_CHECKING:  # imported where they are needed, because it takes a second
 Curve = list[tuple[float, float]]  # (epochs done, value)
 _TRAIN, _VAL, _TEST, _QUIET = "#0072B2", "#D55E00", "#000000", "#999999"  # of Okabe & Ito (2008)
 _STYLES = ("-", "--", ":", "-.")  # of classes, besides their colours
-_AVERAGES = {"": "per image", "_pooled": "pooled", "_case": "per case"}
 _MOST_MARKED = 40  # points of a curve
 _MOST_NAMES = 30  # below one another
 
@@ -63,7 +63,8 @@ def draw_curves(
 ) -> "Figure | None":
     """Draw loss, Dice, IoU and learning rate over the epochs of a run.
 
-    Dice and IoU are averaged as ``monitor`` is. Where there are several classes, the val score of
+    Where ``monitor`` is another score than Dice, it has the place of IoU. Both are averaged as it
+    is. Where there are several classes, the val score of
     each is a thin line, in the colour that the class has in pictures, and named at the side. The
     best epoch is marked, and the test scores stand there, because they are those of its checkpoint.
     Train scores are counted while the weights change and the images are augmented, so they may lie
@@ -79,13 +80,14 @@ def draw_curves(
     Returns:
         What was drawn; None where there is nothing to draw, and then no file is written.
     """
-    suffix = monitor.split("/")[1].removeprefix("dice").removeprefix("iou")
-    suffix = suffix if suffix in _AVERAGES else ""
-    scores = {
-        "loss": "loss",
-        f"dice{suffix}": f"Dice ({_AVERAGES[suffix]})",
-        f"iou{suffix}": f"IoU ({_AVERAGES[suffix]})",
-    }
+    watched = score_of(monitor.partition("/")[2])
+    average = watched[1] if watched else ""
+    words = dict.fromkeys(["dice", watched[0].word if watched else "iou"])
+    words = words if len(words) > 1 else {"dice": None, "iou": None}
+    scores = {"loss": "loss"}
+    for word in words:
+        ends = [end for end in (average, *AVERAGES) if end in CATALOGUE[word].averages]
+        scores[word + ends[0]] = f"{CATALOGUE[word].title} ({AVERAGES[ends[0]]})"
     drawn = {
         name: title
         for name, title in scores.items()
@@ -103,7 +105,7 @@ def draw_curves(
     for panel, (name, title) in zip(axes, drawn.items(), strict=False):
         _draw_score(panel, curves, name, best, (test or {}).get(f"test/{name}"))
         panel.set_title(title, loc="left", fontsize=11)
-        if name != "loss":
+        if (found := score_of(name)) and found[0].most == 1:
             panel.set_ylim(0, 1.02)
     if rates:
         _draw_rates(axes[len(drawn)], rates)

@@ -20,7 +20,14 @@ from torch.utils.tensorboard.summary import hparams
 
 from liverseg.network import Shrinking
 from liverseg.pictures.boards import FINAL, boards_of, place_of
-from liverseg.scores import count_by_probability, precision_recall
+from liverseg.scores import (
+    computed,
+    count_by_probability,
+    is_score,
+    keys_of,
+    precision_recall,
+    title_of,
+)
 from liverseg.training import SegmentationTask
 
 _Chart = tuple[str, list[str]]  # a kind, and patterns of tags
@@ -29,13 +36,6 @@ _Chart = tuple[str, list[str]]  # a kind, and patterns of tags
 # split in front, as Lightning's own logger writes them.
 _SPLIT = "((train|val|test)/)?"
 LAYOUT: dict[str, dict[str, _Chart]] = {
-    "Scores": {
-        "Loss": ("Multiline", [f"{_SPLIT}loss$"]),
-        "Dice": ("Multiline", [f"{_SPLIT}dice$"]),
-        "IoU": ("Multiline", [f"{_SPLIT}iou$"]),
-        "Dice, pooled": ("Multiline", [f"{_SPLIT}dice_pooled$"]),
-        "Dice, per case": ("Multiline", [f"{_SPLIT}dice_case$"]),
-    },
     "Training": {
         "Learning rate": ("Multiline", ["(train/)?lr$"]),
         "Gradient norm": ("Multiline", ["(train/)?gradient_norm$"]),
@@ -88,8 +88,9 @@ class Dashboard(Callback):
         task = _task_of(pl_module)
         for board in boards_of(trainer):
             writer, _ = place_of(board, "train/layout")
-            names = task.tally("val").scores.class_names
-            writer.add_custom_scalars(_layout(names, has_cases=_has_cases(trainer)))
+            scores = task.tally("val").scores
+            keys = keys_of(computed(scores.chosen), has_cases=_has_cases(trainer))
+            writer.add_custom_scalars(_layout(keys, scores.class_names))
             if self._graph:
                 _draw_graph(writer, task.net, _example(trainer))
 
@@ -194,7 +195,8 @@ def show_result(
     Args:
         trainer: The trainer whose loggers are written to.
         config: The config of the run as plain dictionaries, lists and values.
-        scores: Final scores by name, such as ``val/dice``; those of single classes are left out.
+        scores: Final scores by name, such as ``val/dice``; those of single classes and the ends of
+            intervals are left out.
         monitor: The score that chose the weights.
         step: The number of steps that the scored weights were trained for.
     """
@@ -211,7 +213,7 @@ def show_result(
             for key, value in settings.items()
         }
         for name, value in scores.items():
-            if name.count("/") == 1:
+            if name.count("/") == 1 and is_score(name):
                 writer, tag = place_of(board, f"{FINAL}/{name}")
                 writer.add_scalar(tag, value, step - 1)
         # Its first part would fix the columns to those of one run. Without it TensorBoard takes
@@ -222,20 +224,18 @@ def show_result(
         board.save()
 
 
-def _layout(class_names: Sequence[str], *, has_cases: bool) -> dict[str, dict[str, _Chart]]:
-    """Return the charts of a run: one for each class where there are several, no empty one."""
-    scores = {
-        title: chart
-        for title, chart in LAYOUT["Scores"].items()
-        if has_cases or "case" not in title
+def _layout(keys: Sequence[str], class_names: Sequence[str]) -> dict[str, dict[str, _Chart]]:
+    """Return the charts of a run: one of each score, and of each class where there are several."""
+    titles = {"loss": "Loss", **{key: title_of(key) for key in keys}}
+    scores: dict[str, _Chart] = {
+        title[0].upper() + title[1:]: ("Multiline", [f"{_SPLIT}{key}$"])
+        for key, title in titles.items()
     }
-    if len(class_names) < 2:
-        return {**LAYOUT, "Scores": scores}
     classes: dict[str, _Chart] = {
         f"Dice of {name}": ("Multiline", [f"{_SPLIT}dice/{re.escape(name)}$"])
         for name in class_names
     }
-    return {"Scores": scores, "Classes": classes, **{key: LAYOUT[key] for key in list(LAYOUT)[1:]}}
+    return {"Scores": scores, **({"Classes": classes} if len(class_names) > 1 else {}), **LAYOUT}
 
 
 def _has_cases(trainer: Trainer) -> bool:

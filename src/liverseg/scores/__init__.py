@@ -1,37 +1,62 @@
 """From masks to numbers.
 
-Reading order: ``metrics`` (which Dice and IoU, over what, in which words), ``absence`` (classes
-that no mask holds), ``tables`` (the tables at the end of a run).
+Reading order: ``catalogue`` (which scores there are), ``boundaries`` (distances from edge to edge),
+``averages`` (from images to a split), ``metrics`` (classes, counts, and their sum over batches),
+``absence`` (classes that no mask holds), ``intervals`` (how far a mean can be believed), ``final``
+and ``tables`` (the end of a run), ``files`` (one line per image or patient).
 """
 
 from liverseg.scores.absence import classes_without_truth, sentence_of_absence
-from liverseg.scores.metrics import (
+from liverseg.scores.averages import dice, iou
+from liverseg.scores.catalogue import (
+    AVERAGES,
+    CATALOGUE,
+    CHOSEN,
     METRIC_CONVENTION,
     SCORES,
+    computed,
+    keys_of,
+    score_of,
+    title_of,
+)
+from liverseg.scores.files import RECORD_FILE, cases_text, patients_text, record_of
+from liverseg.scores.final import final_numbers, is_score
+from liverseg.scores.intervals import mean_interval, signed_rank_p
+from liverseg.scores.metrics import (
     SegmentationScores,
     count_by_probability,
     count_pixels,
-    dice,
-    iou,
     precision_recall,
     predict_classes,
-    write_cases,
 )
-from liverseg.scores.tables import images_that_hold, summary
+from liverseg.scores.tables import summary
 
 __all__ = [
+    "AVERAGES",
+    "CATALOGUE",
+    "CHOSEN",
     "METRIC_CONVENTION",
+    "RECORD_FILE",
     "SCORES",
     "SegmentationScores",
+    "cases_text",
     "classes_without_truth",
+    "computed",
     "count_by_probability",
     "count_pixels",
     "dice",
-    "images_that_hold",
+    "final_numbers",
     "iou",
+    "is_score",
+    "keys_of",
+    "mean_interval",
+    "patients_text",
     "precision_recall",
     "predict_classes",
+    "record_of",
+    "score_of",
     "sentence_of_absence",
+    "signed_rank_p",
     "summary",
-    "write_cases",
+    "title_of",
 ]

@@ -7,7 +7,7 @@ from liverseg.scores.metrics import SegmentationScores
 
 def classes_without_truth(scores: SegmentationScores) -> list[str]:
     """Return the names of the classes that no mask holds, of those that are scored."""
-    true_positive, _, false_negative = scores.table()[2].sum(dim=0).unbind(dim=1)
+    true_positive, _, false_negative = scores.table().counts.sum(dim=0).unbind(dim=1)
     is_absent = (true_positive + false_negative == 0).tolist()
     return [name for name, one in zip(scores.class_names, is_absent, strict=True) if one]
 

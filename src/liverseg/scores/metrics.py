@@ -1,4 +1,4 @@
-"""Which Dice and IoU, over what, in which words.
+"""From logits to class indices, and from these to counts of pixels, added up over a split.
 
 Scores come from integer counts of pixels, one row per image, summed and divided once in float64:
 batch size, the last short batch, the number of devices and the order change no digit. Background
@@ -6,8 +6,6 @@ enters no mean, and ignored pixels count nowhere.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,14 +13,11 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from liverseg.labels import IGNORED, first_scored, scored_names
+from liverseg.scores.averages import Table, split_scores
+from liverseg.scores.boundaries import surface_scores
+from liverseg.scores.catalogue import CHOSEN, computed
 
-SCORES = ("dice", "iou", "dice_pooled", "iou_pooled", "dice_case", "iou_case")
 _NUM_STEPS = 65  # of a probability; TensorBoard takes them as spread evenly over [0, 1]
-METRIC_CONVENTION = (
-    "foreground classes; dice, iou: per image and class, both empty = 1, mean over images, then "
-    "classes; _pooled: counts of the whole split, mean over classes that occur; _case: counts per "
-    "case, mean over cases, then classes"
-)
 
 
 def predict_classes(logits: Tensor, threshold: float = 0.5) -> Tensor:
@@ -107,55 +102,51 @@ def precision_recall(counts: Tensor) -> Tensor:
     return torch.stack(rows, dim=1)
 
 
-def dice(counts: Tensor) -> Tensor:
-    """Return 2TP / (2TP + FP + FN) as float64; 1 where truth and prediction are both empty.
-
-    Args:
-        counts: True positives, false positives and false negatives, int64 of shape (..., 3).
-    """
-    true_positive, false_positive, false_negative = counts.cpu().double().unbind(dim=-1)
-    return _quotient(2 * true_positive, 2 * true_positive + false_positive + false_negative)
-
-
-def iou(counts: Tensor) -> Tensor:
-    """Return TP / (TP + FP + FN) as float64; 1 where truth and prediction are both empty.
-
-    Args:
-        counts: True positives, false positives and false negatives, int64 of shape (..., 3).
-    """
-    true_positive, false_positive, false_negative = counts.cpu().double().unbind(dim=-1)
-    return _quotient(true_positive, true_positive + false_positive + false_negative)
-
-
 def _quotient(part: Tensor, whole: Tensor) -> Tensor:
     return torch.where(whole > 0, part / whole.where(whole > 0, 1), 1.0)
 
 
 class SegmentationScores(Metric):
-    """Dice and IoU of the foreground over a split: per image, pooled, and per case.
+    """The scores of a split: per image, pooled, and per case, see :mod:`liverseg.scores.catalogue`.
 
-    ``dice`` and ``iou``: per image and class, mean over images, then over classes; an image whose
-    truth and prediction are both empty scores 1, one of them empty 0. ``dice_pooled`` and
-    ``iou_pooled``: from counts summed over all images, mean over the classes that occur in truth or
-    prediction (1 if none does). ``dice_case`` and ``iou_case``: from counts summed per case, mean
-    over cases, then classes; there where every image has a case.
+    Dice, IoU, precision and recall per image and class, mean over images, then over classes; an
+    image whose truth and prediction are both empty scores 1, one of them empty 0. ``dice_pooled``
+    and so on: from counts summed over all images, mean over the classes that occur in truth or
+    prediction (1 if none does). ``dice_case`` and so on: from counts summed per case, mean over
+    cases, then classes; there where every image has a case. Distances: mean over the structures of
+    which both edges are there.
 
     Args:
         num_classes: 1 or 2 for one foreground class, N for N - 1 of them.
         class_names: Names, see :func:`scored_names`; with one for each class, background is scored
             too. Where there are several, the scores of each class are added as ``dice/NAME``, ...
+        chosen: Words of the scores that are to be computed besides those that cost nothing.
+        tolerance: Of ``nsd``, in the unit of the spacing.
+        spacing: Distance between neighbouring pixels, along height and width, such as in mm; None
+            is 1, in pixels.
     """
 
     full_state_update = False
     higher_is_better = True
     rows: list[Tensor]
 
-    def __init__(self, num_classes: int, class_names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        class_names: Sequence[str] | None = None,
+        *,
+        chosen: Sequence[str] = (),
+        tolerance: float = 2.0,
+        spacing: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
         is_all = class_names is not None and 1 < num_classes == len(class_names)
         self.class_names = scored_names(num_classes, class_names, background=not is_all)
         self.first_class = first_scored(num_classes, self.class_names)
+        self.chosen = tuple(word for word in CHOSEN if word in chosen)
+        self.tolerance = tolerance
+        self.spacing = None if spacing is None else tuple(spacing)
         self.add_state("rows", default=[], dist_reduce_fx="cat")
         self._of_all_processes: Tensor | None = None
 
@@ -169,7 +160,11 @@ class SegmentationScores(Metric):
             case: The number of each image's case, -1 for none, of shape (N).
         """
         counts = count_pixels(prediction, mask, self.num_classes, first=self.first_class)
-        self.rows.append(torch.cat([index[:, None], case[:, None], counts.flatten(1)], dim=1))
+        parts = [index[:, None], case[:, None], counts.flatten(1)]
+        if self.chosen:  # as the bits of float64, so that a row stays one row of whole numbers
+            values = self._edge_scores(prediction, mask)
+            parts.append(values.view(torch.int64).flatten(1).to(counts.device))
+        self.rows.append(torch.cat(parts, dim=1))
         self._of_all_processes = None
 
     def reset(self) -> None:
@@ -179,11 +174,11 @@ class SegmentationScores(Metric):
 
     def latest(self) -> tuple[Tensor, Tensor]:
         """Return indices (N) and counts (N, foreground classes, 3) of the images added last."""
-        rows = self.rows[-1].cpu()
-        return rows[:, 0], rows[:, 2:].reshape(len(rows), -1, 3)
+        table = self._as_table(self.rows[-1].cpu())
+        return table.indices, table.counts
 
-    def table(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the images' indices (M), cases (M) and counts (M, foreground classes, 3).
+    def table(self) -> Table:
+        """Return what was counted, in the order of the images.
 
         Once the scores have been computed these are the images of all processes, before that those
         of this one.
@@ -194,68 +189,44 @@ class SegmentationScores(Metric):
         rows = rows[order]
         first = torch.ones(len(rows), dtype=torch.bool)
         first[1:] = rows[1:, 0] != rows[:-1, 0]
-        rows = rows[first]
-        return rows[:, 0], rows[:, 1], rows[:, 2:].reshape(len(rows), -1, 3)
+        return self._as_table(rows[first])
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the scores by name, float64 scalars in [0, 1]."""
+        """Return the scores by name, float64 scalars."""
         self._of_all_processes = dim_zero_cat(self.rows).cpu()  # gathered around this method
-        _, case, counts = self.table()
-        pooled = counts.sum(dim=0)  # (F, 3)
-        occurs = pooled.sum(dim=1) > 0
-        sums = {"": counts, "_pooled": pooled[None]}
-        if bool((case >= 0).all()):
-            number = case.unique(return_inverse=True)[1]
-            per_case = counts.new_zeros((int(number.max()) + 1, *counts.shape[1:]))
-            sums["_case"] = per_case.index_add(0, number, counts)
-        scores = {}
-        for suffix, summed in sums.items():
-            for name, score in (("dice", dice), ("iou", iou)):
-                per_class = score(summed).mean(dim=0)  # (F)
-                counted = per_class[occurs] if suffix == "_pooled" and occurs.any() else per_class
-                scores[name + suffix] = counted.mean()
-                if len(per_class) > 1:
-                    for class_name, value in zip(self.class_names, per_class, strict=True):
-                        scores[f"{name}{suffix}/{class_name}"] = value
-        return scores
+        return split_scores(self.table(), computed(self.chosen), self.class_names)
 
+    def _as_table(self, rows: Tensor) -> Table:
+        num_classes = len(self.class_names)
+        counts, bits = rows[:, 2:].split([3 * num_classes, num_classes * len(self.chosen)], dim=1)
+        values = bits.contiguous().view(torch.float64)
+        return Table(
+            rows[:, 0],
+            rows[:, 1],
+            counts.reshape(len(rows), num_classes, 3),
+            values.reshape(len(rows), num_classes, len(self.chosen)),
+            self.chosen,
+        )
 
-def write_cases(
-    file: Path,
-    scores: SegmentationScores,
-    *,
-    names: Sequence[str],
-    cases: Sequence[str | None],
-) -> None:
-    """Write one line per image: name, case, Dice, IoU, truth and predicted pixels per class.
+    def _edge_scores(self, prediction: Tensor, mask: Tensor) -> Tensor:
+        """Return the chosen scores, float64 of shape (N, classes, words).
 
-    Args:
-        file: The CSV file.
-        scores: Scores over the split.
-        names: The images' names, by index.
-        cases: The images' cases, by index.
-    """
-    import csv
-
-    classes = scores.class_names
-    header = ["name", "case"]
-    for class_name in classes:
-        suffix = f"_{class_name}" if len(classes) > 1 else ""
-        header += [
-            f"{head}{suffix}" for head in ("dice", "iou", "truth_pixels", "predicted_pixels")
-        ]
-    indices, _, counts = scores.table()
-    with file.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(header)
-        for index, image_counts in zip(indices.tolist(), counts, strict=True):
-            line: list[Any] = [names[index], cases[index] or ""]
-            for class_counts in image_counts:
-                true_positive, false_positive, false_negative = class_counts.tolist()
-                line += [
-                    f"{float(dice(class_counts)):.6f}",
-                    f"{float(iou(class_counts)):.6f}",
-                    true_positive + false_negative,
-                    true_positive + false_positive,
-                ]
-            writer.writerow(line)
+        Ignored pixels belong to neither mask.
+        """
+        values = torch.empty(
+            len(mask), len(self.class_names), len(self.chosen), dtype=torch.float64
+        )
+        predicted = torch.where(mask == IGNORED, IGNORED, prediction).cpu().numpy()
+        true = mask.cpu().numpy()
+        for row in range(len(mask)):
+            for place in range(len(self.class_names)):
+                index = place + self.first_class
+                found = surface_scores(
+                    predicted[row] == index,
+                    true[row] == index,
+                    spacing=self.spacing,
+                    tolerance=self.tolerance,
+                )
+                for column, word in enumerate(self.chosen):
+                    values[row, place, column] = found[word]
+        return values

@@ -2,35 +2,40 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from liverseg.scores.metrics import SCORES, SegmentationScores
+from liverseg.scores.catalogue import ALWAYS, CATALOGUE, keys_of
+from liverseg.scores.final import FALSE_ALARMS, INFINITE, MISSED, ends_of
 
 _NAME_WIDTH, _CELL_WIDTH = 12, 9  # at least
-_PER_CLASS = ("dice", "iou", "dice_pooled", "images")
-
-
-def images_that_hold(scores: SegmentationScores) -> dict[str, float]:
-    """Return in how many images each class is true, as ``images/NAME``; empty for one class."""
-    if len(scores.class_names) < 2:
-        return {}
-    true_positive, _, false_negative = scores.table()[2].unbind(dim=2)  # (images, classes)
-    counts = (true_positive + false_negative > 0).sum(dim=0).tolist()
-    names = (f"images/{name}" for name in scores.class_names)
-    return dict(zip(names, map(float, counts), strict=True))
+_INTERVAL = "95 % interval"
+_WHOLE = (MISSED, FALSE_ALARMS, "images")
+_PER_CLASS = (*keys_of(ALWAYS)[:2], "precision", "recall", "dice_pooled", "images")
 
 
 def summary(scores: Mapping[str, float], monitor: str = "") -> str:
-    """Return loss, Dice and IoU of each split as a table, and one of the classes of each split.
+    """Return loss and scores of each split as a table, and one of the classes of each split.
 
     Args:
-        scores: Final scores by name, such as ``val/dice`` and, where there are several classes,
-            ``val/dice/liver`` and ``val/images/liver``.
+        scores: Final scores by name, such as ``val/dice``, ``val/dice_low`` and, where there are
+            several classes, ``val/dice/liver`` and ``val/images/liver``.
         monitor: The score that chose the checkpoint; it has a row, also where it is of one class.
     """
     splits = [split for split in ("val", "test") if f"{split}/dice" in scores]
-    shown = dict.fromkeys(("loss", *SCORES, monitor.partition("/")[2]))
-    names = [name for name in shown if any(f"{split}/{name}" in scores for split in splits)]
-    rows = [(name, [scores.get(f"{split}/{name}") for split in splits]) for name in names]
-    tables = [_table("", splits, rows)]
+    keys = [one for key in keys_of(list(CATALOGUE)) for one in (key, key + INFINITE)]
+    shown = dict.fromkeys(("loss", *keys, MISSED, FALSE_ALARMS, monitor.partition("/")[2]))
+    names = [
+        name
+        for name in shown
+        if any(
+            f"{split}/{name}" in scores and (scores[f"{split}/{name}"] or INFINITE not in name)
+            for split in splits
+        )
+    ]
+    rows = [
+        (name, [cell for split in splits for cell in _cells(scores, f"{split}/{name}")])
+        for name in names
+    ]
+    header = [word for split in splits for word in (split, _INTERVAL)]
+    tables = [_table("", header, rows)]
     for split in splits:
         start = f"{split}/dice/"
         classes = [key.removeprefix(start) for key in scores if key.startswith(start)]
@@ -38,22 +43,43 @@ def summary(scores: Mapping[str, float], monitor: str = "") -> str:
             name for name in _PER_CLASS if any(f"{split}/{name}/{one}" in scores for one in classes)
         ]
         if classes:
-            cells = [[scores.get(f"{split}/{name}/{one}") for name in columns] for one in classes]
-            tables.append(_table(split, columns, zip(classes, cells, strict=True)))
-    return "\n\n".join(tables)
+            cells = [
+                [cell for name in columns for cell in _cells(scores, f"{split}/{name}/{one}")]
+                for one in classes
+            ]
+            header = [word for name in columns for word in (name, _INTERVAL)]
+            tables.append(_table(split, header, zip(classes, cells, strict=True)))
+    return "\n\n".join([*tables, *_note(scores, splits)])
 
 
-def _table(
-    corner: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[float | None]]]
-) -> str:
-    """Return lines of cells, each column as wide as its widest cell and a gap of two."""
-    lines = [
-        [corner, *columns],
-        *(
-            [name, *(_number(cell, column) for cell, column in zip(cells, columns, strict=True))]
-            for name, cells in rows
-        ),
-    ]
+def _cells(scores: Mapping[str, float], name: str) -> list[str]:
+    """Return a number, and its interval where there is one."""
+    _, word, *of_class = name.split("/")
+    low, high = (scores.get(end) for end in ends_of(name))
+    if of_class and word != "dice":  # classes have a column for each score, and no room for more
+        low = None
+    number = _number(scores.get(name), word)
+    return [number, "" if low is None or high is None else f"{low:.3f} to {high:.3f}"]
+
+
+def _note(scores: Mapping[str, float], splits: Sequence[str]) -> list[str]:
+    """Say over what the intervals are."""
+    over = []
+    for split in splits:
+        if f"{split}/dice_low" in scores:
+            what = "patients" if f"{split}/patients" in scores else "images"
+            over.append(f"the {scores[f'{split}/{what}']:.0f} {what} of {split}")
+    return [f"intervals: 95 %, over {' and '.join(over)}"] if over else []
+
+
+def _table(corner: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
+    """Return lines of cells, each column as wide as its widest cell and a gap of two.
+
+    Columns without a cell are left out.
+    """
+    whole = [[corner, *columns], *([name, *cells] for name, cells in rows)]
+    kept = [0, *(at for at in range(1, len(whole[0])) if any(line[at] for line in whole[1:]))]
+    lines = [[line[at] for at in kept] for line in whole]
     first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
     first = max(_NAME_WIDTH, first + 1)
     widths = [max(_CELL_WIDTH, width + 2) for width in others]
@@ -62,10 +88,10 @@ def _table(
     )
 
 
-def _number(value: float | None, column: str) -> str:
+def _number(value: float | None, word: str) -> str:
     """Return a number with four places, with a power of ten where it is long."""
     if value is None:
         return ""
-    if column == "images":
+    if word in _WHOLE or word.endswith(INFINITE):
         return f"{value:.0f}"
     return f"{value:.3e}" if abs(value) >= 1e6 else f"{value:.4f}"

@@ -53,6 +53,13 @@ TOP: dict[str, Any] = {
     "monitor_mode": Direction,
     "scheduler_interval": Literal["epoch", "step"],
     "threshold": Annotated[float, Field(gt=0, lt=1)],
+    "scores": Annotated[list[str], Field(description="a list of scores")],
+    "tolerance": Positive,
+    "spacing": Annotated[
+        list[Positive],
+        Field(min_length=2, max_length=2, description="two lengths, of height and width"),
+    ]
+    | None,
     "compile": bool,
     "weights": _told(NotEmpty, "a file of weights") | None,
     "freeze": _told(list[NotEmpty], "a list of parts of the network, such as [encoder]"),

@@ -49,9 +49,9 @@ class NotFiniteError(ValueError):
 class Tally(nn.Module):
     """What one pass over a split has added up: pixel counts and the loss."""
 
-    def __init__(self, num_classes: int, class_names: Sequence[str]) -> None:
+    def __init__(self, scores: SegmentationScores) -> None:
         super().__init__()
-        self.scores = SegmentationScores(num_classes, class_names)
+        self.scores = scores
         # Looking for NaN in each batch would make a GPU wait; every loss is looked at below.
         self.loss = MeanMetric(nan_strategy="disable")
 
@@ -86,6 +86,10 @@ class SegmentationTask(LightningModule):
         num_classes: 1 for foreground against background, N for classes 0 (background) ... N - 1.
         class_names: Names of the foreground classes.
         threshold: With one logit, a pixel is foreground where its probability exceeds this.
+        scores: Words of the scores of val and test that are computed besides those that cost
+            nothing, see :mod:`liverseg.scores.catalogue`.
+        tolerance: Of the surface Dice, in pixels, or in the unit of ``spacing``.
+        spacing: Distance between neighbouring pixels along height and width, such as in mm.
         monitor: The score that chooses the best checkpoint and that a schedule may watch.
         seed: Seed of what is random in a training step, such as dropout.
         record: Plain values stored in every checkpoint under ``"liverseg"``.
@@ -102,6 +106,9 @@ class SegmentationTask(LightningModule):
         num_classes: int,
         class_names: Sequence[str],
         threshold: float = 0.5,
+        scores: Sequence[str] = (),
+        tolerance: float = 2.0,
+        spacing: Sequence[float] | None = None,
         monitor: str = "val/dice",
         seed: int = 0,
         record: Mapping[str, Any] | None = None,
@@ -118,10 +125,10 @@ class SegmentationTask(LightningModule):
         self._seed = seed
         self._watched: _Watched | None = None  # a loss that nobody has looked at yet
         self._interrupted_tally: dict[str, dict[str, Any]] | None = None
-        splits: tuple[Split, ...] = ("train", "val", "test")
-        self.tallies = nn.ModuleDict(
-            {f"{split}_split": Tally(num_classes, class_names) for split in splits}
-        )  # a ModuleDict has a method named "train"
+        self.tallies = nn.ModuleDict(  # which has a method named "train"
+            {"train_split": Tally(SegmentationScores(num_classes, class_names))}
+        )
+        self.choose_scores(scores, tolerance=tolerance, spacing=spacing)
         self.results: dict[Split, dict[str, float]] = {}  # the last pass over each split
         self.absent: dict[Split, list[str]] = {}  # classes that no mask holds
 
@@ -139,6 +146,22 @@ class SegmentationTask(LightningModule):
     def predict_classes(self, logits: Tensor) -> Tensor:
         """Return class indices, uint8 of shape (N, H, W), as scores and pictures use them."""
         return predict_classes(logits, self.threshold)
+
+    def choose_scores(
+        self, scores: Sequence[str], *, tolerance: float, spacing: Sequence[float] | None
+    ) -> None:
+        """Begin anew to score val and test, by these scores besides those that cost nothing."""
+        counted = self.tally("train").scores
+        for split in ("val", "test"):
+            self.tallies[f"{split}_split"] = Tally(
+                SegmentationScores(
+                    counted.num_classes,
+                    counted.class_names,
+                    chosen=scores,
+                    tolerance=tolerance,
+                    spacing=spacing,
+                )
+            )
 
     def tally(self, split: Split) -> Tally:
         """Return what the last or current pass over a split has added up."""
@@ -314,7 +337,7 @@ class SegmentationTask(LightningModule):
         if data is None or split in self.absent:
             return
         dataset, scores = data.dataset(split), self.tally(split).scores
-        if len(scores.table()[0]) < len(dataset):  # a part of a split proves nothing
+        if len(scores.table().indices) < len(dataset):  # a part of a split proves nothing
             return
         self.absent[split] = classes_without_truth(scores)
         is_news = self.absent[split] and not dataset.is_cached and self.trainer.state.fn == "fit"
