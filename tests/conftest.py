@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -79,6 +80,8 @@ def compose(pair_root: Path, tmp_path: Path) -> Callable[..., DictConfig]:
     ) -> DictConfig:
         theirs = {override.split("=")[0] for override in overrides}  # a group is chosen once
         kept = [one for one in shrunk.get(name, []) if one.split("=")[0] not in theirs]
+        if any(re.match("model=(?!unet)", one) for one in overrides):  # of another library
+            kept = [one for one in kept if not one.startswith("model.")]
         places = {"data.root": pair_root, "output_dir": tmp_path / "run"}
         paths = [
             f"{key}={path}"

@@ -14,7 +14,10 @@ from liverseg.experiment import train
 from liverseg.training.losses import SoftDiceLoss, SumLoss
 
 MARKER = "marker_of_a_call"
-MODELS = ("unet", "unet_dilated", "unet_bilinear", "unet_small", "unet_paper")
+MODELS = (
+    *("unet", "unet_dilated", "unet_bilinear", "unet_small", "unet_paper"),
+    *("unet_residual", "unet_attention"),
+)
 
 
 NOT_ALLOWED = (

@@ -143,6 +143,8 @@ def train(config: DictConfig) -> Scores:
             logger.info("the best epoch by %s is %d", config.monitor, best["epoch"] + 1)
         # The file that is handed on is scored as evaluate.py does: nothing of training takes part.
         trained = task
+        if "pretrained" in config.model:
+            config.model.pretrained = False  # the file has all weights
         fresh = {part: instantiate(config[part], _convert_="all") for part in ("model", "loss")}
         task = _task_for({**parts, **fresh}, config, trained.record)
         task.absent |= trained.absent  # what training has seen counts for the table too

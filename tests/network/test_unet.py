@@ -426,3 +426,57 @@ def test_an_image_with_another_number_of_channels_is_refused() -> None:
     )
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         UNet(**TINY)(torch.zeros(1, 3, 16, 16))
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("option", [{"residual": True}, {"attention": True}])
+def test_residual_blocks_and_gates_keep_sizes_and_learn_everywhere(
+    option: dict[str, bool], norm: str, padding: str
+) -> None:
+    plain = seeded(depth=2, norm=norm, padding=padding)
+    net = seeded(depth=2, norm=norm, padding=padding, **option)
+    side = net.input_size(40)
+    logits = net(torch.randn(2, 1, side, side))
+    assert logits.shape == plain(torch.randn(2, 1, side, side)).shape
+    logits.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+    assert plain.state_dict().keys() < net.state_dict().keys()
+
+
+@torch.no_grad()
+def test_a_residual_block_adds_what_it_was_given_before_its_last_relu() -> None:
+    net = seeded(residual=True, norm="none", padding="valid", width=3).eval()
+    first, deep = net.encoder[0], torch.randn(1, 3, 12, 12)
+    a, b, shortcut = convolutions(first)
+    image, conv = torch.randn(1, 1, 12, 12), functional.conv2d
+    inner = conv(conv(image, a.weight, a.bias).relu(), b.weight, b.bias)
+    kept = conv(image, shortcut.weight, shortcut.bias)[..., 2:-2, 2:-2]
+    torch.testing.assert_close(first(image), (inner + kept).relu())
+    same = UNet(1, 1, depth=1, width=3, residual=True, padding="same").encoder[0]
+    assert isinstance(same.shortcut, nn.Sequential)  # from one channel to three
+    block = type(same)(
+        in_channels=3, out_channels=3, dilation=1, padding="same", norm="none", residual=True
+    )
+    assert isinstance(block.shortcut, nn.Identity)
+    for layer in convolutions(block):
+        layer.weight.zero_()
+        layer.bias.zero_()
+    assert torch.equal(block(deep), deep.relu())
+
+
+@torch.no_grad()
+def test_an_open_gate_lets_all_through_and_a_shut_one_nothing() -> None:
+    plain, net = seeded().eval(), seeded(attention=True).eval()
+    net.load_state_dict(plain.state_dict(), strict=False)
+    gate, image = net.decoder[0].gate, torch.randn(1, 1, 16, 16)
+    gate.psi.weight.zero_()
+    gate.psi.bias.fill_(50)
+    torch.testing.assert_close(net(image), plain(image))
+    gate.psi.bias.fill_(-200)
+    skip, deep = torch.randn(1, 2, 4, 4), torch.randn(1, 2, 4, 4)
+    assert not gate(skip, deep).any()
+    gate.psi.weight.fill_(1.0)
+    gate.psi.bias.zero_()
+    hidden = functional.conv2d(skip, gate.theta.weight) + gate.phi(deep)
+    torch.testing.assert_close(gate(skip, deep), skip * hidden.relu().sigmoid())

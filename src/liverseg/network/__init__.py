@@ -1,10 +1,18 @@
 """From an image to logits.
 
-Reading order: ``unet`` (the network), ``sizes`` (how image, logits and mask come to agree in size),
-``anatomy`` (map sizes and receptive field of any network, measured).
+Reading order: ``unet`` (the network) with its ``gates``, ``sizes`` (how image, logits and mask come
+to agree in size), ``libraries`` (networks of others), ``anatomy`` (map sizes and receptive field of
+any network, measured).
 """
 
 from liverseg.network.anatomy import LayerSizes, field_size, map_sizes, receptive_field
+from liverseg.network.libraries import (
+    LibraryNetwork,
+    MonaiDynUNet,
+    SmpUNet,
+    TorchvisionDeepLabV3,
+    inner_network,
+)
 from liverseg.network.sizes import (
     TILE_SIZE,
     Shrinking,
@@ -17,10 +25,15 @@ from liverseg.network.unet import UNet, UpStep
 __all__ = [
     "TILE_SIZE",
     "LayerSizes",
+    "LibraryNetwork",
+    "MonaiDynUNet",
     "Shrinking",
+    "SmpUNet",
+    "TorchvisionDeepLabV3",
     "UNet",
     "UpStep",
     "field_size",
+    "inner_network",
     "map_sizes",
     "receptive_field",
     "tile_views",

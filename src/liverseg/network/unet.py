@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from liverseg.network.gates import AttentionGate
+
 Upsampling = Literal["transposed", "nearest", "bilinear"]
 Padding = Literal["same", "valid"]
 Norm = Literal["batch", "group", "instance", "none"]
@@ -42,6 +44,9 @@ class UNet(nn.Module):
             does not divide the channels. Without norm, convolutions are initialised as in the paper
             (normal, standard deviation sqrt(2 / fan-in)), but for the transposed ones.
         dropout: Chance to zero a value at the end of the encoder, in [0, 1).
+        residual: Whether each pair of 3 x 3 convolutions is added to what it was given, mapped by a
+            1 x 1 convolution where the channels differ (He et al., CVPR 2016).
+        attention: Whether skip connections pass a gate, see :class:`AttentionGate`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -58,6 +63,8 @@ class UNet(nn.Module):
         padding: Padding = "same",
         norm: Norm = "batch",
         dropout: float = 0.0,
+        residual: bool = False,
+        attention: bool = False,
     ) -> None:
         super().__init__()
         for name, count in {
@@ -95,6 +102,7 @@ class UNet(nn.Module):
                 dilation=self.dilations[level],
                 padding=padding,
                 norm=norm,
+                residual=residual,
             )
             for level in range(depth + 1)
         )
@@ -107,6 +115,8 @@ class UNet(nn.Module):
                 dilation=self.dilations[level],
                 padding=padding,
                 norm=norm,
+                residual=residual,
+                attention=attention,
             )
             for level in reversed(range(depth))
         )
@@ -190,10 +200,21 @@ class UNet(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Two 3 x 3 convolutions, each followed by a norm and ReLU."""
+    """Two 3 x 3 convolutions, each followed by a norm and ReLU.
+
+    A residual block adds what it was given, cropped around its centre where padding is valid,
+    before its last ReLU.
+    """
 
     def __init__(
-        self, *, in_channels: int, out_channels: int, dilation: int, padding: Padding, norm: Norm
+        self,
+        *,
+        in_channels: int,
+        out_channels: int,
+        dilation: int,
+        padding: Padding,
+        norm: Norm,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
@@ -211,13 +232,25 @@ class ConvBlock(nn.Module):
                 nn.ReLU(inplace=True),
             ]
         self.layers = nn.Sequential(*layers)
+        self.shortcut: nn.Module | None = None
+        if residual and in_channels == out_channels:
+            self.shortcut = nn.Identity()
+        elif residual:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, kernel_size=1), _norm_layer(norm, out_channels)
+            )
 
     def forward(self, features: Tensor) -> Tensor:
         """Return features of shape (N, out_channels, h, w), trimmed where padding is valid."""
-        for layer in self.layers:
+        given = features
+        *layers, last = self.layers
+        for layer in layers:
             _refuse_single_value(layer, features)
             features = layer(features)
-        return features
+        if self.shortcut is not None:
+            features = features + self.shortcut(_middle(given, features))
+        activated: Tensor = last(features)
+        return activated
 
 
 class UpStep(nn.Module):
@@ -233,6 +266,8 @@ class UpStep(nn.Module):
         dilation: Rate of the 3 x 3 convolutions.
         padding: With ``"valid"`` the skip connection is cropped around its centre.
         norm: What follows each 3 x 3 convolution.
+        residual: Whether the convolutions are a residual block.
+        attention: Whether the skip connection passes a gate.
     """
 
     def __init__(
@@ -244,6 +279,8 @@ class UpStep(nn.Module):
         dilation: int,
         padding: Padding,
         norm: Norm,
+        residual: bool = False,
+        attention: bool = False,
     ) -> None:
         super().__init__()
         self.enlarge: nn.Module
@@ -260,7 +297,9 @@ class UpStep(nn.Module):
             dilation=dilation,
             padding=padding,
             norm=norm,
+            residual=residual,
         )
+        self.gate = AttentionGate(skip_channels) if attention else None
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
         """Return features of shape (N, skip_channels, 2h, 2w), trimmed where padding is valid.
@@ -270,11 +309,18 @@ class UpStep(nn.Module):
             skip: Features of shape (N, skip_channels, at least 2h, at least 2w).
         """
         enlarged = self.enlarge(deep)  # (N, skip_channels, 2h, 2w)
-        height, width = enlarged.shape[-2:]
-        top, left = (skip.shape[-2] - height) // 2, (skip.shape[-1] - width) // 2
-        skip = skip[..., top : top + height, left : left + width]
+        skip = _middle(skip, enlarged)
+        if self.gate is not None:
+            skip = self.gate(skip, enlarged)
         fused: Tensor = self.fuse(torch.cat([enlarged, skip], dim=1))
         return fused
+
+
+def _middle(features: Tensor, like: Tensor) -> Tensor:
+    """Crop features around their centre to the height and width of others."""
+    height, width = like.shape[-2:]
+    top, left = (features.shape[-2] - height) // 2, (features.shape[-1] - width) // 2
+    return features[..., top : top + height, left : left + width]
 
 
 def _rates(dilations: int | Sequence[int], *, num_levels: int) -> list[int]:

@@ -61,8 +61,8 @@ def draw_u(net: UNet, image_size: int) -> Figure:
         ValueError: If the network cannot take that size.
     """
     layers = map_sizes(net, image_size)
-    down = [_under(layers, f"encoder.{level}.") for level in range(net.depth + 1)]
-    up = [_under(layers, f"decoder.{step}.fuse.") for step in range(net.depth)]
+    down = [_under(layers, f"encoder.{level}.layers.") for level in range(net.depth + 1)]
+    up = [_under(layers, f"decoder.{step}.fuse.layers.") for step in range(net.depth)]
     scale = _TALLEST / image_size
     bottoms = [0.0]
     for row in down[1:]:

@@ -10,6 +10,8 @@ from lightning import Callback, LightningModule, Trainer
 from torch import nn
 from torch.optim import Optimizer
 
+from liverseg.network import inner_network
+
 MakeOptimizer = Callable[[Iterable[Any]], Optimizer]
 
 
@@ -30,6 +32,7 @@ class Freezing(Callback):
     """
 
     def __init__(self, net: nn.Module, parts: Sequence[str], epochs: int | None = None) -> None:
+        net = inner_network(net)
         self._names = {name for part in parts for name in weights_of(net, part, "freeze")}
         self._modules = [
             name for name, _ in net.named_modules() if any(_is_within(name, one) for one in parts)
@@ -90,14 +93,15 @@ class Freezing(Callback):
             parameter.requires_grad_(wanted)
 
     def _frozen(self, task: LightningModule) -> list[nn.Parameter]:
-        net = task.net
-        assert isinstance(net, nn.Module)
-        return [one for name, one in net.named_parameters() if name in self._names]
+        return [one for name, one in _net_of(task).named_parameters() if name in self._names]
 
     def _frozen_modules(self, task: LightningModule) -> list[nn.Module]:
-        net = task.net
-        assert isinstance(net, nn.Module)
-        return [net.get_submodule(name) for name in self._modules]
+        return [_net_of(task).get_submodule(name) for name in self._modules]
+
+
+def _net_of(task: LightningModule) -> nn.Module:
+    assert isinstance(task.net, nn.Module)
+    return inner_network(task.net)
 
 
 def with_rates(make: MakeOptimizer, net: nn.Module, rates: Mapping[str, float]) -> MakeOptimizer:
@@ -115,6 +119,7 @@ def with_rates(make: MakeOptimizer, net: nn.Module, rates: Mapping[str, float]) 
     """
     if not rates:
         return make
+    net = inner_network(net)
     for part in rates:
         weights_of(net, part, "optimizer_parts")
     longest = sorted(rates, key=len, reverse=True)

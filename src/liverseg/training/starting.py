@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from liverseg.network import inner_network
+
 # Under which a file keeps its weights, and what it puts in front of their names.
 _PLACES = ("state_dict", "network_weights", "model_state_dict", "model_state", "model", "net")
 _PREFIXES = ("net.", "module.", "model.", "network.", "_orig_mod.")
@@ -46,6 +48,7 @@ def start_from(net: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
     Raises:
         ValueError: If nothing fits.
     """
+    net = inner_network(net)
     own = net.state_dict()
     named = _as_named_in(own, weights)
     taken = {
