@@ -94,20 +94,40 @@ class Browser:
         missing: list[str] = list(texts)
         shown = 0
         while time.monotonic() < ends:
-            text = "".join(str(self._value(_ALL_TEXT) or "").split())
+            text = "".join(str(self.value(_ALL_TEXT) or "").split())
             missing = [one for one in texts if "".join(one.split()) not in text]
-            shown = int(self._value(_ALL_IMAGES) or 0)
+            shown = int(self.value(_ALL_IMAGES) or 0)
             if not missing and shown >= num_images:
                 return
             time.sleep(0.5)
         raise AssertionError(f"missing: {missing}, {shown} pictures are shown")
+
+    def choose_file(self, selector: str, file: Path) -> None:
+        """Choose a file in a field, as its dialog does."""
+        document = self._ask("DOM.getDocument", self._session)["root"]["nodeId"]
+        found = self._ask("DOM.querySelector", self._session, nodeId=document, selector=selector)
+        self._ask("DOM.setFileInputFiles", self._session, nodeId=found["nodeId"], files=[str(file)])
+
+    def save_downloads_in(self, folder: Path) -> None:
+        """Write what a page has downloaded into a folder, without a question."""
+        self._ask("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+
+    def look_as(self, width: int, height: int, scheme: str = "light") -> None:
+        """Give the page a size in pixels, and the reader a wish: light or dark."""
+        self._ask(
+            "Emulation.setDeviceMetricsOverride",
+            self._session,
+            **{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
+        )
+        wish = {"name": "prefers-color-scheme", "value": scheme}
+        self._ask("Emulation.setEmulatedMedia", self._session, features=[wish])
 
     def save_screenshot(self, file: Path) -> None:
         """Write what is seen as PNG."""
         picture = self._ask("Page.captureScreenshot", self._session)["data"]
         file.write_bytes(base64.b64decode(picture))
 
-    def _value(self, expression: str) -> Any:
+    def value(self, expression: str) -> Any:
         """Return what JavaScript evaluates to, None while the page is not ready."""
         answer = self._ask(
             "Runtime.evaluate", self._session, expression=expression, returnByValue=True

@@ -86,7 +86,9 @@ def compose(pair_root: Path, tmp_path: Path) -> Callable[..., DictConfig]:
         paths = [
             f"{key}={path}"
             for key, path in places.items()
-            if key not in theirs and name != "split" and (key == "output_dir" or name == "train")
+            if key not in theirs
+            and name not in ("split", "demo")
+            and (key == "output_dir" or name == "train")
         ]
         chosen = [one for one in overrides if _is_choice(one)]
         config = copy.deepcopy(_composed(name, (*kept, *chosen), with_hydra))

@@ -138,7 +138,8 @@ def test_a_failing_process_is_told_in_one_sentence(pair_root: Path, tmp_path: Pa
             *(1, "spacing=0 must be a number above 0, or null"),
         ),
         (("convert.py", "source=a", "labels=b", "output_dir=c"), 1, "source=a does not exist"),
-        (("export.py", "ckpt_path=a", "format=tf"), 1, "format=tf must be one of onnx, torch"),
+        (("demo.py", "ckpt_path=a", "port=99999"), 1, "port=99999 must be a whole number from 0"),
+        (("export.py", "ckpt_path=a", "format=tf"), 1, "format=tf must be onnx or torch"),
         (("predict.py", "ckpt_path=a"), 1, "source is not set; add source=... to the command"),
         (("split.py",), 1, "data.root is not set; add data.root=... to the command"),
         (("split.py", "data.root=none"), 1, "data.root=none is no folder; name that of the pairs"),
@@ -153,7 +154,7 @@ def test_a_mistake_is_told_in_one_sentence(
 
 
 def test_a_command_outside_its_environment_says_what_to_type(tmp_path: Path) -> None:
-    for script in ("train.py", "evaluate.py", "predict.py", "convert.py", "export.py"):
+    for script in ("train.py", "evaluate.py", "predict.py", "convert.py", "export.py", "demo.py"):
         done = subprocess.run(
             [sys.executable, "-S", "-E", ROOT / script],  # no packages
             capture_output=True,

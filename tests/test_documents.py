@@ -59,6 +59,7 @@ NOT_RUN = {
     "pre-commit install": "changes the repository",
     "sbatch train.slurm": "needs Slurm; the script itself is checked",
     "ssh -L 6006:localhost:6006 localhost": "needs a second computer",
+    "ssh -L 8000:127.0.0.1:8000 localhost": "likewise",
     "pip install -e '.[export]'": "installs packages",
     "python benchmarks/phantom_window.py": "a measurement on the whole phantom, a minute long",
     "python benchmarks/dashboard.py": "a measurement, five minutes long",
@@ -418,6 +419,8 @@ class Workplace:
             "split.py",
         ):
             return self.python(words[1:])
+        if words[:2] == ["python", "demo.py"]:
+            return self.open_page(words[1:])
         if words[:2] == ["python", "export.py"]:
             return self.python([*words[1:], "output_dir=logs/export/first"])
         if words[0] == "python" and words[1].startswith("docs/"):
@@ -439,6 +442,26 @@ class Workplace:
         if code == 0 and words[:1] == ["train"] and "ARGS" in given:
             return self.train(shlex.split(given["ARGS"]))
         return code, text
+
+    def open_page(self, words: list[str]) -> tuple[int, str]:
+        """Start the page to try a model, and ask it for its model."""
+        server = subprocess.Popen(
+            [sys.executable, *words, "port=0"],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert server.stdout is not None
+        address = ""
+        while not address and (line := server.stdout.readline()):
+            address = "".join(re.findall(r"http://[\d.:]+", line))
+        try:
+            with urllib.request.urlopen(f"{address}/model", timeout=60) as answer:
+                return 0, answer.read().decode()
+        finally:
+            server.kill()
+            server.communicate(timeout=60)
 
     def serve(self, words: list[str]) -> tuple[int, str]:
         """Open the dashboard; where another command has done so, look for its runs alone."""

@@ -80,6 +80,7 @@ TOP: dict[str, Any] = {
     "allow": list[str],
     "format": Literal["onnx", "torch"],
     "input": Literal["uint8", "float"],
+    "port": _told(Annotated[int, Field(ge=0, le=65535)], "a whole number from 0 to 65535"),
     "callbacks": _told(dict[Any, Any], "a mapping of names to callbacks, {} for none"),
     "logger": _told(list[Section] | dict[str, Section] | None, "a class, a list of them, or null"),
     "num_pictures": Count,

@@ -1,11 +1,11 @@
 """A model that leaves the house.
 
 Reading order: ``graph`` (all from pixels to classes as one graph, and as a file), ``parity`` (a
-file held against its checkpoint), ``card`` (the model card), ``exporting`` (the three in a row),
-``commands`` (from a config).
+file held against its checkpoint), ``card`` (the model card), ``exporting`` (the three in a row);
+``answers`` (what the page asks for), ``serving`` (the page); ``commands`` (from a config).
 """
 
-from liverseg.sharing.commands import export
+from liverseg.sharing.commands import export, page_server
 from liverseg.sharing.exporting import Exported
 
-__all__ = ["Exported", "export"]
+__all__ = ["Exported", "export", "page_server"]

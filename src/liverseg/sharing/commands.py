@@ -1,14 +1,24 @@
 """What ``export.py`` and ``demo.py`` do."""
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
 from omegaconf import DictConfig
+from werkzeug.serving import BaseWSGIServer
 
 from liverseg.checkpoints import load_checkpoint, load_data, load_task
 from liverseg.checks import check_settings
-from liverseg.inference import plain_values, quieten
+from liverseg.data import Pair
+from liverseg.inference import load, plain_values, quieten
 from liverseg.prediction import is_exported
+from liverseg.sharing.answers import Answers
 from liverseg.sharing.exporting import Exported, export_checkpoint
+from liverseg.sharing.serving import make_page_server
+
+logger = logging.getLogger(__name__)
 
 
 def export(config: DictConfig) -> Exported:
@@ -38,3 +48,34 @@ def export(config: DictConfig) -> Exported:
         format=config.format,
         takes=config.input,
     )
+
+
+def page_server(config: DictConfig) -> BaseWSGIServer:
+    """Return what serves a page to try a model on, on this computer alone.
+
+    Args:
+        config: What ``configs/demo.yaml`` composes.
+    """
+    quieten()
+    check_settings(config)
+    settings = plain_values(config)
+    loaded = load(settings["ckpt_path"], config.allow)
+    record = loaded.checkpoint["liverseg"]["config"]
+    predictor = loaded.predictor.to("cuda" if torch.cuda.is_available() else "cpu")
+    answers = Answers(
+        predictor,
+        title=f"Try it: {', '.join(predictor.class_names[:4])}",
+        examples=_examples(loaded.checkpoint, config),
+        precision=str(record["trainer"].get("precision", "32-true")),
+    )
+    return make_page_server(answers, config.port)
+
+
+def _examples(checkpoint: Mapping[str, Any], config: DictConfig) -> list[Pair]:
+    """Return the pairs of the run's val, none where they are not here."""
+    data = load_data(checkpoint, {"cache_megabytes": 0}, config.allow)
+    try:
+        return data.dataset("val").pairs if data.has_split("val") else []
+    except (ValueError, OSError) as error:
+        logger.warning("the page offers no images of val: %s", error)
+        return []
