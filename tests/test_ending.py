@@ -70,7 +70,7 @@ def test_the_scores_at_the_end_are_those_of_the_file_that_is_handed_on(
             "callbacks.best.save_top_k=0 keeps no checkpoint that could be scored; set it to 1",
         ),
         (
-            ["+trainer.max_time=00:00:00:00"],
+            ["trainer.max_time=00:00:00:00"],
             "trainer.max_time=00:00:00:00 leaves no time to train; set days:hours:minutes:seconds, "
             "such as 00:08:00:00",
         ),
@@ -103,8 +103,8 @@ def test_what_could_not_be_scored_or_recorded_is_refused(
 @pytest.mark.parametrize(
     ("overrides", "steps", "told"),
     [
-        (["+trainer.max_steps=2"], 2, "ended after epoch 1: trainer.max_steps=2 is reached"),
-        (["+trainer.max_steps=7"], 7, "ended after epoch 3: trainer.max_steps=7 is reached"),
+        (["trainer.max_steps=2"], 2, "ended after epoch 1: trainer.max_steps=2 is reached"),
+        (["trainer.max_steps=7"], 7, "ended after epoch 3: trainer.max_steps=7 is reached"),
         (
             [
                 "callbacks=early_stopping",

@@ -65,10 +65,12 @@ from liverseg.runs.stopping import StopTogether, stops_like_sigterm
 from liverseg.scores import METRIC_CONVENTION
 from liverseg.settings.values import check_value
 from liverseg.training import (
+    FittingLength,
     Freezing,
     SegmentationTask,
     bring_up_to_date,
     fast_precision,
+    is_limited,
     start_from,
     with_rates,
 )
@@ -95,7 +97,7 @@ def train(config: DictConfig) -> Scores:
     """
     quieten()
     check_settings(config)
-    config, why = _with_precision(config)
+    config, why, is_length_known = _found_out(config)
     output_dir = Path(config.output_dir)
     plain = plain_values(config)
     seed_everything(config.seed, workers=True, verbose=False)
@@ -108,13 +110,22 @@ def train(config: DictConfig) -> Scores:
         "versions": versions(),
         "commit": commit(),
     }
+    if is_length_known:
+        record["num_epochs"] = config.trainer.max_epochs
     task = _task_for(parts, config, record)
     _start_from_weights(task, config)
     freezing = Freezing(task.net, config.get("freeze") or [], config.get("freeze_epochs"))
     if config.compile:
         task.net.compile()
+
+    def schedule_of(num_epochs: int) -> Any:
+        config.trainer.max_epochs = num_epochs
+        task.record |= {"config": plain_values(config), "num_epochs": num_epochs}
+        return instantiate(config.scheduler, _convert_="all")
+
+    lengths = [FittingLength(schedule_of, is_known=is_length_known)] * is_limited(config.trainer)
     trainer: Trainer = parts["trainer"](
-        callbacks=[*parts["callbacks"].values(), freezing, StopTogether()],
+        callbacks=[*parts["callbacks"].values(), freezing, *lengths, StopTogether()],
         logger=[*_loggers(parts["logger"]), History(output_dir / HISTORY_FILE)],
         plugins=[AtomicCheckpointIO(), *_cluster()],
         **progress_of(plain["trainer"]),
@@ -192,21 +203,29 @@ def check(config: DictConfig) -> list[Finding]:
     return findings
 
 
-def _with_precision(config: DictConfig) -> tuple[DictConfig, str]:
+def _found_out(config: DictConfig) -> tuple[DictConfig, str, bool]:
     """Return the config with what ``trainer.precision=auto`` means here, and why, for the log.
 
-    A run that goes on computes as it has begun.
+    A run that goes on computes as it has begun. Where steps or minutes limit it, it has found out
+    how many epochs fit, too; whether it has is returned last.
     """
     config, why = config.copy(), ""
     trainer = config.trainer
+    record: dict[str, Any] = {}
+    if config.resume and Path(config.resume).is_file():
+        record = load_checkpoint(config.resume)["liverseg"]
+    before = record.get("config", {}).get("trainer", {})
     if trainer.get("precision") == "auto":
-        if config.resume and Path(config.resume).is_file():
-            before = load_checkpoint(config.resume)["liverseg"]["config"]["trainer"]
+        if record:
             trainer.precision, why = before.get("precision", "32-true"), " as it began"
         else:
             trainer.precision, why = fast_precision(trainer.get("accelerator", "auto"))
             why = f", since {why}"
-    return config, why
+    same_limits = all(before.get(key) == trainer.get(key) for key in ("max_steps", "max_time"))
+    is_known = is_limited(trainer) and same_limits and "num_epochs" in record
+    if is_known:
+        trainer.max_epochs = record["num_epochs"]
+    return config, why, is_known
 
 
 def convert(config: DictConfig) -> Outcome:

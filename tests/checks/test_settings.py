@@ -568,7 +568,7 @@ def test_every_choice_that_is_shipped_passes(
         ["data.channels=3", "data.mean=[0.5,0.5,0.5]"],
         ["data.mask_values=[0,[1,2]]", "data.image_size=[64,48]", "data.augment={}"],
         [*ONE_CYCLE, "+scheduler.total_steps=9", "trainer.max_epochs=9"],
-        ["trainer.max_epochs=-1", "scheduler=constant", "+trainer.max_steps=10"],
+        ["trainer.max_epochs=-1", "scheduler=constant", "trainer.max_steps=10"],
         ["+trainer.limit_val_batches=0.5", "trainer.precision=16", "trainer.devices=2"],
         ["optimizer._target_=torch.optim.Adam", "+optimizer.betas=[0.5,0.9]"],
         ["~callbacks.dashboard", "model.dilations=[1,2]"],

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from liverseg.settings.classes import Plain, find_target
 from liverseg.settings.values import as_typed
+from liverseg.training import is_limited
 
 # What decides which images a step sees: within an epoch, some would be seen twice or never.
 _ORDER = (
@@ -69,7 +70,12 @@ def _of_today(before: Plain, now: Plain) -> Plain:
         return now["output_dir"] + node[len(folder) :] if is_inside else node
 
     moment = ("resume", "resume_overrides", "sweep_name", "output_dir", "search")
-    return {**renamed(before), **{key: now.get(key) for key in moment}}
+    then = {**renamed(before), **{key: now.get(key) for key in moment}}
+    # What was found out here is recorded, where the config says auto, or how long instead.
+    found = {"precision": now["trainer"].get("precision") == "auto"}
+    found["max_epochs"] = is_limited(now["trainer"])
+    now_found = {key: now["trainer"][key] for key, is_found in found.items() if is_found}
+    return {**then, "trainer": {**then["trainer"], **now_found}}
 
 
 def _changes(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
@@ -103,6 +109,8 @@ def _refuse_past_end(checkpoint: Mapping[str, Any], plain: Plain) -> None:
     done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     for key, count in (("max_epochs", done), ("max_steps", checkpoint["global_step"])):
         most = plain["trainer"].get(key)
+        if key == "max_epochs" and is_limited(plain["trainer"]):
+            continue
         if isinstance(most, int) and -1 < most < count:
             raise ValueError(
                 f"trainer.{key}={most} is less than the {count} that the run has done; set it to "

@@ -8,6 +8,7 @@ or learns at a rate of its own).
 """
 
 from liverseg.training.earlier import bring_up_to_date, with_names_of_today
+from liverseg.training.length import FittingLength, is_limited
 from liverseg.training.losses import BinaryCrossEntropy, CrossEntropy, SoftDiceLoss, SumLoss
 from liverseg.training.parts import Freezing, with_rates
 from liverseg.training.precision import fast_precision
@@ -18,6 +19,7 @@ from liverseg.training.task import NotFiniteError, Scored, SegmentationTask, Spl
 __all__ = [
     "BinaryCrossEntropy",
     "CrossEntropy",
+    "FittingLength",
     "Freezing",
     "NotFiniteError",
     "RunProfile",
@@ -28,6 +30,7 @@ __all__ = [
     "SumLoss",
     "bring_up_to_date",
     "fast_precision",
+    "is_limited",
     "start_from",
     "weights_in",
     "with_names_of_today",

@@ -1,0 +1,83 @@
+"""How long a run is, where steps or minutes limit it: the epochs that fit, and a schedule of them.
+
+A schedule has to know its end before it begins to fall. Steps are divided by those of an epoch at
+the start. Minutes are divided by those of the first epoch, in which a schedule of epochs has not
+moved yet: from then on, the run is the one that ``trainer.max_epochs`` of that number is, digit for
+digit.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+logger = logging.getLogger(__name__)
+_MARGIN = 0.97  # of the time; the rest is for an epoch that takes longer than the first
+
+
+def is_limited(trainer: Mapping[str, Any]) -> bool:
+    """Tell whether steps or minutes end a run; epochs are then as many as fit."""
+    return trainer.get("max_time") is not None or (trainer.get("max_steps") or -1) > 0
+
+
+class FittingLength(Callback):
+    """Gives a run that steps or minutes limit the epochs that fit, and a schedule that ends there.
+
+    Args:
+        schedule_of: Returns what makes the schedule of a number of epochs, and records the number.
+        is_known: Whether the number is known already, since the run goes on.
+    """
+
+    def __init__(
+        self,
+        schedule_of: Callable[[int], Callable[[Optimizer], LRScheduler]],
+        *,
+        is_known: bool,
+    ) -> None:
+        self._schedule_of = schedule_of
+        self._is_known = is_known
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Divide the steps by those of an epoch."""
+        if not self._is_known and trainer.max_steps > 0 and _timer(trainer) is None:
+            per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
+            self._fit(trainer, max(1, -(-trainer.max_steps // per_epoch)), "steps")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Divide the time that is left by that of an epoch so far."""
+        timer = _timer(trainer)
+        if self._is_known or timer is None:
+            return
+        done, elapsed = trainer.current_epoch + 1, timer.time_elapsed()
+        left = _MARGIN * (elapsed + (timer.time_remaining() or 0.0)) - elapsed
+        more = int(left // (elapsed / done))
+        self._fit(trainer, trainer.strategy.broadcast(done + max(more, 0)), "trainer.max_time")
+
+    def _fit(self, trainer: Trainer, num_epochs: int, limit: str) -> None:
+        self._is_known = True
+        trainer.fit_loop.max_epochs = num_epochs
+        build = self._schedule_of(num_epochs)
+        if trainer.is_global_zero and limit != "steps":
+            logger.info(
+                "%s holds %d epochs here; trainer.max_epochs=%d without it is the same run",
+                *(limit, num_epochs, num_epochs),
+            )
+        for one in trainer.lr_scheduler_configs:
+            if one.interval != "epoch" or isinstance(one.scheduler, ReduceLROnPlateau):
+                continue
+            for group in one.scheduler.optimizer.param_groups:
+                group["lr"] = group["initial_lr"]
+            num_stepped = one.scheduler.last_epoch
+            one.scheduler = build(one.scheduler.optimizer)
+            for _ in range(num_stepped):
+                one.scheduler.step()
+
+
+def _timer(trainer: Trainer) -> Timer | None:
+    """Return what watches ``trainer.max_time``."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # its connector's
+    return next((one for one in callbacks if isinstance(one, Timer)), None)
