@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 from lightning import Callback, Trainer, seed_everything
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
@@ -20,7 +22,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from liverseg.checkpoints import AtomicCheckpointIO, load_checkpoint, load_weights
 from liverseg.checks import check_settings
@@ -45,7 +47,7 @@ from liverseg.pictures import (
     read_curves,
     show_result,
 )
-from liverseg.reports import write_findings
+from liverseg.reports import RUN_REPORT, Cell, Result, write_findings, write_result
 from liverseg.runs import (
     PRUNED_FILE,
     SCORES_FILE,
@@ -171,6 +173,15 @@ def train(config: DictConfig) -> Scores:
         warn_of_absent_classes(task)
         show_result(trainer, plain, scores, monitor=config.monitor, step=best["global_step"])
         _draw_curves(trainer, config, scores)
+        told: dict[str, Cell] = {
+            "data": f"{data.root}: {data.counted()}",
+            "classes": ", ".join(data.class_names),
+            "network": f"{type(task.net).__name__}, {num_parameters:,} parameters",
+            "precision": str(config.trainer.precision),
+            "epochs": trainer.current_epoch,
+            "best epoch": best["epoch"] + 1,
+        }
+        _report(config, told, trained.record.get("intensities", {}), scores, best["epoch"] + 1)
         write_json(output_dir / SCORES_FILE, scores)  # last: a run that has it has ended
     return scores
 
@@ -450,6 +461,47 @@ def _draw_curves(trainer: Trainer, config: DictConfig, scores: Scores) -> None:
             draw_curves(file, curves, monitor=config.monitor, mode=config.monitor_mode, test=scores)
         except OSError as error:  # a full disk must hide neither the scores nor why a run stopped
             logger.warning("%s could not be drawn: %s", file, error)
+
+
+def _report(
+    config: DictConfig,
+    told: Mapping[str, Cell],
+    intensities: Mapping[str, Any],
+    scores: Scores,
+    best: float,
+) -> None:
+    """Write ``report.html``; whatever is in the way of it must not hide the scores."""
+    folder = Path(config.output_dir)
+    try:
+        result = Result(
+            config=plain_values(config),
+            defaults=_defaults(config),
+            scores=scores,
+            starts=read_json(folder / "run.json"),
+            facts=told,
+            intensities=intensities,
+            best=best,
+        )
+        write_result(folder, result)
+    except Exception as error:
+        logger.warning("%s could not be written: %s", folder / RUN_REPORT, error)
+
+
+def _defaults(config: DictConfig) -> dict[str, Any]:
+    """Return what ``configs/train.yaml`` composes where nothing is typed; empty without it."""
+    folder = Path(__file__).parents[2] / "configs"
+    if not (folder / "train.yaml").is_file():
+        return {}
+    hydra = GlobalHydra.instance()
+    running, hydra.hydra = hydra.hydra, None  # there is room for one, and it may be that of main()
+    try:
+        with initialize_config_dir(str(folder), version_base="1.3"):
+            composed = compose("train")
+    finally:
+        hydra.hydra = running
+    with open_dict(composed):  # what only a running job knows
+        composed.output_dir, composed.sweep_name = config.output_dir, ""
+    return plain_values(composed)
 
 
 def _loggers(made: Any) -> list[Logger]:  # a logger, several by name or in a list, or none

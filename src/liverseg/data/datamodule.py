@@ -217,6 +217,10 @@ class PairDataModule(LightningDataModule):
         is_divided = self._fold is not None and split != "test"
         return self._pairs(split) if is_divided else self.folders.listed(split)
 
+    def counted(self) -> str:
+        """Say how many pairs and patients each split holds that has been read."""
+        return count_pairs({split: one.cases for split, one in self._datasets.items()})
+
     def case_in(self, name: str) -> str | None:
         """Return whose image a file name says it is, None where it says nothing."""
         return case_of(name, self._case_pattern)

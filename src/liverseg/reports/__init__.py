@@ -1,12 +1,14 @@
 """Pages that are one file and open by mail: what a run, a comparison or a check has found.
 
 Reading order: ``style`` (how pages look), ``pages`` (the frame: sections, tables, pictures),
-``graphs`` (curves that a page draws itself), and what they show: ``findings`` (of a check).
+``graphs`` (curves that a page draws itself), and what they show: ``findings`` (of a check),
+``results`` (of a run).
 """
 
 from liverseg.reports.findings import counted, write_findings
 from liverseg.reports.graphs import Line, graph
 from liverseg.reports.pages import (
+    Cell,
     Html,
     Section,
     code,
@@ -19,10 +21,14 @@ from liverseg.reports.pages import (
     picture,
     table,
 )
+from liverseg.reports.results import RUN_REPORT, Result, write_result
 
 __all__ = [
+    "RUN_REPORT",
+    "Cell",
     "Html",
     "Line",
+    "Result",
     "Section",
     "code",
     "columns",
@@ -36,4 +42,5 @@ __all__ = [
     "picture",
     "table",
     "write_findings",
+    "write_result",
 ]

@@ -29,7 +29,7 @@ from liverseg.scores.metrics import (
     precision_recall,
     predict_classes,
 )
-from liverseg.scores.tables import summary
+from liverseg.scores.tables import intervals_note, score_tables, summary
 
 __all__ = [
     "AVERAGES",
@@ -46,6 +46,7 @@ __all__ = [
     "count_pixels",
     "dice",
     "final_numbers",
+    "intervals_note",
     "iou",
     "is_score",
     "keys_of",
@@ -55,6 +56,7 @@ __all__ = [
     "predict_classes",
     "record_of",
     "score_of",
+    "score_tables",
     "sentence_of_absence",
     "signed_rank_p",
     "summary",

@@ -1,6 +1,7 @@
 """The final scores as tables, as they stand in the terminal at the end of a run."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from liverseg.scores.catalogue import ALWAYS, CATALOGUE, keys_of
 from liverseg.scores.final import FALSE_ALARMS, INFINITE, MISSED, ends_of
@@ -11,6 +12,13 @@ _WHOLE = (MISSED, FALSE_ALARMS, "images")
 _PER_CLASS = (*keys_of(ALWAYS)[:2], "precision", "recall", "dice_pooled", "images")
 
 
+class ScoreTable(NamedTuple):
+    """Cells as they are shown; the first column is the header of the rows."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
 def summary(scores: Mapping[str, float], monitor: str = "") -> str:
     """Return loss and scores of each split as a table, and one of the classes of each split.
 
@@ -19,7 +27,13 @@ def summary(scores: Mapping[str, float], monitor: str = "") -> str:
             several classes, ``val/dice/liver`` and ``val/images/liver``.
         monitor: The score that chose the checkpoint; it has a row, also where it is of one class.
     """
-    splits = [split for split in ("val", "test") if f"{split}/dice" in scores]
+    tables = [_table(table) for table in score_tables(scores, monitor)]
+    return "\n\n".join([*tables, *intervals_note(scores)])
+
+
+def score_tables(scores: Mapping[str, float], monitor: str = "") -> list[ScoreTable]:
+    """Return what :func:`summary` shows, cell by cell; columns without a cell are left out."""
+    splits = _splits(scores)
     keys = [one for key in keys_of(list(CATALOGUE)) for one in (key, key + INFINITE)]
     shown = dict.fromkeys(("loss", *keys, MISSED, FALSE_ALARMS, monitor.partition("/")[2]))
     names = [
@@ -31,11 +45,11 @@ def summary(scores: Mapping[str, float], monitor: str = "") -> str:
         )
     ]
     rows = [
-        (name, [cell for split in splits for cell in _cells(scores, f"{split}/{name}")])
+        [name, *(cell for split in splits for cell in _cells(scores, f"{split}/{name}"))]
         for name in names
     ]
-    header = [word for split in splits for word in (split, _INTERVAL)]
-    tables = [_table("", header, rows)]
+    header = ["", *(word for split in splits for word in (split, _INTERVAL))]
+    tables = [_kept(header, rows)]
     for split in splits:
         start = f"{split}/dice/"
         classes = [key.removeprefix(start) for key in scores if key.startswith(start)]
@@ -43,13 +57,26 @@ def summary(scores: Mapping[str, float], monitor: str = "") -> str:
             name for name in _PER_CLASS if any(f"{split}/{name}/{one}" in scores for one in classes)
         ]
         if classes:
-            cells = [
-                [cell for name in columns for cell in _cells(scores, f"{split}/{name}/{one}")]
+            rows = [
+                [
+                    one,
+                    *(cell for name in columns for cell in _cells(scores, f"{split}/{name}/{one}")),
+                ]
                 for one in classes
             ]
-            header = [word for name in columns for word in (name, _INTERVAL)]
-            tables.append(_table(split, header, zip(classes, cells, strict=True)))
-    return "\n\n".join([*tables, *_note(scores, splits)])
+            header = [split, *(word for name in columns for word in (name, _INTERVAL))]
+            tables.append(_kept(header, rows))
+    return tables
+
+
+def _splits(scores: Mapping[str, float]) -> list[str]:
+    return [split for split in ("val", "test") if f"{split}/dice" in scores]
+
+
+def _kept(header: Sequence[str], rows: Sequence[Sequence[str]]) -> ScoreTable:
+    """Return a table without the columns that hold nothing."""
+    kept = [0, *(at for at in range(1, len(header)) if any(row[at] for row in rows))]
+    return ScoreTable([header[at] for at in kept], [[row[at] for at in kept] for row in rows])
 
 
 def _cells(scores: Mapping[str, float], name: str) -> list[str]:
@@ -62,24 +89,19 @@ def _cells(scores: Mapping[str, float], name: str) -> list[str]:
     return [number, "" if low is None or high is None else f"{low:.3f} to {high:.3f}"]
 
 
-def _note(scores: Mapping[str, float], splits: Sequence[str]) -> list[str]:
-    """Say over what the intervals are."""
+def intervals_note(scores: Mapping[str, float]) -> list[str]:
+    """Say over what the intervals are; nothing where there is none."""
     over = []
-    for split in splits:
+    for split in _splits(scores):
         if f"{split}/dice_low" in scores:
             what = "patients" if f"{split}/patients" in scores else "images"
             over.append(f"the {scores[f'{split}/{what}']:.0f} {what} of {split}")
     return [f"intervals: 95 %, over {' and '.join(over)}"] if over else []
 
 
-def _table(corner: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
-    """Return lines of cells, each column as wide as its widest cell and a gap of two.
-
-    Columns without a cell are left out.
-    """
-    whole = [[corner, *columns], *([name, *cells] for name, cells in rows)]
-    kept = [0, *(at for at in range(1, len(whole[0])) if any(line[at] for line in whole[1:]))]
-    lines = [[line[at] for at in kept] for line in whole]
+def _table(table: ScoreTable) -> str:
+    """Return lines of cells, each column as wide as its widest cell and a gap of two."""
+    lines = [table.header, *table.rows]
     first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
     first = max(_NAME_WIDTH, first + 1)
     widths = [max(_CELL_WIDTH, width + 2) for width in others]

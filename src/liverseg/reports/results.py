@@ -1,0 +1,214 @@
+"""What a run has trained, on what, and how well it did: the last thing a run folder is given."""
+
+import csv
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from liverseg.data import PERCENTILES
+from liverseg.pictures import HISTORY_FILE, read_curves
+from liverseg.reports.graphs import Line, graph
+from liverseg.reports.pages import Cell, Html, Section, code, columns, facts, fold, page, table
+from liverseg.reports.pages import picture as embedded
+from liverseg.runs import write_text
+from liverseg.scores import intervals_note, score_tables
+from liverseg.settings import walk
+
+RUN_REPORT = "report.html"
+_MOST_LISTED = 5  # of the best and of the worst images
+_GRAPHS = {"loss": "loss", "dice": "Dice per image", "dice_pooled": "Dice pooled", "iou": "IoU"}
+_OF_THE_MOMENT = ("resume", "resume_overrides", "output_dir", "sweep_name", "search")
+
+
+class Result(NamedTuple):
+    """What a page tells of a run, besides what its folder holds.
+
+    ``config`` and ``defaults`` are plain values, the latter empty where they are not known;
+    ``starts`` is what ``run.json`` holds, ``facts`` what is to be said of the run in a word each,
+    ``intensities`` how bright the training images are.
+    """
+
+    config: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    scores: Mapping[str, float]
+    starts: Sequence[Mapping[str, Any]]
+    facts: Mapping[str, Cell]
+    intensities: Mapping[str, Any]
+    best: float | None  # epochs done at the best check
+
+
+def write_result(folder: Path, result: Result) -> None:
+    """Write ``report.html`` into a run's folder.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    monitor = str(result.config.get("monitor", ""))
+    splits = [split for split in ("val", "test") if f"{split}/dice" in result.scores]
+    sections = [
+        Section("Scores", _scores(result, monitor)),
+        Section("Training", [facts(result.facts), *_brightness(result)]),
+        Section("Curves", _curves(folder, result)),
+        *(Section(f"Images of {split}", _images(folder, split)) for split in splits),
+        Section("Settings", _settings(result)),
+        Section("How to repeat it", _repeat(folder, result)),
+    ]
+    name = folder.absolute().name
+    if not name[:1].isdigit() or "_" not in name:
+        name = f"Run {name}"
+    lead = "; ".join(
+        f"{split} Dice {result.scores[f'{split}/dice']:.3f} per image, "
+        f"{result.scores[f'{split}/dice_pooled']:.3f} pooled"
+        for split in splits
+        if f"{split}/dice_pooled" in result.scores
+    )
+    write_text(
+        folder / RUN_REPORT,
+        page(name, [one for one in sections if one.parts], lead=lead),
+    )
+
+
+def _scores(result: Result, monitor: str) -> list[Html | str]:
+    parts: list[Html | str] = []
+    for one in score_tables(result.scores, monitor):
+        parts.append(table(one.header, one.rows))
+    note = intervals_note(result.scores)
+    chosen = f"{monitor} chose the checkpoint" if monitor else ""
+    parts.append("; ".join(filter(None, [*note, chosen])))
+    return parts
+
+
+def _brightness(result: Result) -> list[Html | str]:
+    found = result.intensities
+    if not found:
+        return []
+    rows = [[found["mean"], found["std"], f"{found['black']:.1%}", *found["percentiles"]]]
+    heads = ["mean", "std", "black", *(f"p{one}" for one in PERCENTILES)]
+    return [table(heads, rows, caption="brightness of training images, in 0 ... 1")]
+
+
+def _curves(folder: Path, result: Result) -> list[Html | str]:
+    curves = read_curves(folder / HISTORY_FILE)
+    drawn = []
+    for key, title in _GRAPHS.items():
+        lines = [
+            Line(split, curves[f"{split}/{key}"])
+            for split in ("train", "val")
+            if any(math.isfinite(value) for _, value in curves.get(f"{split}/{key}", ()))
+        ]
+        if lines:
+            limits = None if key == "loss" else (0.0, 1.0)
+            drawn.append(graph(title, lines, marked=result.best, limits=limits))
+    if not drawn:
+        return []
+    note = ["The dotted line is the best epoch."] if result.best is not None else []
+    return [columns(drawn), *note]
+
+
+def _images(folder: Path, split: str) -> list[Html | str]:
+    """Show the best and the worst images of a split, and name them with their Dice."""
+    parts: list[Html | str] = []
+    file = folder / "pictures" / f"best_and_worst_{split}.png"
+    try:
+        alt = f"the best images of {split} on the left, the worst on the right, with their errors"
+        parts.append(embedded(file, alt=alt))
+    except OSError:  # none was asked for
+        pass
+    images = _images_by_dice(folder / f"cases_{split}.csv")
+    if images:
+        worst, best = images[:_MOST_LISTED], images[-_MOST_LISTED:][::-1]
+        tables = [
+            table(["image", "case", "Dice"], rows, caption=caption)
+            for rows, caption in ((worst, f"worst of {len(images):,}"), (best, "best"))
+        ]
+        parts.append(columns(tables))
+    return parts
+
+
+def _images_by_dice(file: Path) -> list[tuple[str, str, float]]:
+    """Return name, case and mean Dice over the classes of each image, the worst first."""
+    found = []
+    try:
+        with file.open(newline="") as stream:
+            for row in csv.DictReader(stream):
+                cells = [
+                    cell for key, cell in row.items() if key == "dice" or key.startswith("dice_")
+                ]
+                values = [float(cell) for cell in cells if cell]
+                if values:
+                    mean = sum(values) / len(values)
+                    found.append((row["name"], row.get("case") or "", mean))
+    except (OSError, ValueError, KeyError):
+        return []
+    return sorted(found, key=lambda one: (one[2], one[0]))
+
+
+def _settings(result: Result) -> list[Html | str]:
+    """Show what differs from the defaults, and all of it on a click."""
+    output_dir = str(result.config.get("output_dir", ""))
+    here, there = (
+        {
+            key: value
+            for key, value in walk(values, lists=False)
+            if not isinstance(value, Mapping) and key.split(".")[0] not in _OF_THE_MOMENT
+        }
+        for values in (dict(result.config), dict(result.defaults))
+    )
+    everything = fold("All settings", [table(["setting", "value"], [*map(_shown, here.items())])])
+    if not there:
+        return [everything]
+    changed = [
+        [key, *map(_word, (here.get(key, "not there"), there.get(key, "not there")))]
+        for key in dict.fromkeys([*here, *there])
+        if here.get(key, "not there") != there.get(key, "not there")
+        and here.get(key.rpartition(".")[0], "") is not None  # told once, where it begins
+        and not (output_dir and output_dir in str(here.get(key, "")))
+    ]
+    if not changed:
+        return ["All settings are the defaults.", everything]
+    return [table(["setting", "of this run", "default"], changed), everything]
+
+
+def _shown(setting: tuple[str, Any]) -> list[str]:
+    return [setting[0], _word(setting[1])]
+
+
+def _word(value: Any) -> str:
+    """Return a value as one would type it."""
+    words = {None: "null", True: "true", False: "false"}
+    if isinstance(value, bool) or value is None:
+        return words[value]
+    return str(value)
+
+
+def _repeat(folder: Path, result: Result) -> list[Html | str]:
+    """Show the commands, and what else decides the numbers."""
+    if not result.starts:
+        return []
+    commands = [
+        shlex.join(["python", Path(words[0]).name, *words[1:]])
+        for start in result.starts
+        if (words := [str(word) for word in start.get("command", [])])
+    ]
+    last = result.starts[-1]
+    named: dict[str, Cell] = {
+        "commit": str(last.get("commit", "")) or "none: no checkout of git",
+        "changes beside it": "in uncommitted.patch"
+        if last.get("has_uncommitted_changes")
+        else "none",
+        "seed": str(last.get("seed", "")),
+        "device": str(last.get("device", "")),
+        "platform": str(last.get("platform", "")),
+        "versions": ", ".join(f"{name} {one}" for name, one in last.get("versions", {}).items()),
+    }
+    pairs = {
+        f"pairs of {split}": str(fingerprint)
+        for split, fingerprint in last.get("pairs", {}).items()
+    }
+    again = f"python evaluate.py ckpt_path={shlex.quote(f'{folder}/checkpoints/best.ckpt')}"
+    return [
+        code("\n".join([*commands, f"{again} split=val"])),
+        facts({**named, **pairs}),
+    ]
