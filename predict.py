@@ -1,4 +1,4 @@
-"""Predict masks: ``python predict.py ckpt_path=FILE source=IMAGE|FOLDER [output_dir=DIR]``."""
+"""Predict masks: ``python predict.py ckpt_path=FILE source=IMAGE|FOLDER|VOLUME``."""
 
 import sys
 
@@ -6,23 +6,25 @@ try:
     import hydra
 except ModuleNotFoundError:
     sys.exit("this Python has no Hydra; type: source .venv/bin/activate (after make setup)")
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from liverseg.settings import prepare_command, refuse_bad_overrides, told_in_one_sentence
+
+_OF_IMAGES = "NAME_prediction.png and NAME_picture.png"
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="predict")
 def main(config: DictConfig) -> None:
     """Predict, and say where everything is."""
+    from liverseg.data.volumes import names_volumes
     from liverseg.experiment import predict
     from liverseg.runs import short_path
 
     with told_in_one_sentence():
         num_predicted, refused = predict(config)
-    print(
-        f"\n{num_predicted} x NAME_prediction.png and NAME_picture.png in "
-        f"{short_path(config.output_dir)}"
-    )
+        is_3d = names_volumes(OmegaConf.to_object(config)["source"])
+    files = "NAME_prediction.nii.gz, and volumes.csv," if is_3d else _OF_IMAGES
+    print(f"\n{num_predicted} x {files} in {short_path(config.output_dir)}")
     if refused:
         names = ", ".join(str(path) for path in refused)
         sys.exit(f"{len(refused)} not predicted, for the reasons above: {names}")

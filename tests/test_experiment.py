@@ -21,7 +21,7 @@ from torch import Tensor
 from liverseg import experiment
 from liverseg.data import stored_size
 from liverseg.data.pairs import find_pairs
-from liverseg.experiment import evaluate, predict, train, write_json
+from liverseg.experiment import convert, evaluate, predict, train, write_json
 from liverseg.pictures.charts import Curve, draw_curves
 from liverseg.training import SoftDiceLoss
 from liverseg.training import task as task_module
@@ -492,3 +492,41 @@ def test_images_of_any_number_of_channels_are_trained_on_scored_and_predicted(
     typed = [checkpoint, f"source={pair_root / 'test'}", f"output_dir={tmp_path}/p"]
     assert predict(compose(typed, "predict")) == (3, {})
     assert (tmp_path / "p" / "patient006_slice00_picture.png").is_file()
+
+
+def test_a_checkpoint_repeats_on_volumes_what_convert_did(
+    compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import nibabel
+    import numpy as np
+
+    places = {name: tmp_path / name for name in ("images", "labels")}
+    for number in (1, 2):
+        voxels, label = np.full((32, 32, 4), -1000, np.int16), np.zeros((32, 32, 4), np.uint8)
+        voxels[4:28, 6:26] = 20 * number
+        label[8:20, 8:16, 1:] = 1
+        for folder, values in zip(places.values(), (voxels, label), strict=True):
+            folder.mkdir(exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), folder / f"p{number}.nii.gz")
+    words = [f"source={places['images']}", f"labels={places['labels']}"]
+    made = convert(compose([*words, f"output_dir={tmp_path / 'a'}", "window=lung"], "convert"))
+    assert (made.num_pairs, made.refused) == (8, {})
+    table = tmp_path / "a" / "cases.csv"
+    lines = table.read_text().splitlines()
+    ends = ["split", *("train" if line.startswith("p1") else "val" for line in lines[1:])]
+    table.write_text("\n".join(f"{line},{end}" for line, end in zip(lines, ends, strict=True)))
+    scores = train(compose([f"data.root={tmp_path / 'a'}"]))
+    file = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    checkpoint = torch.load(file, weights_only=True)
+    assert checkpoint["liverseg"]["volumes"]["window"] == "lung"
+    one = [f"ckpt_path={file}", f"source={places['images'] / 'p2.nii.gz'}"]
+    out = tmp_path / "out"
+    label = f"labels={places['labels'] / 'p2.nii.gz'}"
+    found = evaluate(compose([*one, label, f"output_dir={out}"], "evaluate"))
+    assert found["test/dice_case"] == scores["val/dice_case"]  # one patient, slice by slice
+    assert predict(compose([*one, f"output_dir={out}"], "predict")) == (1, {})
+    assert {path.name for path in out.iterdir()} == {
+        *("cases_volumes.csv", "metrics.json", "p2_prediction.nii.gz", "volumes.csv")
+    }
+    with pytest.raises(ValueError, match="labels is not set"):
+        evaluate(compose(one, "evaluate"))

@@ -27,7 +27,7 @@ from omegaconf import DictConfig, open_dict
 from liverseg.checkpoints import AtomicCheckpointIO, load_checkpoint, load_weights
 from liverseg.checks import check_settings
 from liverseg.data import PairDataModule
-from liverseg.data.volumes import Conversion, Outcome, convert_volumes
+from liverseg.data.volumes import Conversion, Outcome, convert_volumes, read_conversion
 from liverseg.inference import (
     Scores,
     evaluate,
@@ -114,6 +114,8 @@ def train(config: DictConfig) -> Scores:
     }
     if is_length_known:
         record["num_epochs"] = config.trainer.max_epochs
+    if volumes := read_conversion(data.root):  # what predict.py has to repeat
+        record["volumes"] = volumes
     task = _task_for(parts, config, record)
     _start_from_weights(task, config)
     freezing = Freezing(task.net, config.get("freeze") or [], config.get("freeze_epochs"))

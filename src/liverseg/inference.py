@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from liverseg.checkpoints import load_checkpoint, load_data, load_task
 from liverseg.checks import check_settings
 from liverseg.data import PairDataModule, far_apart, hash_of_masks, sample_statistics
+from liverseg.data.volumes import find_cases, find_volumes, names_volumes, need_packages
 from liverseg.pictures import PictureBoard
 from liverseg.prediction import (
     ImageDataset,
@@ -24,8 +25,13 @@ from liverseg.prediction import (
     PredictionWriter,
     Predictor,
     ScoringTask,
+    VolumeWriter,
     Voter,
+    classes_of,
     find_images,
+    predict_volumes,
+    score_volumes,
+    view_of,
 )
 from liverseg.runs import SCORES_FILE, write_json, write_text
 from liverseg.scores import (
@@ -69,6 +75,8 @@ def evaluate(config: DictConfig) -> Scores:
     settings = plain_values(config)
     if config.split not in ("val", "test"):
         raise ValueError(f"split={config.split} must be val or test")
+    if settings["source"] is not None:
+        return _evaluate_volumes(config, settings)
     predictor, task, checkpoint = load(
         settings["ckpt_path"], config.allow, threshold=config.threshold
     )
@@ -109,6 +117,8 @@ def predict(config: DictConfig) -> tuple[int, dict[Path, str]]:
     quieten()
     check_settings(config)
     settings = plain_values(config)
+    if names_volumes(settings["source"]):
+        return _predict_volumes(config, settings)
     images = find_images(settings["source"])
     predictor, _, checkpoint = load(settings["ckpt_path"], config.allow, threshold=config.threshold)
     found = sample_statistics(images, predictor.channels, predictor.white_value)
@@ -119,6 +129,49 @@ def predict(config: DictConfig) -> tuple[int, dict[Path, str]]:
     task = PredictionTask(predictor, dataset).eval()
     trainer.predict(task, DataLoader(dataset, batch_size=1), return_predictions=False)
     return len(images) - len(task.refused), task.refused
+
+
+def _predict_volumes(
+    config: DictConfig, settings: Mapping[str, Any]
+) -> tuple[int, dict[Path, str]]:
+    """Write the label volume of every volume that can be read, and a table of their sizes."""
+    need_packages()
+    predictor, _, checkpoint = load(settings["ckpt_path"], config.allow, threshold=config.threshold)
+    view = view_of(checkpoint["liverseg"].get("volumes"), settings["window"])
+    writer = VolumeWriter(Path(config.output_dir), predictor, with_segmentation=config.seg)
+    sources = find_volumes(settings["source"])
+    refused = predict_volumes(sources, writer, _scoring_trainer(config, checkpoint), view)
+    return len(sources) - len(refused), refused
+
+
+def _evaluate_volumes(config: DictConfig, settings: Mapping[str, Any]) -> Scores:
+    """Score volumes against label volumes: each is one image, whose voxels are counted together."""
+    need_packages()
+    if settings["labels"] is None:
+        raise ValueError("labels is not set, which source is scored against; add labels=...")
+    predictor, _, checkpoint = load(settings["ckpt_path"], config.allow, threshold=config.threshold)
+    record = checkpoint["liverseg"].get("volumes")
+    view, classes = view_of(record, settings["window"]), classes_of(record, settings["classes"])
+    cases = find_cases(settings["source"], settings["labels"])
+    trainer = _scoring_trainer(config, checkpoint)
+    scores = SegmentationScores(predictor.num_classes, predictor.class_names)
+    scored = list(score_volumes(cases, predictor, trainer, view, classes, scores))
+    if not scored:
+        raise ValueError("no volume could be scored, for the reasons above; name others")
+    if len(scored) < len(cases):
+        logger.warning("%d of %d volumes are not scored", len(cases) - len(scored), len(cases))
+    values = scores.compute() | final_numbers(scores)
+    found = {f"{config.split}/{name}": float(value) for name, value in values.items()}
+    folder, table = Path(config.output_dir), scores.table()
+    text = cases_text(
+        table,
+        scores.class_names,
+        names=[case.name for case in scored],
+        cases=[case.patient for case in scored],
+    )
+    write_text(folder / "cases_volumes.csv", text)
+    write_json(folder / SCORES_FILE, found)
+    return found
 
 
 def load_predictor(
@@ -313,13 +366,13 @@ def _warn_of_brightness(
 
 
 def _scoring_trainer(
-    config: DictConfig, checkpoint: Mapping[str, Any], callback: Callback
+    config: DictConfig, checkpoint: Mapping[str, Any], callback: Callback | None = None
 ) -> Trainer:
     """Return a trainer that computes as the run of the checkpoint did, where not told otherwise."""
     precision = checkpoint["liverseg"]["config"]["trainer"].get("precision", "32-true")
     settings = {"precision": precision, **plain_values(config.trainer)}
     settings |= progress_of(settings)
-    trainer: Trainer = instantiate(settings, _convert_="all")(callbacks=[callback])
+    trainer: Trainer = instantiate(settings, _convert_="all")(callbacks=callback)
     return trainer
 
 

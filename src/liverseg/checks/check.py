@@ -59,8 +59,11 @@ def check_settings(config: DictConfig) -> None:
         )
     plain = _resolved(config)
     for key, hint in TOP.items():
-        keeps_that_of_the_run = key in _KEPT and not is_training and plain.get(key) is None
-        if key in plain and not keeps_that_of_the_run:
+        # null: the threshold of the run, and of evaluate.yaml a split in the place of volumes
+        may_be_null = not is_training and (
+            key in _KEPT or ("split" in plain and key in ("source", "labels"))
+        )
+        if key in plain and not (may_be_null and plain[key] is None):
             check_value(key, plain[key], hint)
     if is_training:
         for section in _SECTIONS:

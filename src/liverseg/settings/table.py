@@ -77,6 +77,7 @@ TOP: dict[str, Any] = {
     "val": Annotated[float, Field(gt=0, lt=1)],
     "test": BelowOne,
     "overwrite": bool,
+    "seg": bool,
     "allow": list[str],
     "format": Literal["onnx", "torch"],
     "input": Literal["uint8", "float"],

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from scans import affine_of, body, organs, save, save_series, series_affine, slices_of, turned
 
-from liverseg.data.pairs import find_pairs, read_image
+from liverseg.data.images import read_image
+from liverseg.data.pairs import find_pairs
 from liverseg.data.volumes import Conversion, convert_volumes
 
 DEFAULT: dict[str, Any] = {
@@ -70,7 +71,8 @@ def test_volumes_become_pairs_and_a_table(two: Path) -> None:
         "name": "volume-2_slice002",
         "case": "volume-2",
         "slice": "2",
-        "spacing": "0.75x0.5x2.5",
+        "spacing": "0.75x0.5",
+        "slice_spacing": "2.5",
         "orientation": "axial",
         "source": str(two / "images" / "volume-2.nii.gz"),
         "window": "soft_tissue (-150 to 250)",
@@ -90,11 +92,11 @@ def test_a_dicom_series_goes_with_a_nifti_label_of_other_axes(tmp_path: Path) ->
 
 
 def test_classes_a_share_of_empty_slices_and_a_spacing(two: Path) -> None:
-    convert(two, classes={"all": [1, 2, 3]}, empty_slices=0.5, spacing=0.25)
+    convert(two, classes={"all": [1, 2, 3]}, empty_slices=0.5, spacing=[0.25, 0.25])
     table = rows(two / "out")
     # slices 1, 2 and 3 hold something, and of 0 and 4 one is kept
     assert [row["slice"] for row in table if row["case"] == "volume-1"] == ["1", "2", "3", "4"]
-    assert {row["spacing"] for row in table} == {"0.25x0.25x2.5"}
+    assert {row["spacing"] for row in table} == {"0.25x0.25"}
     mask = pixels(two / "out" / "volume-1_slice001_mask.png")
     whole = (seen(organs())[1] > 0).repeat(3, axis=0).repeat(2, axis=1)
     np.testing.assert_array_equal(mask, whole * 255)

@@ -1,12 +1,57 @@
-"""Volumes of CT and MR: NIfTI files and DICOM series, to pairs of slices.
+"""Volumes of CT and MR: NIfTI files and DICOM series, to pairs of slices, and labels back.
 
 Reading order: ``geometry`` (where voxels lie, how they are cut, whether a label fits), ``nifti``,
 ``dicom`` and ``series`` (files to a volume), ``classes`` (label values to class indices),
-``segmentations`` (DICOM SEG to a label), ``windows`` (HU to grey), ``finding`` (which label goes
-with which volume), ``conversion`` (a folder of pairs). What is imported to read files, nibabel and
-pydicom, is imported when the first one is read.
+``segmentations`` (DICOM SEG), ``reading`` (of either kind), ``windows`` and ``viewing`` (HU to
+grey, at a spacing), ``finding`` (which label goes with which volume), ``conversion`` (a folder of
+pairs). What is imported to read files, nibabel and pydicom, is imported when the first one is read.
 """
 
-from liverseg.data.volumes.conversion import RECORD_FILE, Conversion, Outcome, convert_volumes
+from liverseg.data.volumes.classes import ClassMap
+from liverseg.data.volumes.conversion import (
+    Conversion,
+    Outcome,
+    convert_volumes,
+    read_conversion,
+)
+from liverseg.data.volumes.finding import (
+    Case,
+    Source,
+    find_cases,
+    find_volumes,
+    name_of,
+    names_volumes,
+)
+from liverseg.data.volumes.geometry import PLANES, Slicing, Volume, millilitres, slicing_of
+from liverseg.data.volumes.nifti import write_label
+from liverseg.data.volumes.reading import need_packages, read_label, read_source
+from liverseg.data.volumes.segmentations import write_segmentation
+from liverseg.data.volumes.viewing import SliceView, shown_slice
+from liverseg.data.volumes.windows import check_window
 
-__all__ = ["RECORD_FILE", "Conversion", "Outcome", "convert_volumes"]
+__all__ = [
+    "PLANES",
+    "Case",
+    "ClassMap",
+    "Conversion",
+    "Outcome",
+    "SliceView",
+    "Slicing",
+    "Source",
+    "Volume",
+    "check_window",
+    "convert_volumes",
+    "find_cases",
+    "find_volumes",
+    "millilitres",
+    "name_of",
+    "names_volumes",
+    "need_packages",
+    "read_conversion",
+    "read_label",
+    "read_source",
+    "shown_slice",
+    "slicing_of",
+    "write_label",
+    "write_segmentation",
+]

@@ -12,31 +12,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import torch
 from PIL import Image
 from pydantic import Field
-from torch import Tensor
-from torchvision.transforms.v2 import functional
 
-from liverseg.data.arrays import Numbers
-from liverseg.data.images import resize_image
 from liverseg.data.volumes.classes import ClassMap
 from liverseg.data.volumes.dicom import DicomFile
 from liverseg.data.volumes.finding import Case, find_cases
-from liverseg.data.volumes.geometry import Plane, Slicing, Volume, fitted, slicing_of
-from liverseg.data.volumes.nifti import read_nifti, read_nifti_label
-from liverseg.data.volumes.segmentations import read_segmentation
-from liverseg.data.volumes.series import Series, read_series
-from liverseg.data.volumes.windows import check_window, grey, limits_of, window_text
+from liverseg.data.volumes.geometry import Plane, slicing_of
+from liverseg.data.volumes.reading import need_packages, read_label, read_source
+from liverseg.data.volumes.series import Series
+from liverseg.data.volumes.viewing import SliceView, resized_mask, shown_slice
+from liverseg.data.volumes.windows import check_window, window_text
 
 RECORD_FILE = "volumes.json"  # how a folder of pairs was made from volumes
 TABLE_FILE = "cases.csv"
-_COLUMNS = ("name", "case", "slice", "spacing", "orientation", "source", "window")
+_COLUMNS = ("name", "case", "slice", "spacing", "slice_spacing", "orientation", "source", "window")
 _UNFINISHED, _WHOLE = ".unfinished", ".whole"  # folders of one volume on its way
 _ENDS = ("_mask.png", ".png")
 _ROWS = "rows.json"
@@ -51,7 +44,7 @@ class Conversion:
         window: What becomes black and white, see :func:`limits_of`; None writes 16 bits.
         classes: Values of the label by class, see :class:`ClassMap`.
         plane: What slices are cut; None decides by the spacing, see :func:`slicing_of`.
-        spacing: Millimetres of a pixel that slices are resampled to; None keeps theirs.
+        spacing: Height and width of a pixel in mm that slices are resampled to; None keeps theirs.
         empty_slices: Share of the slices without foreground that is kept, evenly spread.
         tolerance: Millimetres by which the corners of volume and label may lie apart.
         assume: Where the axes of NIfTI files point to that do not say.
@@ -65,7 +58,13 @@ class Conversion:
         Field(description="null, or a mapping of class names to label values such as [1,2]"),
     ]
     plane: Plane | None
-    spacing: Annotated[float, Field(gt=0)] | None
+    spacing: (
+        Annotated[
+            Sequence[Annotated[float, Field(gt=0)]],
+            Field(min_length=2, max_length=2, description="two lengths, of height and width"),
+        ]
+        | None
+    )
     empty_slices: Annotated[float, Field(ge=0, le=1)]
     tolerance: Annotated[float, Field(ge=0)]
     assume: (
@@ -176,76 +175,6 @@ def convert_volumes(
     )
 
 
-def need_packages() -> None:
-    """Refuse to begin where what reads volumes is not installed."""
-    for package in ("nibabel", "pydicom", "highdicom"):
-        if find_spec(package) is None:
-            raise ValueError(
-                f"volumes need {package}, which is not installed; pip install 'liverseg[volumes]'"
-            )
-
-
-def read_source(source: Path | Series, assume: str | None = None) -> Volume:
-    """Read a NIfTI file or a DICOM series.
-
-    Raises:
-        ValueError: If it cannot be read, see :func:`read_nifti` and :func:`read_series`.
-    """
-    return read_series(source) if isinstance(source, Series) else read_nifti(source, assume)
-
-
-def read_label(
-    label: Path | DicomFile, volume: Volume, classes: ClassMap, tolerance: float, assume: str | None
-) -> tuple[Numbers, list[int]]:
-    """Return a label as class indices on a volume's voxels, and values that became background.
-
-    Raises:
-        ValueError: If it cannot be read, or lies elsewhere.
-    """
-    if isinstance(label, DicomFile):
-        return read_segmentation(label, volume, classes, tolerance)
-    values, affine = read_nifti_label(label, assume)
-    try:
-        mask, others = classes.indices(fitted(values, affine, label, volume, tolerance))
-    except ValueError as error:
-        said = str(error)
-        raise ValueError(said if str(label) in said else f"{label}: {said}") from None
-    return mask, others
-
-
-def limits_for(how: str | Sequence[float] | None, volume: Volume) -> tuple[float, float] | None:
-    """Return what becomes black and white, or refuse a window in HU for what has none.
-
-    Raises:
-        ValueError: If the volume is no CT, and the window is one of HU.
-    """
-    is_hounsfield = how is not None and how != "percentiles"
-    if is_hounsfield and volume.modality not in ("", "CT"):
-        raise ValueError(
-            f"{volume.path} is {volume.modality}, which has no Hounsfield units; set "
-            "window=percentiles"
-        )
-    if is_hounsfield and volume.voxels.min() >= 0:
-        logger.warning(
-            "%s holds no value below 0 (%g to %g): are these Hounsfield units?",
-            *(volume.path, volume.voxels.min(), volume.voxels.max()),
-        )
-    return limits_of(how, volume.voxels)
-
-
-def resampled_size(
-    slicing: Slicing, size: tuple[int, int], spacing: float | None
-) -> tuple[int, int]:
-    """Return height and width of slices at a spacing; None keeps theirs."""
-    if spacing is None:
-        return size
-    height, width = (
-        max(1, round(count * step / spacing))
-        for count, step in zip(size, slicing.spacing[1:], strict=True)
-    )
-    return height, width
-
-
 def _write(
     case: Case, folder: Path, how: Conversion
 ) -> tuple[list[dict[str, str]], list[int], str]:
@@ -257,11 +186,12 @@ def _write(
     classes = ClassMap(how.classes)
     volume = read_source(case.source, how.assume)
     label, others = read_label(case.label, volume, classes, how.tolerance, how.assume)
-    limits = limits_for(how.window, volume)
+    view = SliceView(how.window, how.plane, how.spacing, how.assume)
+    limits = view.limits(volume)
     slicing = slicing_of(volume, how.plane)
     images, masks = slicing.cut(volume.voxels), slicing.cut(label)
     count, *sides = images.shape
-    size = resampled_size(slicing, (sides[0], sides[1]), how.spacing)
+    size = view.size(slicing, (sides[0], sides[1]))
     spacing = [
         step * before / after
         for step, before, after in zip(slicing.spacing[1:], sides, size, strict=True)
@@ -274,8 +204,8 @@ def _write(
 
     def write(place: int) -> None:
         name = f"{case.name}_slice{place:0{digits}}"
-        image, mask = _resized(images[place], masks[place], size)
-        Image.fromarray(grey(image, limits)).save(folder / f"{name}.png")
+        shown, mask = shown_slice(images[place], size, limits), resized_mask(masks[place], size)
+        Image.fromarray(shown).save(folder / f"{name}.png")
         Image.fromarray(classes.to_file(mask)).save(folder / f"{name}_mask.png")
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # compressing lets other threads run
@@ -286,7 +216,8 @@ def _write(
                 "name": f"{case.name}_slice{place:0{digits}}",
                 "case": case.patient,
                 "slice": str(place),
-                "spacing": _spacing_text(spacing),
+                "spacing": _spacing_text(spacing[:2]),
+                "slice_spacing": _spacing_text(spacing[2:]),
                 "orientation": slicing.plane,
                 "source": str(case.source),
                 "window": window,
@@ -299,31 +230,36 @@ def _write(
     return rows, others, described
 
 
-def _resized(image: Numbers, mask: Numbers, size: tuple[int, int]) -> tuple[Numbers, Numbers]:
-    """Return a slice and its mask at a size: averaged and interpolated, and nearest."""
-    if image.shape == size:
-        return image, np.ascontiguousarray(mask)
-    values = torch.from_numpy(np.ascontiguousarray(image, np.float32))
-    resized = resize_image(values[None], size)[0]
-    nearest = resize_nearest(torch.from_numpy(np.ascontiguousarray(mask)), size)
-    return resized.numpy(), nearest.numpy()
-
-
-def resize_nearest(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize class indices (H, W) to a size: each pixel takes that under its centre."""
-    interpolation = functional.InterpolationMode.NEAREST_EXACT
-    resized: Tensor = functional.resize_image(
-        mask[None], list(size), interpolation=interpolation, antialias=False
-    )
-    return resized[0]
-
-
 def _chosen(has_foreground: Sequence[bool], share: float) -> list[int]:
     """Return the places of slices that are kept: all with foreground, a share of the others."""
     empty = [place for place, has in enumerate(has_foreground) if not has]
     count = math.floor(len(empty) * share + 0.5)
     kept = {empty[(2 * step + 1) * len(empty) // (2 * count)] for step in range(count)}
     return [place for place, has in enumerate(has_foreground) if has or place in kept]
+
+
+def read_conversion(root: Path) -> dict[str, Any] | None:
+    """Return how the pairs of a folder, or of its splits, were made from volumes.
+
+    Returns:
+        The settings of :class:`Conversion` by name, or None where they were made otherwise.
+    """
+    found = []
+    for folder in (root, root / "train", root / "val", root / "test"):
+        try:
+            settings = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))["settings"]
+            found.append((folder, dict(settings)))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    for folder, settings in found[1:]:
+        for key in ("window", "classes", "plane", "spacing"):
+            if settings.get(key) != found[0][1].get(key):
+                logger.warning(
+                    "%s was made of volumes with %s=%s, and %s with %s",
+                    *(found[0][0], key, _typed(found[0][1].get(key))),
+                    *(folder, _typed(settings.get(key))),
+                )
+    return found[0][1] if found else None
 
 
 class _Record:

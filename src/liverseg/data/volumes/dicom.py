@@ -149,9 +149,13 @@ def read_pixels(frames: Sequence[Frame]) -> Iterator[Numbers]:
         yield _meant(dataset, pixels, frame)
 
 
-def stored_value(path: Path, keyword: str) -> Any:
-    """Return one entry of a file's header; None where it is missing."""
-    return _dataset(path, stop_before_pixels=True).get(keyword)
+def header_of(path: Path) -> Any:
+    """Return what a file says beside its pixels, as pydicom has it.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    return _dataset(path, stop_before_pixels=True)
 
 
 def _meant(dataset: Any, pixels: Numbers, frame: Frame) -> Numbers:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from liverseg.data.images import IMAGE_SUFFIXES
 from liverseg.data.volumes.dicom import DicomFile, is_dicom, read_header
 from liverseg.data.volumes.nifti import is_nifti, promised_voxels, without_ending
 from liverseg.data.volumes.series import Series, files_below, find_series
@@ -23,6 +24,7 @@ _OF_IMAGES = {
     *("ct", "mr", "mri", "scan", "dicom", "dicom_anon", "anon", "dcm", "data", "nifti"),
 }
 _WANTED = "(NIfTI, or a DICOM series); name its folder or file"
+_PICTURES = (*IMAGE_SUFFIXES, ".gif")
 _CHANNEL = re.compile(r"0\d{3}")  # at the end of an nnU-Net image's name
 
 
@@ -88,6 +90,30 @@ def find_volumes(source: str | Path | Sequence[str | Path]) -> list[Source]:
     if not found:
         raise ValueError(f"source={source} holds no volume {_WANTED}")
     return found
+
+
+def names_volumes(source: str | Path | Sequence[str | Path]) -> bool:
+    """Tell whether a source names volumes, not pictures, by the first of its files that is either.
+
+    A folder names volumes if it holds no picture, and a volume in it or below it.
+    """
+    if isinstance(source, list | tuple):
+        return any(names_volumes(one) for one in source[:1])
+    path = Path(str(source)).expanduser()
+    if path.is_dir():
+        own = [one for one in path.iterdir() if one.is_file() and not one.name.startswith(".")]
+        if any(one.suffix.lower() in _PICTURES for one in own):
+            return False
+        return any(is_nifti(one) or is_dicom(one) for one in files_below(path))
+    if glob.has_magic(str(source)) and not path.exists():
+        files = sorted(glob.glob(str(path), recursive=True))
+        return any(names_volumes(Path(one)) for one in files[:1])
+    return is_nifti(path) or (path.is_file() and is_dicom(path))
+
+
+def name_of(source: Source) -> str:
+    """Return what the names of a volume's files begin with."""
+    return without_ending(source) if isinstance(source, Path) else source.folder.name
 
 
 def find_cases(

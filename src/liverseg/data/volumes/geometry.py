@@ -33,14 +33,14 @@ class Volume:
         voxels: The values, shape (I, J, K): HU for CT, whatever they mean for others.
         affine: Voxel indices to millimetres, shape (4, 4).
         modality: DICOM's word, such as CT or MR; "" where the file does not say.
-        files: The files of a DICOM series in the order of K; none for NIfTI.
+        places: File and frame of each slice of a DICOM series, in the order of K; none for NIfTI.
     """
 
     path: Path
     voxels: Numbers
     affine: Affine
     modality: str = ""
-    files: tuple[Path, ...] = ()
+    places: tuple[tuple[Path, int], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +106,11 @@ def slicing_of(volume: Volume, plane: Plane | None = None) -> Slicing:
 def spacing_of(affine: Affine) -> list[float]:
     """Return the millimetres between neighbours along each axis of the array."""
     return [float(one) for one in np.linalg.norm(affine[:3, :3], axis=0)]
+
+
+def millilitres(volume: Volume) -> float:
+    """Return the size of one voxel."""
+    return abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000  # of mm^3
 
 
 def axes_of(affine: Affine) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,44 @@ def read_nifti_label(path: Path, assume: str | None = None) -> tuple[Numbers, Af
             )
         label[..., place] = whole
     return label, _affine(image, path, assume)
+
+
+def write_label(file: Path, label: Numbers, volume: Volume) -> None:
+    """Write class indices as a NIfTI label map with the geometry of a volume, voxel for voxel.
+
+    Of a NIfTI source the header is kept: both transforms with their codes, spacing and units. The
+    axes of a DICOM series are written as both.
+
+    Args:
+        file: The file, ``.nii`` or ``.nii.gz``; it appears whole or not at all.
+        label: Class indices, uint8 of the volume's shape.
+        volume: What was segmented.
+    """
+    import nibabel
+
+    if is_nifti(volume.path):
+        source: Any = nibabel.load(volume.path)
+        header = source.header.copy()
+        header["cal_max"] = header["cal_min"] = 0  # of the image's grey
+        header["descrip"] = b"liverseg"
+        kind, affine = type(source), source.affine
+        if kind.__name__ not in ("Nifti1Image", "Nifti2Image"):
+            kind = nibabel.Nifti1Image
+    else:
+        kind, affine, header = nibabel.Nifti1Image, volume.affine, None
+    image = kind(label, affine, header)
+    image.set_data_dtype(np.uint8)
+    image.header.set_slope_inter(1, 0)
+    if header is None:
+        image.set_sform(affine, 1)
+        image.set_qform(affine, 1)
+        image.header.set_xyzt_units("mm")
+    draft = file.with_name(f".{without_ending(file)}.unfinished{_ending(file)}")
+    try:
+        nibabel.save(image, draft)
+        os.replace(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def promised_voxels(path: Path) -> int:

@@ -1,10 +1,15 @@
-"""DICOM SEG in: segments as a label map on the grid of a volume."""
+"""DICOM SEG in and out: segments as a label map on the grid of a volume."""
+
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
 from liverseg.data.arrays import Numbers
 from liverseg.data.volumes.classes import ClassMap
-from liverseg.data.volumes.dicom import DicomFile, Frame, read_pixels, stored_value
+from liverseg.data.volumes.dicom import DicomFile, Frame, header_of, read_pixels
 from liverseg.data.volumes.geometry import Volume
 
 _TO_NIFTI = np.array([-1.0, -1.0, 1.0])
@@ -30,7 +35,7 @@ def read_segmentation(
         raise ValueError(file.fault)
     label: Numbers = np.zeros(volume.voxels.shape, np.uint8)
     others: set[int] = set()
-    most = stored_value(file.path, "MaximumFractionalValue")
+    most = header_of(file.path).get("MaximumFractionalValue")
     half = float(most) / 2 if most and most != 1 else 0.5
     inverse = np.linalg.inv(volume.affine)
     for frame, pixels in zip(file.frames, read_pixels(file.frames), strict=True):
@@ -69,3 +74,72 @@ def _voxels_of(frame: Frame, rows: Numbers, columns: Numbers, inverse: Numbers) 
     ) * _TO_NIFTI[:, None]
     voxels: Numbers = inverse[:3, :3] @ points + inverse[:3, 3:]
     return voxels
+
+
+def write_segmentation(
+    file: Path, label: Numbers, volume: Volume, names: Mapping[int, str]
+) -> None:
+    """Write class indices as a DICOM SEG that refers to the series of a volume.
+
+    Args:
+        file: The file; it appears whole or not at all.
+        label: Class indices, uint8 of the volume's shape.
+        volume: The series that was segmented.
+        names: Names of the classes that become segments, by index.
+
+    Raises:
+        ValueError: If a header of the series does not conform so far that none can refer to it.
+    """
+    import highdicom
+    from highdicom.seg import Segmentation, SegmentDescription
+    from pydicom.sr.coding import Code
+    from pydicom.uid import generate_uid
+
+    order = sorted(range(len(volume.places)), key=lambda place: volume.places[place])
+    is_single = len({path for path, _ in volume.places}) == len(volume.places)
+    order = list(range(len(volume.places))) if is_single else order
+    paths = list(dict.fromkeys(volume.places[place][0] for place in order))
+    slices = label.transpose(2, 1, 0)[order]  # as the files have them
+    tissue = Code("85756007", "SCT", "Tissue")
+    segments = {index: name for index, name in names.items() if index}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tags that do not conform
+            made = Segmentation(
+                source_images=[header_of(path) for path in paths],
+                pixel_array=np.stack([slices == index for index in segments], axis=-1),
+                segmentation_type="BINARY",
+                segment_descriptions=[
+                    SegmentDescription(
+                        segment_number=number,
+                        segment_label=name[:64],
+                        segmented_property_category=tissue,
+                        segmented_property_type=tissue,
+                        algorithm_type="AUTOMATIC",
+                        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+                            name="liverseg",
+                            family=Code("123110", "DCM", "Artificial Intelligence"),
+                            version="1",
+                        ),
+                    )
+                    for number, name in enumerate(segments.values(), 1)
+                ],
+                series_instance_uid=generate_uid(),
+                series_number=999,
+                sop_instance_uid=generate_uid(),
+                instance_number=1,
+                manufacturer="liverseg",
+                manufacturer_model_name="liverseg",
+                software_versions="1",
+                device_serial_number="1",
+                omit_empty_frames=False,
+            )
+            draft = file.with_name(f".{file.name}.unfinished")
+            made.save_as(draft)
+    except Exception as error:  # highdicom refuses many kinds of tags, in as many ways
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"{volume.path} has headers that no DICOM SEG can refer to ({said[:200]}); leave out "
+            "seg=true, or correct them"
+        ) from error
+    os.replace(draft, file)

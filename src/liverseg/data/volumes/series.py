@@ -117,7 +117,7 @@ def read_series(series: Series) -> Volume:
         voxels=voxels.transpose(2, 1, 0),
         affine=affine,
         modality=series.modality,
-        files=tuple(frame.file for frame in ordered),
+        places=tuple((frame.file, frame.index) for frame in ordered),
     )
 
 

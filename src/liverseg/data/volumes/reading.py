@@ -1,0 +1,49 @@
+"""A volume and its label, of whichever kind their files are."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from liverseg.data.arrays import Numbers
+from liverseg.data.volumes.classes import ClassMap
+from liverseg.data.volumes.dicom import DicomFile
+from liverseg.data.volumes.geometry import Volume, fitted
+from liverseg.data.volumes.nifti import read_nifti, read_nifti_label
+from liverseg.data.volumes.segmentations import read_segmentation
+from liverseg.data.volumes.series import Series, read_series
+
+
+def need_packages() -> None:
+    """Refuse to begin where what reads volumes is not installed."""
+    for package in ("nibabel", "pydicom", "highdicom"):
+        if find_spec(package) is None:
+            raise ValueError(
+                f"volumes need {package}, which is not installed; pip install 'liverseg[volumes]'"
+            )
+
+
+def read_source(source: Path | Series, assume: str | None = None) -> Volume:
+    """Read a NIfTI file or a DICOM series.
+
+    Raises:
+        ValueError: If it cannot be read, see :func:`read_nifti` and :func:`read_series`.
+    """
+    return read_series(source) if isinstance(source, Series) else read_nifti(source, assume)
+
+
+def read_label(
+    label: Path | DicomFile, volume: Volume, classes: ClassMap, tolerance: float, assume: str | None
+) -> tuple[Numbers, list[int]]:
+    """Return a label as class indices on a volume's voxels, and values that became background.
+
+    Raises:
+        ValueError: If it cannot be read, or lies elsewhere.
+    """
+    if isinstance(label, DicomFile):
+        return read_segmentation(label, volume, classes, tolerance)
+    values, affine = read_nifti_label(label, assume)
+    try:
+        mask, others = classes.indices(fitted(values, affine, label, volume, tolerance))
+    except ValueError as error:
+        said = str(error)
+        raise ValueError(said if str(label) in said else f"{label}: {said}") from None
+    return mask, others

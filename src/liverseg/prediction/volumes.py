@@ -1,0 +1,314 @@
+"""Whole volumes through a predictor, slice by slice, and the label volumes that come out."""
+
+import csv
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning import LightningModule, Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from liverseg.data.volumes import (
+    PLANES,
+    Case,
+    ClassMap,
+    SliceView,
+    Slicing,
+    Source,
+    Volume,
+    check_window,
+    millilitres,
+    name_of,
+    read_label,
+    read_source,
+    shown_slice,
+    slicing_of,
+    write_label,
+    write_segmentation,
+)
+from liverseg.labels import first_scored
+from liverseg.prediction.predictor import Predictor
+from liverseg.scores import SegmentationScores, dice
+
+TABLE_FILE = "volumes.csv"
+_SLICES_AT_ONCE = 4
+_TOLERANCE = 0.005  # mm by which the corners of volume and label may lie apart
+_WHITE = 65535  # of 16 bits, where a run does not say
+Numbers = npt.NDArray[Any]
+logger = logging.getLogger(__name__)
+
+
+class SliceDataset(Dataset[dict[str, Any]]):
+    """The slices of a volume, seen and prepared as those that training saw.
+
+    Args:
+        volume: The volume.
+        slicing: How it is cut.
+        view: Window and spacing.
+        predictor: Prepares images.
+    """
+
+    def __init__(
+        self, volume: Volume, slicing: Slicing, view: SliceView, predictor: Predictor
+    ) -> None:
+        self._slices = slicing.cut(volume.voxels)
+        self._limits = view.limits(volume)
+        self._seen = view.size(slicing, self.size)
+        self._predictor = predictor
+
+    def __len__(self) -> int:
+        return len(self._slices)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return ``image`` (C, h, w)."""
+        shown = shown_slice(self._slices[index], self._seen, self._limits)
+        image = torch.from_numpy(shown)
+        if shown.dtype == np.uint16:  # no window
+            white = self._predictor.white_value or _WHITE
+            image = (torch.from_numpy(shown.astype(np.float32)) / white).clamp(0, 1)
+        image = image.expand(self._predictor.channels, -1, -1)
+        return {"image": self._predictor.prepare(image)}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the slices as they are stored."""
+        return self._slices.shape[1], self._slices.shape[2]
+
+
+class _SliceTask(LightningModule):
+    """Predicts batches of slices at their stored size."""
+
+    def __init__(self, predictor: Predictor, size: tuple[int, int]) -> None:
+        super().__init__()
+        self._predictor = predictor
+        self._size = size
+
+    def predict_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
+        logits = self._predictor(batch["image"], self._size)
+        return self._predictor.classes(logits).cpu()
+
+
+def predict_volume(
+    volume: Volume, predictor: Predictor, trainer: Trainer, view: SliceView
+) -> Numbers:
+    """Return the class of every voxel, uint8 of the volume's own shape.
+
+    Args:
+        volume: The volume.
+        predictor: Maps slices to classes.
+        trainer: Knows device and precision.
+        view: How slices are cut and seen.
+
+    Raises:
+        ValueError: If the window does not fit the volume, or the network cannot take its slices.
+    """
+    slicing = slicing_of(volume, view.plane)
+    dataset = SliceDataset(volume, slicing, view, predictor)
+    task = _SliceTask(predictor, dataset.size).eval()
+    loader = DataLoader(dataset, batch_size=_SLICES_AT_ONCE)
+    found = trainer.predict(task, loader, return_predictions=True) or []
+    slices = torch.cat([one for one in found if isinstance(one, Tensor)]).numpy()
+    return np.ascontiguousarray(slicing.join(slices))
+
+
+@dataclass(frozen=True)
+class VolumeWriter:
+    """Writes label volumes with the geometry of their source, and a table of what they hold.
+
+    Attributes:
+        folder: Where ``NAME_prediction.nii.gz`` and ``volumes.csv`` are written.
+        predictor: Knows the classes.
+        with_segmentation: Whether DICOM series give ``NAME_prediction.dcm``, a DICOM SEG, too.
+    """
+
+    folder: Path
+    predictor: Predictor
+    with_segmentation: bool = False
+
+    def write(self, name: str, volume: Volume, classes: Numbers) -> str:
+        """Write the label volume of a source, and return what it holds in words.
+
+        Raises:
+            ValueError: If the headers of a series do not allow a SEG.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_label(self.folder / f"{name}_prediction.nii.gz", classes, volume)
+        if self.with_segmentation and volume.places:
+            write_segmentation(
+                self.folder / f"{name}_prediction.dcm", classes, volume, dict(self._numbered())
+            )
+        return ", ".join(f"{one} {size:.1f} ml" for one, _, size in self.sizes(volume, classes))
+
+    def sizes(self, volume: Volume, classes: Numbers) -> list[tuple[str, int, float]]:
+        """Return name, voxels and millilitres of each class."""
+        counts = np.bincount(classes.ravel(), minlength=256)
+        one = millilitres(volume)
+        return [(name, int(counts[k]), float(counts[k] * one)) for k, name in self._numbered()]
+
+    def write_table(self, rows: Sequence[tuple[str, Path, str, int, float]]) -> None:
+        """Write ``volumes.csv``: a line per volume and class."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        draft = self.folder / f".{TABLE_FILE}.unfinished"
+        with draft.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(["name", "source", "class", "voxels", "millilitres"])
+            for name, source, class_name, count, size in rows:
+                writer.writerow([name, source, class_name, count, f"{size:.6g}"])
+        os.replace(draft, self.folder / TABLE_FILE)
+
+    def _numbered(self) -> Iterator[tuple[int, str]]:
+        """Yield index and name of each class that counts."""
+        names = self.predictor.class_names
+        yield from enumerate(names, first_scored(self.predictor.num_classes, names))
+
+
+def predict_volumes(
+    sources: Sequence[Source],
+    writer: VolumeWriter,
+    trainer: Trainer,
+    view: SliceView,
+) -> dict[Path, str]:
+    """Write the label volume of every source that can be read; return why others were not.
+
+    One volume is in memory at a time.
+    """
+    refused: dict[Path, str] = {}
+    rows: list[tuple[str, Path, str, int, float]] = []
+    for place, (name, source) in enumerate(zip(names_of(sources), sources, strict=True), 1):
+        path = source if isinstance(source, Path) else source.folder
+        try:
+            volume = read_source(source, view.assume)
+            classes = predict_volume(volume, writer.predictor, trainer, view)
+            told = writer.write(name, volume, classes)
+        except (ValueError, RuntimeError, MemoryError) as error:
+            refused[path] = _sentence(path, error)
+            logger.error("%s", refused[path])
+            continue
+        rows += [(name, path, *size) for size in writer.sizes(volume, classes)]
+        writer.write_table(rows)
+        logger.info("%d/%d %s: %s", place, len(sources), name, told)
+    return refused
+
+
+def names_of(sources: Sequence[Source]) -> list[str]:
+    """Return a name for the files of each source; no name occurs twice."""
+    short = [name_of(source) for source in sources]
+    names: list[str] = []
+    for name, source in zip(short, sources, strict=True):
+        if short.count(name) > 1 and not isinstance(source, Path):
+            name = f"{name}_series{source.number}"
+        unique, count = name, 2
+        while unique in names:
+            unique, count = f"{name}_{count}", count + 1
+        names.append(unique)
+    return names
+
+
+def score_volumes(
+    cases: Sequence[Case],
+    predictor: Predictor,
+    trainer: Trainer,
+    view: SliceView,
+    classes: ClassMap,
+    scores: SegmentationScores,
+) -> Iterator[Case]:
+    """Predict volumes and add their counts to scores, each as one image; yield those that could be.
+
+    Args:
+        cases: Volumes and their labels.
+        predictor: Maps slices to classes.
+        trainer: Knows device and precision.
+        view: How slices are cut and seen.
+        classes: The class of each value of a label.
+        scores: What is added to: the image's index is its place among those yielded.
+    """
+    patients = list(dict.fromkeys(case.patient for case in cases))
+    count = 0
+    for place, case in enumerate(cases, 1):
+        path = case.source if isinstance(case.source, Path) else case.source.folder
+        try:
+            if case.label is None:
+                raise ValueError(case.fault)
+            volume = read_source(case.source, view.assume)
+            truth, _ = read_label(case.label, volume, classes, _TOLERANCE, view.assume)
+            _check_classes(case, truth, predictor)
+            found = predict_volume(volume, predictor, trainer, view)
+        except (ValueError, RuntimeError, MemoryError) as error:
+            logger.error("%s", _sentence(path, error))
+            continue
+        numbers = (torch.tensor([count]), torch.tensor([patients.index(case.patient)]))
+        scores.update(_as_one_image(found), _as_one_image(truth), *numbers)
+        told = ", ".join(
+            f"{name} {value:.4f}"
+            for name, value in zip(scores.class_names, dice(scores.latest()[1][0]), strict=True)
+        )
+        logger.info("%d/%d %s: Dice %s", place, len(cases), case.name, told)
+        count += 1
+        yield case
+
+
+def _check_classes(case: Case, truth: Numbers, predictor: Predictor) -> None:
+    """Refuse a label with more classes than the network knows."""
+    most = max(predictor.num_classes, 2) - 1
+    if truth.max() > most:
+        raise ValueError(
+            f"{case.label} holds the class {truth.max()}, and the network knows 0 ... {most}; set "
+            "classes=..., such as classes={liver: [1,2]}"
+        )
+
+
+def _as_one_image(classes: Numbers) -> Tensor:
+    """Return voxels (I, J, K) as one image (1, I, J * K), whose pixels are counted together."""
+    return torch.from_numpy(np.ascontiguousarray(classes)).reshape(1, len(classes), -1)
+
+
+def view_of(record: Any, window: Any) -> SliceView:
+    """Return how a network's training saw slices of volumes.
+
+    Args:
+        record: What its checkpoint says of that; None where it was trained on other pairs.
+        window: Another window than the record's, ``none`` for 16 bits without one; None keeps it.
+
+    Raises:
+        ValueError: If neither says which window it is.
+    """
+    settings = record if isinstance(record, Mapping) else {}
+    if window is None and "window" not in settings:
+        raise ValueError(
+            "the checkpoint does not say at which window its images were made; set window=..., "
+            "such as window=soft_tissue or window=[50,400] (centre and width in HU)"
+        )
+    chosen = settings["window"] if window is None else None if window == "none" else window
+    plane, spacing = settings.get("plane"), settings.get("spacing")
+    is_spacing = isinstance(spacing, list | tuple) and len(spacing) == 2
+    is_spacing &= all(isinstance(one, int | float) and one > 0 for one in spacing or ())
+    return SliceView(
+        window=check_window(chosen),
+        plane=plane if plane in PLANES else None,
+        spacing=tuple(map(float, spacing)) if is_spacing else None,
+        assume=settings.get("assume") if isinstance(settings.get("assume"), str) else None,
+    )
+
+
+def classes_of(record: Any, classes: Any) -> ClassMap:
+    """Return the class of each label value: as typed, or as the checkpoint's pairs had it.
+
+    Raises:
+        ValueError: If ``classes`` is no mapping of names to values.
+    """
+    settings = record if isinstance(record, Mapping) else {}
+    return ClassMap(classes if classes is not None else settings.get("classes"))
+
+
+def _sentence(path: Path, error: BaseException) -> str:
+    said = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError):
+        return f"{path} does not fit into memory; predict it on a computer that has more"
+    return said if str(path) in said else f"{path} cannot be predicted ({said})"

@@ -1,0 +1,213 @@
+import csv
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import highdicom
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from lightning import Trainer
+from torch import Tensor, nn
+
+from liverseg.data import MaskReader
+from liverseg.data.volumes import ClassMap, Conversion, SliceView, convert_volumes, find_cases
+from liverseg.prediction import (
+    Predictor,
+    VolumeWriter,
+    Voter,
+    classes_of,
+    predict_volumes,
+    score_volumes,
+    view_of,
+)
+from liverseg.scores import SegmentationScores
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data" / "volumes"))
+from scans import ORIENTATIONS, affine_of, body, organs, save, save_series, slices_of, turned
+
+VIEW = SliceView(window=[2, 4])  # 0 is black, 4 is white
+
+
+class Greys(nn.Module):
+    """Takes grey 0, 64, 128 and 191 for the classes 0 to 3: what a label looks like by VIEW."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        steps = torch.tensor([0, 64, 128, 191], dtype=image.dtype).view(1, 4, 1, 1) / 255
+        return -((image - steps) ** 2) * 1e4
+
+
+def predictor(**changes: Any) -> Predictor:
+    settings: dict[str, Any] = {
+        "channels": 1,
+        "image_size": None,
+        "white_value": None,
+        "num_classes": 4,
+        "class_names": ["liver", "spleen", "kidney"],
+        "mask_reader": MaskReader(num_classes=4),
+        **changes,
+    }
+    return Predictor([Voter(Greys(), lambda image: image)], **settings).eval()
+
+
+def trainer() -> Trainer:
+    return Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def run(sources: list[Any], folder: Path, **options: Any) -> dict[Path, str]:
+    view = options.pop("view", VIEW)
+    return predict_volumes(sources, VolumeWriter(folder, predictor(), **options), trainer(), view)
+
+
+def test_through_all_48_orientations_each_voxel_comes_back_with_its_class(tmp_path: Path) -> None:
+    sources = [
+        save(tmp_path / f"{codes}.nii.gz", *turned(organs().astype(np.int16), affine_of(), codes))
+        for codes in ORIENTATIONS
+    ]
+    assert run(sources, tmp_path / "out") == {}
+    for source in sources:
+        one = nib.load(source)
+        found = nib.load(tmp_path / "out" / f"{source.name[:3]}_prediction.nii.gz")
+        np.testing.assert_array_equal(np.asanyarray(found.dataobj), np.asanyarray(one.dataobj))
+        np.testing.assert_array_equal(found.affine, one.affine)
+
+
+def test_the_header_of_the_source_is_kept_field_by_field(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(organs()[..., None].astype(np.int16), affine_of())
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_sform(affine_of(), 2)
+    image.set_qform(affine_of(origin=(1, 2, 3)), 1)
+    image.header["cal_max"] = 250
+    image.header.set_slope_inter(2, -1)
+    nib.save(image, tmp_path / "a.nii")
+    run([tmp_path / "a.nii"], tmp_path)
+    before, after = (nib.load(tmp_path / name).header for name in ("a.nii", "a_prediction.nii.gz"))
+    changed = {"datatype", "bitpix", "cal_max", "descrip", "dim", "scl_slope", "scl_inter"}
+    for key in before:
+        if key not in changed:
+            np.testing.assert_array_equal(before[key], after[key], err_msg=key)
+    assert after["dim"].tolist() == [3, 7, 6, 5, 1, 1, 1, 1]
+    assert after.get_data_dtype() == np.uint8
+    assert nib.load(tmp_path / "a_prediction.nii.gz").dataobj.slope == 1
+    assert after.get_zooms() == pytest.approx((0.5, 0.75, 2.5))
+
+
+def test_a_series_gives_nifti_in_its_place_and_a_segmentation(tmp_path: Path) -> None:
+    save_series(tmp_path / "ct", slices_of(organs()), step=(0, 0, -2.5), origin=(20, -30, 17))
+    from liverseg.data.volumes import find_volumes, read_label, read_source
+
+    sources = find_volumes(tmp_path / "ct")
+    assert run(sources, tmp_path / "out", with_segmentation=True) == {}
+    volume = read_source(sources[0])
+    name = "ct_prediction"
+    for file in (tmp_path / "out" / f"{name}.nii.gz", tmp_path / "out" / f"{name}.dcm"):
+        (case,) = find_cases(tmp_path / "ct", file)
+        label, _ = read_label(case.label, volume, ClassMap(None), 0.005, None)
+        np.testing.assert_array_equal(label, volume.voxels)
+    seg = highdicom.seg.segread(tmp_path / "out" / f"{name}.dcm")
+    assert [one.segment_label for one in seg.SegmentSequence] == ["liver", "spleen", "kidney"]
+
+
+def test_the_table_says_millilitres(tmp_path: Path, caplog) -> None:
+    label = np.zeros((10, 10, 10), np.int16)
+    label[:5, :5, :4] = 1
+    label[9, 9, 9] = 3
+    save(tmp_path / "a.nii", label, affine_of((2.0, 2.0, 5.0)))
+    with caplog.at_level(logging.INFO):
+        run([tmp_path / "a.nii"], tmp_path / "out")
+    assert "1/1 a: liver 2.0 ml, spleen 0.0 ml, kidney 0.0 ml" in caplog.text
+    table = list(csv.DictReader((tmp_path / "out" / "volumes.csv").read_text().splitlines()))
+    assert [(row["class"], row["voxels"], row["millilitres"]) for row in table] == [
+        ("liver", "100", "2"),
+        ("spleen", "0", "0"),
+        ("kidney", "1", "0.02"),
+    ]
+
+
+def test_one_bad_volume_stops_no_other(tmp_path: Path) -> None:
+    save(tmp_path / "a.nii", organs().astype(np.int16))
+    (tmp_path / "b.nii").write_bytes(b"\0" * 500)
+    save(tmp_path / "c.nii", organs().astype(np.int16))
+    refused = run([tmp_path / f"{name}.nii" for name in "abc"], tmp_path / "out")
+    assert list(refused) == [tmp_path / "b.nii"]
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["a_prediction.nii.gz", "c_prediction.nii.gz", "volumes.csv"]
+
+
+def test_slices_are_seen_as_convert_writes_them(tmp_path: Path) -> None:
+    from liverseg.data.volumes import read_source, slicing_of
+    from liverseg.prediction.volumes import SliceDataset
+
+    save(tmp_path / "images" / "a.nii", body())
+    save(tmp_path / "labels" / "a.nii", organs())
+    for window, spacing, white in (
+        ([0, 200], [0.6, 0.7], None),
+        (None, None, 4095),
+        ("percentiles", [1.3, 1.3], None),
+    ):
+        how = Conversion(
+            window=window,
+            classes=None,
+            plane=None,
+            spacing=spacing,
+            empty_slices=1.0,
+            tolerance=0.0,
+            assume=None,
+        )
+        folder = tmp_path / f"{spacing}"
+        convert_volumes(tmp_path / "images", tmp_path / "labels", folder, how)
+        volume = read_source(tmp_path / "images" / "a.nii")
+        view = SliceView(window=window, spacing=spacing)
+        reader = predictor(white_value=white)
+        seen = SliceDataset(volume, slicing_of(volume), view, reader)
+        for place in range(5):
+            assert seen[place]["image"].equal(reader.read(folder / f"a_slice{place:03}.png"))
+
+
+def test_the_window_is_that_of_training_or_typed() -> None:
+    record = {
+        "window": [50, 400],
+        "plane": "coronal",
+        "spacing": [1.5, 1],
+        "classes": {"liver": [1, 2]},
+    }
+    assert view_of(record, None) == SliceView([50.0, 400.0], "coronal", (1.5, 1.0))
+    assert view_of(record, "lung").window == "lung"
+    assert view_of(record, "none").window is None
+    assert view_of({"window": None}, None).window is None
+    for nothing in (None, {}, "text"):
+        with pytest.raises(ValueError, match=r"does not say at which window.*window=soft_tissue"):
+            view_of(nothing, None)
+    assert view_of(None, "lung") == SliceView("lung")
+    with pytest.raises(ValueError, match="window=5 must be"):
+        view_of({"window": 5}, None)
+    assert classes_of(record, None).names == ["liver"]
+    assert classes_of(record, {"spleen": 3}).names == ["spleen"]
+    assert classes_of(None, None).names is None
+
+
+def test_scores_are_counted_over_the_voxels_of_a_patient(tmp_path: Path) -> None:
+    found = organs().astype(np.int16)
+    save(tmp_path / "images" / "a.nii", found)
+    save(tmp_path / "images" / "b.nii", found)
+    truth = organs()
+    truth[1, 1, 1:4] = 0  # of the 8 voxels of class 1
+    save(tmp_path / "labels" / "a.nii", *turned(truth, affine_of(), "LPI"))
+    save(tmp_path / "labels" / "b.nii", organs())
+    cases = find_cases(tmp_path / "images", tmp_path / "labels")
+    scores = SegmentationScores(4, ["liver", "spleen", "kidney"])
+    scored = list(score_volumes(cases, predictor(), trainer(), VIEW, ClassMap(None), scores))
+    assert [case.name for case in scored] == ["a", "b"]
+    size = int((organs() == 1).sum())
+    dice = 2 * (size - 3) / (2 * size - 3)
+    values = scores.compute()
+    assert float(values["dice/liver"]) == pytest.approx((dice + 1) / 2)
+    assert float(values["dice_case/spleen"]) == 1
