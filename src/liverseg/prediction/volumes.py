@@ -287,12 +287,12 @@ def view_of(record: Any, window: Any) -> SliceView:
         )
     chosen = settings["window"] if window is None else None if window == "none" else window
     plane, spacing = settings.get("plane"), settings.get("spacing")
-    is_spacing = isinstance(spacing, list | tuple) and len(spacing) == 2
-    is_spacing &= all(isinstance(one, int | float) and one > 0 for one in spacing or ())
+    pixel = list(spacing) if isinstance(spacing, list | tuple) else []
+    is_spacing = len(pixel) == 2 and all(isinstance(one, int | float) and one > 0 for one in pixel)
     return SliceView(
         window=check_window(chosen),
         plane=plane if plane in PLANES else None,
-        spacing=tuple(map(float, spacing)) if is_spacing else None,
+        spacing=tuple(map(float, pixel)) if is_spacing else None,
         assume=settings.get("assume") if isinstance(settings.get("assume"), str) else None,
     )
 
