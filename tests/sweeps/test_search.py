@@ -211,6 +211,18 @@ def test_searches_that_begin_at_once_share_one_study(compose: Compose, tmp_path:
     assert len(find_jobs(tmp_path / "sweep")) == max(numbers) + 1
 
 
+def test_searches_that_begin_at_once_may_share_a_new_storage(tmp_path: Path) -> None:
+    for place in range(5):  # without another attempt, two of three times
+        begin = threading.Barrier(4)
+
+        def opened(_: int, place: int = place, begin: threading.Barrier = begin) -> int:
+            begin.wait()
+            return len(open_storage(f"sqlite:///{tmp_path}/{place}.db").get_all_studies())
+
+        with ThreadPoolExecutor(4) as threads:
+            assert list(threads.map(opened, range(4))) == [0] * 4
+
+
 def test_outcomes_are_told_to_the_study(study: Callable[..., Study]) -> None:
     one = study()
     jobs = one.jobs()

@@ -7,6 +7,7 @@ its storages are used as they are. The Hydra plugin for Optuna cannot serve: it 
 """
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from liverseg.runs import (
     SWEEP_LOCK,
@@ -55,6 +56,7 @@ _OUTCOMES = {
     "failed": TrialState.FAIL,
     "done": TrialState.FAIL,  # with a score that is no number
 }
+_ATTEMPTS, _PAUSE_SECONDS = 5, 0.2  # to open a database
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,6 +271,11 @@ def open_storage(place: str) -> BaseStorage:
     if place.endswith(".log"):
         return JournalStorage(JournalFileBackend(place))
     engine = {"connect_args": {"timeout": 60}} if place.startswith("sqlite") else {}
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return RDBStorage(place, engine_kwargs=engine)
+        except DBAPIError:  # perhaps another search makes the tables of a new database just now
+            time.sleep(_PAUSE_SECONDS)
     return RDBStorage(place, engine_kwargs=engine)
 
 
