@@ -8,7 +8,8 @@ import pytest
 from hydra._internal import utils
 from hydra.errors import CompactHydraException, ConfigCompositionException
 from hydra.utils import instantiate
-from omegaconf.errors import KeyValidationError
+from omegaconf import OmegaConf
+from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 from torch.utils.data import DataLoader
 
 from liverseg.data.masks import MaskReader
@@ -63,6 +64,15 @@ def test_a_part_that_cannot_be_made_is_told_with_its_key() -> None:
         instantiate(config)
     assert sentence_of(caught.value).startswith("net: ")
     assert "missing 2 required positional arguments" in sentence_of(caught.value)
+
+
+def test_a_reference_to_nothing_names_both_ends() -> None:
+    config = OmegaConf.create({"search": {"space": {"lr": "${x.y}"}}})
+    with pytest.raises(OmegaConfBaseException) as caught:
+        OmegaConf.to_container(config, resolve=True)
+    assert sentence_of(caught.value) == (
+        "search.space.lr refers to x.y, which does not exist; name one that does"
+    )
 
 
 def test_an_error_of_a_file_names_the_file(tmp_path: Path) -> None:

@@ -101,6 +101,9 @@ def sentence_of(error: BaseException) -> str:
     if isinstance(error, CompactHydraException):
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else ""
         return _one_line(str(error), str(cause))
+    lost = re.match("Interpolation key '(.+)' not found", str(error))
+    if lost and isinstance(error, OmegaConfBaseException) and error.full_key:
+        return f"{error.full_key} refers to {lost[1]}, which does not exist; name one that does"
     if _is_full(error):
         file = getattr(error, "filename", None)
         where = f"{os.fspath(file)}: " if file else ""
