@@ -62,6 +62,7 @@ from liverseg.runs import (
     uncommitted_changes,
     versions,
     write_json,
+    write_text,
 )
 from liverseg.runs.stopping import StopTogether, stops_like_sigterm
 from liverseg.scores import METRIC_CONVENTION
@@ -321,10 +322,9 @@ def _fit(
         task.record["intensities"] = data.dataset("train").statistics()
         described = describe_run(device=device, seed=config.seed)
         write_json(starts, [*earlier, {**described, "pairs": data.state_dict()}])
-        (run / "uncommitted.patch").write_text(uncommitted_changes())
+        write_text(run / "uncommitted.patch", uncommitted_changes())
     checkpoint = config.resume if config.resume and Path(config.resume).is_file() else None
     if checkpoint is not None:
-        load_checkpoint(checkpoint)  # refuses a damaged file in a sentence
         logger.info("continuing from %s", checkpoint)
     with _lines_above_the_bar() if trainer.progress_bar_callback else nullcontext():
         try:
