@@ -16,7 +16,7 @@ FILES = sorted(CONFIGS.rglob("*.yaml"))
 CHOICES = [
     f"{file.parent.name}={file.stem}"
     for file in FILES
-    if file.parent.parent == CONFIGS and file.parent.name != "scoring"
+    if file.parent.parent == CONFIGS and file.parent.name not in ("scoring", "prediction")
 ]
 Compose = Callable[..., DictConfig]
 

@@ -1,3 +1,4 @@
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -5,9 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import DictConfig
+from PIL import Image
+from torch import Tensor
 
+from liverseg.data import MaskReader
 from liverseg.experiment import evaluate, predict, train
-from liverseg.inference import find_checkpoints, load_predictor
+from liverseg.inference import find_checkpoints, load_predictor, options_of
+from liverseg.prediction import Options
+from liverseg.scores import SegmentationScores
 from liverseg.settings.paths import as_hydra_reads_it
 
 Compose = Callable[..., DictConfig]
@@ -86,3 +92,119 @@ def test_checkpoints_that_do_not_agree_are_refused(
     wanted = f"{files[1]} {sentence.format(first=files[0])}"
     with pytest.raises(ValueError, match=f"^{re.escape(wanted)}$"):
         load_predictor(files)
+
+
+@pytest.fixture
+def best(compose: Compose, tmp_path: Path) -> Path:
+    """A checkpoint that has learnt a little."""
+    overrides = ["trainer.max_epochs=8", "data.batch_size=2", "optimizer.lr=0.01"]
+    train(compose([f"output_dir={tmp_path / 'run'}", *overrides]))
+    return tmp_path / "run" / "checkpoints" / "best.ckpt"
+
+
+def masks(folder: Path, like: Path) -> dict[str, Tensor]:
+    reader = load_predictor(like).mask_reader
+    return {
+        file.name.removesuffix("_prediction.png"): reader.read(file)
+        for file in sorted(folder.glob("*_prediction.png"))
+    }
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["flips=[horizontal,vertical]"],
+        ["threshold=0.3", "min_pixels=4", "largest_component=true", "fill_holes=[liver]"],
+    ],
+)
+def test_predict_writes_what_evaluate_scores(
+    options: list[str], best: Path, compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    scored = [f"ckpt_path={best}", f"output_dir={tmp_path / 'scored'}", *options]
+    scores = evaluate(compose(scored, name="evaluate"))
+    written = [f"ckpt_path={best}", f"source={pair_root / 'test'}", "pictures=false", *options]
+    predict(compose([*written, f"output_dir={tmp_path / 'written'}"], name="predict"))
+    again = SegmentationScores(1)
+    truths = MaskReader(num_classes=1)
+    for index, (name, mask) in enumerate(masks(tmp_path / "written", best).items()):
+        truth = truths.read(pair_root / "test" / f"{name}_mask.png")
+        again.update(mask[None], truth[None], torch.tensor([index]), torch.tensor([-1]))
+    values = again.compute()
+    assert values["dice"].item() == scores["test/dice"]
+    assert values["iou_pooled"].item() == scores["test/iou_pooled"]
+
+
+def test_options_change_what_is_found(best: Path, compose: Compose, tmp_path: Path) -> None:
+    found = [
+        evaluate(compose([f"ckpt_path={best}", "split=val", option], name="evaluate"))
+        for option in ("threshold=null", "threshold=0.05", "flips=[vertical]", "min_pixels=900")
+    ]
+    assert len({scores["val/dice"] for scores in found}) == 4
+
+
+def test_any_batch_and_number_of_images_give_the_same_tables(
+    best: Path, compose: Compose, tmp_path: Path
+) -> None:
+    tables = []
+    for size in (1, 3, 8):
+        folder = tmp_path / str(size)
+        options = [f"data.batch_size={size}", f"output_dir={folder}", "flips=[horizontal]"]
+        evaluate(compose([f"ckpt_path={best}", *options], name="evaluate"))
+        tables.append((folder / "cases_test.csv").read_bytes())
+    assert tables[0] == tables[1] == tables[2]
+
+
+def test_tuning_on_val_writes_a_file_that_both_commands_take(
+    best: Path, compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    for file in (pair_root / "test").glob("*_mask.png"):  # nothing of test may be looked at
+        Image.new("L", (32, 32), 255).save(file)
+    folder = tmp_path / "tuned"
+    after = evaluate(
+        compose([f"ckpt_path={best}", "tune=true", f"output_dir={folder}"], name="evaluate")
+    )
+    before = json.loads((folder / "untuned" / "metrics.json").read_text())
+    assert {"val/dice", "test/dice"} <= after.keys() == before.keys()
+    assert after["val/dice"] > before["val/dice"]
+    text = (folder / "tuned.yaml").read_text()
+    assert f"# val/dice {before['val/dice']:.4f} -> {after['val/dice']:.4f}" in text
+    assert f"# test/dice {before['test/dice']:.4f} -> {after['test/dice']:.4f}" in text
+    with_file = [f"ckpt_path={best}", f"tuned={folder / 'tuned.yaml'}"]
+    again = evaluate(compose([*with_file, "split=val"], name="evaluate"))
+    assert again == {name: value for name, value in after.items() if name.startswith("val")}
+    out = [f"source={pair_root / 'val'}", f"output_dir={tmp_path / 'out'}"]
+    predict(compose([*with_file, *out], name="predict"))
+    predictor = load_predictor(best, options=options_of({"tuned": str(folder / "tuned.yaml")}))
+    for name, mask in masks(tmp_path / "out", best).items():
+        image = predictor.read(pair_root / "val" / f"{name}.png")
+        assert predictor.predict(image[None]).classes[0].equal(mask)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "tuned={file} does not exist; name a tuned.yaml of evaluate.py tune=true"),
+        ("a: [", "tuned={file} is no YAML; evaluate.py tune=true writes one"),
+        ("- a", "tuned={file} is no list of options; evaluate.py tune=true writes one"),
+        ("treshold: 0.3", "tuned={file} holds treshold, which is no option; the nearest is thresh"),
+        ("threshold: 3", "tuned={file}: threshold=3 must be a number above 0 and below 1"),
+        ("flips: [sideways]", "tuned={file}: flips=[sideways] must be a list of horizontal and "),
+    ],
+)
+def test_a_file_of_options_is_held_against_them(
+    content: str | None, sentence: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "tuned.yaml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        options_of({"tuned": str(file)})
+    assert str(caught.value).startswith(sentence.format(file=file))
+
+
+def test_what_is_typed_comes_before_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "tuned.yaml"
+    file.write_text("threshold: 0.3\nmin_pixels: {liver: 30}\n")
+    options = options_of({"tuned": str(file), "threshold": 0.4, "min_pixels": None})
+    assert options == Options(threshold=0.4, min_pixels={"liver": 30})

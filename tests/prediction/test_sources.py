@@ -73,7 +73,7 @@ def test_an_empty_list_is_refused() -> None:
 
 def test_files_of_images_with_one_name_keep_their_endings(tmp_path: Path) -> None:
     images = [Path("x") / name for name in ("a.PNG", "a.jpg", "a.png", "b.png")]
-    assert output_names(images, tmp_path) == ["a.PNG", "a.jpg", "a.png", "b"]
+    assert output_names(images, tmp_path, ["_prediction.png"]) == ["a.PNG", "a.jpg", "a.png", "b"]
 
 
 def test_two_images_that_would_write_one_file_are_refused(tmp_path: Path) -> None:
@@ -83,4 +83,4 @@ def test_two_images_that_would_write_one_file_are_refused(tmp_path: Path) -> Non
         "different folders (output_dir=...)"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
-        output_names(images, tmp_path)
+        output_names(images, tmp_path, ["_prediction.png"])

@@ -1,15 +1,17 @@
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader
 
 from liverseg.data import MaskReader
 from liverseg.prediction import (
+    Found,
     ImageDataset,
     PredictionTask,
     PredictionWriter,
@@ -25,15 +27,6 @@ PREDICTION[0, 0, 0] = 1
 def save(path: Path, value: int = 100, size: tuple[int, int] = (6, 4)) -> Path:
     Image.new("L", size, value).save(path)
     return path
-
-
-def test_an_image_is_resized_and_keeps_its_own_size_beside(tmp_path: Path) -> None:
-    images = [save(tmp_path / "a.png", value=255)]
-    dataset = ImageDataset(images, predictor_for(nn.Identity(), channels=3, image_size=(8, 16)))
-    sample = dataset[0]
-    assert sample["image"].shape == (3, 8, 16)
-    assert (sample["image"] == 255).all()
-    assert (sample["size"], sample["index"], len(dataset)) == ((4, 6), 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -72,52 +65,91 @@ def test_a_mask_is_written_in_the_values_that_masks_of_the_data_set_have(
 def test_a_truth_of_no_use_is_left_out_of_the_picture_with_a_word(
     truth: Image.Image, reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    writer = writer_for([save(tmp_path / "a.png")], tmp_path / "out", num_classes=1)
-    write(writer, PREDICTION)
+    images = [save(tmp_path / "a.png")]
+    write(writer_for(images, tmp_path / "out", num_classes=1), PREDICTION)
     without = (tmp_path / "out" / "a_picture.png").read_bytes()
     truth.save(tmp_path / "a_mask.png")
-    write(writer, PREDICTION)
+    write(writer_for(images, tmp_path / "out", num_classes=1), PREDICTION)
     assert (tmp_path / "out" / "a_picture.png").read_bytes() == without
     assert "left out of the picture: " in caplog.text
     assert reason in caplog.text
 
 
-def test_an_image_that_cannot_be_read_is_named_and_the_others_are_predicted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    images = [save(tmp_path / "a.png"), tmp_path / "b.png", save(tmp_path / "c.png")]
-    images[1].touch()
-    predictor = task_for(images, nn.Identity())
-    predicted = [
-        predictor.predict_step(batch, 0)
-        for batch in DataLoader(ImageDataset(images, predictor.predictor))
-    ]
-    assert [one is None for one in predicted] == [False, True, False]
-    assert list(predictor.refused) == [images[1]]
-    assert predictor.refused[images[1]].startswith(f"{images[1]} cannot be read as an image")
-    assert predictor.refused[images[1]] in caplog.text
+@pytest.mark.parametrize("place", ["a_seg.tif", "../masks/a.png", "../masks/a_seg.png"])
+def test_the_truth_of_a_picture_is_found_as_pairs_are(place: str, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    if "masks" in place:
+        (tmp_path / "masks").mkdir()
+    image = save(tmp_path / "images" / "a.png")
+    size = picture_of(image, tmp_path / "without").size
+    Image.new("L", (6, 4)).save(tmp_path / "images" / place)
+    assert picture_of(image, tmp_path / "with").width > size[0]  # truth and errors too
 
 
-def test_an_image_that_the_network_cannot_take_is_named(tmp_path: Path) -> None:
-    class Picky(nn.Module):
-        def forward(self, image: torch.Tensor) -> torch.Tensor:
-            raise RuntimeError("Kernel size can't be greater than actual input size")
+def picture_of(image: Path, folder: Path) -> Image.Image:
+    predictor = predictor_for(nn.Identity())
+    writer = PredictionWriter(
+        folder=folder, images=[image], predictor=predictor, mask_suffix="_seg"
+    )
+    write(writer, PREDICTION)
+    with Image.open(folder / "a_picture.png") as picture:
+        picture.load()
+    return picture
 
-    image = save(tmp_path / "a.png")
-    predictor = task_for([image], Picky())
-    batch = next(iter(DataLoader(ImageDataset([image], predictor.predictor))))
-    assert predictor.predict_step(batch, 0) is None
-    sentence = f"{image} cannot be predicted (Kernel size can't be greater than actual input size)"
-    assert predictor.refused == {image: sentence}
+
+def test_pictures_and_probabilities_are_written_by_choice(tmp_path: Path) -> None:
+    images = [save(tmp_path / "a.png")]
+    probability = np.linspace(0, 1, 24, dtype=np.float32).reshape(1, 4, 6)
+    for kind, content in {
+        None: None,
+        "png": np.rint(probability * 65535).astype(np.uint16),
+        "npy": probability,
+    }.items():
+        folder = tmp_path / str(kind)
+        writer = PredictionWriter(
+            folder=folder,
+            images=images,
+            predictor=predictor_for(nn.Identity()),
+            pictures=False,
+            probabilities=kind,
+        )
+        write(writer, PREDICTION, content)
+        names = {"a_prediction.png"} | ({f"a_probability.{kind}"} if kind else set())
+        assert {file.name for file in folder.iterdir()} == names
+    with Image.open(tmp_path / "png" / "a_probability.png") as written:
+        assert written.mode == "I;16"
+        assert np.abs(np.asarray(written) / 65535 - probability[0]).max() < 1e-5
+    assert (np.load(tmp_path / "npy" / "a_probability.npy") == probability).all()
+    assert find_images(tmp_path / "png" / "..") == [tmp_path / "png" / ".." / "a.png"]
+    with pytest.raises(ValueError, match="holds no image"):  # all are a prediction's
+        find_images(tmp_path / "png")
+
+
+def test_each_scored_class_has_a_picture_of_its_probability(tmp_path: Path) -> None:
+    predictor = predictor_for(nn.Identity(), num_classes=3, class_names=["liver", "left/kidney"])
+    writer = PredictionWriter(
+        folder=tmp_path / "out",
+        images=[save(tmp_path / "a.png")],
+        predictor=predictor,
+        pictures=False,
+        probabilities="png",
+    )
+    planes = np.arange(3 * 24, dtype=np.uint16).reshape(3, 4, 6)
+    write(writer, PREDICTION, planes)
+    for place, name in ((1, "liver"), (2, "left-kidney")):
+        with Image.open(tmp_path / "out" / f"a_probability_{name}.png") as written:
+            assert (np.asarray(written) == planes[place]).all()
+    assert len(list((tmp_path / "out").iterdir())) == 3
 
 
 def test_a_name_that_is_too_long_for_the_files_is_named(tmp_path: Path) -> None:
     image = save(tmp_path / f"{'n' * 245}.png")
     writer = writer_for([image], tmp_path / "out", num_classes=1)
-    predictor = task_for([image], nn.Identity())
-    batch = {"index": torch.tensor([0])}
-    writer.on_predict_batch_end(None, predictor, PREDICTION, batch, 0)  # type: ignore[arg-type]
-    assert predictor.refused[image].endswith("_prediction.png is too long a name")
+    task = PredictionTask(predictor_for(nn.Identity()), ImageDataset([image], predictor_for()))
+    found = [Found(0, PREDICTION[0], None)]
+    writer.on_predict_batch_end(None, task, found, {}, 0)  # type: ignore[arg-type]
+    assert task.refused[image].endswith("_prediction.png is too long a name")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_what_was_written_is_known_again_and_a_file_of_ones_own_is_not_replaced(
@@ -135,30 +167,26 @@ def test_what_was_written_is_known_again_and_a_file_of_ones_own_is_not_replaced(
         writer_for(images, tmp_path, num_classes=1)
 
 
-def write(writer: PredictionWriter, prediction: torch.Tensor) -> None:
-    batch = {"index": torch.tensor([0])}
-    writer.on_predict_batch_end(None, None, prediction, batch, 0)  # type: ignore[arg-type]
+def write(writer: PredictionWriter, prediction: torch.Tensor, probabilities: Any = None) -> None:
+    found = [Found(0, prediction[0], probabilities)]
+    writer.on_predict_batch_end(None, None, found, {}, 0)  # type: ignore[arg-type]
 
 
-def predictor_for(net: nn.Module, **settings: Any) -> Predictor:
+def predictor_for(
+    net: nn.Module | None = None, class_names: Sequence[str] = ("liver",), **settings: Any
+) -> Predictor:
     readers = {"num_classes": 1, **settings}
     return Predictor(
-        [Voter(net, lambda image: image)],
-        channels=readers.pop("channels", 1),
-        image_size=readers.pop("image_size", None),
+        [Voter(net or nn.Identity(), lambda image: image)],
+        channels=1,
+        image_size=None,
         white_value=None,
         num_classes=readers["num_classes"],
-        class_names=["liver"],
+        class_names=class_names,
         mask_reader=MaskReader(**readers),
     )
 
 
-def task_for(images: list[Path], net: nn.Module) -> PredictionTask:
-    predictor = predictor_for(net)
-    return PredictionTask(predictor, ImageDataset(images, predictor))
-
-
 def writer_for(images: list[Path], folder: Path, **settings: Any) -> PredictionWriter:
     predictor = predictor_for(nn.Identity(), **settings)
-    dataset = ImageDataset(images, predictor)
-    return PredictionWriter(folder=folder, dataset=dataset, predictor=predictor)
+    return PredictionWriter(folder=folder, images=images, predictor=predictor)

@@ -30,7 +30,7 @@ from liverseg.data.intensities import (
 )
 from liverseg.data.loaders import ResumableSampler, SameSizeBatches
 from liverseg.data.masks import MaskReader
-from liverseg.data.pairs import Pair, case_of, is_mask
+from liverseg.data.pairs import Pair, case_of, is_mask, masks_of
 from liverseg.data.phantom import SPLITS, Phantom, draw_patient, write_phantom
 from liverseg.data.samples import PairDataset
 from liverseg.data.splitting import write_splits
@@ -59,6 +59,7 @@ __all__ = [
     "hash_of_masks",
     "histogram",
     "is_mask",
+    "masks_of",
     "read_image",
     "read_shown",
     "resize_image",

@@ -162,7 +162,7 @@ class PairDataModule(LightningDataModule):
         self._case_pattern = one_group(case_pattern)
         self.folders = PairFolders(self.root, mask_suffix=mask_suffix, case_pattern=case_pattern)
         self._augment = Augment(augment) if augment else None
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._min_steps = min_steps
         self._num_workers = num_workers
         self._cache_megabytes = cache_megabytes
@@ -319,13 +319,13 @@ class PairDataModule(LightningDataModule):
         sampler = ResumableSampler(
             dataset,
             trainer=self._the_trainer(),
-            batch_size=self._batch_size,
+            batch_size=self.batch_size,
             seed=self._seed,
             min_steps=self._min_steps,
         )
         return DataLoader(
             dataset,
-            batch_size=self._batch_size,
+            batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self._num_workers,
             persistent_workers=self._num_workers > 0,
@@ -346,7 +346,7 @@ class PairDataModule(LightningDataModule):
         trainer = self._the_trainer()
         batches = SameSizeBatches(
             dataset.sizes(),
-            batch_size=self._batch_size,
+            batch_size=self.batch_size,
             rank=trainer.global_rank,
             num_ranks=trainer.world_size,
         )

@@ -179,6 +179,38 @@ def is_mask(path: Path, mask_suffix: str = "_mask") -> bool:
     return path.stem.endswith(mask_suffix)
 
 
+def masks_of(images: Sequence[Path], mask_suffix: str = "_mask") -> dict[Path, Path]:
+    """Return the masks that belong to images by their names, as :func:`list_pairs` has it.
+
+    A mask lies beside its image, or below ``masks/`` as the image lies below ``images/``. Images
+    without a mask are left out.
+
+    Raises:
+        ValueError: If an image has several masks.
+    """
+    found = {}
+    for place in dict.fromkeys(image.parent for image in images):
+        apart = _masks_apart(place)
+        files = _listed(apart or place)
+        if apart is None:
+            files = [file for file in files if is_mask(file, mask_suffix)]
+        named = _by_name(apart or place, files, mask_suffix)
+        for image in images:
+            name = unicodedata.normalize("NFC", image.stem)
+            if image.parent == place and name in named and named[name] != image:
+                found[image] = named[name]
+    return found
+
+
+def _masks_apart(place: Path) -> Path | None:
+    """Return the folder of masks that belongs to a folder of images, where they lie apart."""
+    for depth, part in reversed(list(enumerate(place.parts))):
+        masks = Path(*place.parts[:depth], "masks", *place.parts[depth + 1 :])
+        if part == "images" and masks.is_dir():
+            return masks
+    return None
+
+
 def case_of(name: str, case_pattern: str) -> str | None:
     """Return the case (patient) that a file name carries: the pattern's first group, or None."""
     found = re.search(case_pattern, name) if case_pattern else None

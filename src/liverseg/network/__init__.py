@@ -1,8 +1,8 @@
 """From an image to logits.
 
 Reading order: ``unet`` (the network) with its ``gates``, ``sizes`` (how image, logits and mask come
-to agree in size), ``libraries`` (networks of others), ``anatomy`` (map sizes and receptive field of
-any network, measured).
+to agree in size), ``tiles`` (large images piece by piece), ``libraries`` (networks of others),
+``anatomy`` (map sizes and receptive field of any network, measured).
 """
 
 from liverseg.network.anatomy import LayerSizes, field_size, map_sizes, receptive_field
@@ -16,8 +16,12 @@ from liverseg.network.libraries import (
 from liverseg.network.sizes import (
     TILE_SIZE,
     Shrinking,
+    logits_one_by_one,
+    rectangle_logits,
+    strips_of_logits,
     tile_views,
     training_logits,
+    trims,
     whole_image_logits,
 )
 from liverseg.network.unet import UNet, UpStep
@@ -34,9 +38,13 @@ __all__ = [
     "UpStep",
     "field_size",
     "inner_network",
+    "logits_one_by_one",
     "map_sizes",
     "receptive_field",
+    "rectangle_logits",
+    "strips_of_logits",
     "tile_views",
     "training_logits",
+    "trims",
     "whole_image_logits",
 ]

@@ -50,7 +50,7 @@ def map_sizes(net: nn.Module, image_size: int) -> list[LayerSizes]:
         if isinstance(layer, _RESIZING)
     ]
     try:
-        with _scoring(net), torch.inference_mode():
+        with scoring(net), torch.inference_mode():
             net(image)
     finally:
         for hook in hooks:
@@ -84,7 +84,7 @@ def receptive_field(net: nn.Module, image_size: int, num_images: int = 8, seed: 
     shape = _image_shape(net, image_size)
     generator = torch.Generator().manual_seed(seed)
     field = torch.zeros(image_size, image_size)
-    with _scoring(net), torch.enable_grad():
+    with scoring(net), torch.enable_grad():
         for _ in range(num_images):
             image = torch.randn(1, *shape, generator=generator).to(_device(net)).requires_grad_()
             logits: Tensor = net(image)
@@ -120,7 +120,7 @@ def _size(features: Tensor) -> tuple[int, int, int]:
 
 
 @contextmanager
-def _scoring(net: nn.Module) -> Iterator[None]:
+def scoring(net: nn.Module) -> Iterator[None]:
     """Let a network score rather than train, and put each part of it back."""
     was_training = {module: module.training for module in net.modules()}
     net.eval()

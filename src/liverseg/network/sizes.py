@@ -5,16 +5,21 @@ for the middle only: training crops the mask to them, and prediction covers the 
 mirrored overlap tiles (Ronneberger et al. 2015, figure 2).
 """
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from liverseg.network.tiles import Tiling, blended_strips, is_large, plan_tiles
+
 # Largest side that one tile predicts; bounds the memory of prediction. The paper's 388, cut to a
 # multiple of 2^7, so that down to depth 7 all tiles are halved on one grid and leave no seam.
 TILE_SIZE = 384
 _MOST_SEEN = 2**27  # pixels of a tile with its border
+_MOST_AT_ONCE = 2**26  # numbers of logits that are resized at once
 
 
 @runtime_checkable
@@ -65,16 +70,61 @@ def training_logits(net: nn.Module, image: Tensor, mask: Tensor) -> tuple[Tensor
 def whole_image_logits(net: nn.Module, image: Tensor, size: tuple[int, int]) -> Tensor:
     """Return float32 logits of shape (N, K, *size) for the whole image.
 
+    A large image is computed in tiles, see :mod:`liverseg.network.tiles`. On a CPU each image of a
+    batch goes through the network alone, so that its logits depend on nothing that lies beside it.
+
     Args:
         net: The network.
         image: Images of shape (N, C, H, W).
         size: Height and width wanted; where they differ from H and W, the logits are resized
             (bilinear).
     """
-    logits = _tiled_logits(net, image).float()
-    if logits.shape[-2:] != size:
-        logits = functional.interpolate(logits, size=size, mode="bilinear")
-    return logits
+
+    def compute(image: Tensor, rows: slice, columns: slice) -> Tensor:
+        return rectangle_logits(net, image, rows, columns)
+
+    strips = strips_of_logits(net, compute, image, size, pads=not trims(net, image))
+    return torch.cat(list(strips), dim=2)
+
+
+def strips_of_logits(
+    owner: nn.Module,
+    compute: Callable[[Tensor, slice, slice], Tensor],
+    image: Tensor,
+    size: tuple[int, int],
+    *,
+    pads: bool,
+    tile_size: int | None = None,
+) -> Iterator[Tensor]:
+    """Yield float32 logits for the whole image in strips, (N, K, rows, width), top to bottom.
+
+    Args:
+        owner: What ``compute`` belongs to: a network, or several in one module.
+        compute: Returns the logits of a rectangle of an image, given by its rows and columns.
+        image: Images of shape (N, C, H, W).
+        size: Height and width of all strips together; where they differ from H and W, the logits
+            are resized (bilinear).
+        pads: Whether borders of a rectangle may differ from what they are within the image.
+        tile_size: Larger images are divided, see :func:`~liverseg.network.tiles.is_large`.
+    """
+    height, width = image.shape[-2:]
+    tiling = None
+    if is_large(image, tile_size):
+        if pads:
+            tiling = plan_tiles(owner, lambda one: _whole(compute, one), image, tile_size)
+        else:
+            tiling = Tiling(max((tile_size or 2 * TILE_SIZE) // TILE_SIZE, 1) * TILE_SIZE, 0, 0)
+    strips = blended_strips(partial(compute, image), height, width, tiling)
+    if (height, width) == size:
+        yield from strips
+        return
+    logits = torch.cat(list(strips), dim=2)
+    if logits.shape[0] * logits.shape[1] * size[0] * size[1] <= _MOST_AT_ONCE:
+        yield functional.interpolate(logits, size=size, mode="bilinear")
+        return
+    num_rows = max(1, _MOST_AT_ONCE // (logits.shape[0] * logits.shape[1] * size[1]))
+    for start in range(0, size[0], num_rows):
+        yield _resized_rows(logits, size, slice(start, min(start + num_rows, size[0])))
 
 
 def tile_views(net: Shrinking, side: int, tile_size: int = TILE_SIZE) -> list[View]:
@@ -91,17 +141,67 @@ def tile_views(net: Shrinking, side: int, tile_size: int = TILE_SIZE) -> list[Vi
     return [View(start - margin, length, margin) for start in range(0, side, min(side, tile_size))]
 
 
-def _tiled_logits(net: nn.Module, image: Tensor) -> Tensor:
-    height, width = image.shape[-2:]
-    if not isinstance(net, Shrinking) or net.input_size(height) == height:
-        return net(image)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
-    rows = tile_views(net, height)
-    columns = tile_views(net, width)
+def rectangle_logits(
+    net: nn.Module,
+    image: Tensor,
+    rows: slice,
+    columns: slice,
+    compute: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Return the logits of a rectangle of an image.
+
+    A network that pads sees the rectangle; one that does not sees more of the image around it.
+
+    Args:
+        net: The network.
+        image: Images of shape (N, C, H, W).
+        rows: Of the rectangle.
+        columns: Of the rectangle.
+        compute: Maps what is seen to logits; None calls the network.
+    """
+    compute = compute or partial(logits_one_by_one, net)
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    if not trims(net, image):
+        is_whole = (height, width) == image.shape[-2:]
+        return compute(image if is_whole else image[..., rows, columns])
     strips = []
-    for row in rows:
-        tiles = [net(_see(image, row, column)) for column in columns]
+    for row in tile_views(net, height):
+        row = row._replace(start=row.start + rows.start)
+        tiles = [
+            compute(_see(image, row, view._replace(start=view.start + columns.start)))
+            for view in tile_views(net, width)
+        ]
         strips.append(torch.cat([tile[..., :TILE_SIZE, :TILE_SIZE] for tile in tiles], dim=3))
     return torch.cat(strips, dim=2)[..., :height, :width]
+
+
+def trims(net: nn.Module, image: Tensor) -> TypeGuard[Shrinking]:
+    """Tell whether a network gives logits for the middle of an image alone."""
+    height = image.shape[-2]
+    return isinstance(net, Shrinking) and net.input_size(height) != height
+
+
+def logits_one_by_one(net: nn.Module, image: Tensor) -> Tensor:
+    """Return logits; on a CPU, where nothing is gained by a batch, of each image by itself."""
+    if len(image) == 1 or image.device.type != "cpu":
+        return net(image)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+    return torch.cat([net(one) for one in image.split(1)])
+
+
+def _whole(compute: Callable[[Tensor, slice, slice], Tensor], image: Tensor) -> Tensor:
+    return compute(image, slice(0, image.shape[-2]), slice(0, image.shape[-1]))
+
+
+def _resized_rows(logits: Tensor, size: tuple[int, int], rows: slice) -> Tensor:
+    """Return some rows of logits that are resized, as all of them would be (bilinear)."""
+    height = logits.shape[2]
+    row = torch.arange(rows.start, rows.stop, device=logits.device, dtype=torch.float32)
+    place = ((row + 0.5) * (height / size[0]) - 0.5).clamp(0, height - 1)
+    upper = place.long()
+    lower = (upper + 1).clamp(max=height - 1)
+    part = (place - upper)[:, None]
+    mixed = logits[:, :, upper] * (1 - part) + logits[:, :, lower] * part
+    return functional.interpolate(mixed, size=(len(row), size[1]), mode="bilinear")
 
 
 def _training_view(net: Shrinking, side: int) -> View:

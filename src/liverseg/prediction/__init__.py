@@ -1,11 +1,13 @@
 """A network put to use.
 
-Reading order: ``predictor`` (from an image to a prediction, the one way there), ``exported`` (an
-exported file in the place of a network), ``scoring`` (what it finds against the truth), ``sources``
-(what is predicted, and the names of its files), ``writing`` (masks and pictures), ``volumes``
-(label volumes).
+Reading order: ``options`` (what may be chosen), ``cleaning`` (components, specks and holes),
+``predictor`` (from an image to a prediction, the one way there), ``exported`` (an exported file in
+the place of a network), ``scoring`` (what it finds against the truth), ``tuning`` (which options
+help), ``sources`` (what is predicted, and the names of its files), ``finding`` (image by image),
+``writing`` (masks, pictures and probabilities), ``volumes`` (label volumes).
 """
 
+from liverseg.prediction.cleaning import Cleaning
 from liverseg.prediction.exported import (
     OUTPUTS,
     RECORD,
@@ -15,9 +17,12 @@ from liverseg.prediction.exported import (
     is_exported,
     read_record,
 )
+from liverseg.prediction.finding import Found, ImageDataset, PredictionTask
+from liverseg.prediction.options import Flip, Options
 from liverseg.prediction.predictor import Prediction, Predictor, Voter
 from liverseg.prediction.scoring import ScoringTask
 from liverseg.prediction.sources import find_images
+from liverseg.prediction.tuning import CandidateTask, tune
 from liverseg.prediction.volumes import (
     VolumeWriter,
     classes_of,
@@ -25,14 +30,19 @@ from liverseg.prediction.volumes import (
     score_volumes,
     view_of,
 )
-from liverseg.prediction.writing import ImageDataset, PredictionTask, PredictionWriter
+from liverseg.prediction.writing import PredictionWriter
 
 __all__ = [
     "OUTPUTS",
     "RECORD",
+    "CandidateTask",
+    "Cleaning",
     "ExportedNetwork",
+    "Flip",
+    "Found",
     "ImageDataset",
     "Input",
+    "Options",
     "Prediction",
     "PredictionTask",
     "PredictionWriter",
@@ -47,5 +57,6 @@ __all__ = [
     "predict_volumes",
     "read_record",
     "score_volumes",
+    "tune",
     "view_of",
 ]

@@ -1,8 +1,9 @@
 """From an image to a prediction: one network, or several whose probabilities are averaged."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +11,11 @@ from torch.nn import functional
 from torchvision.transforms.v2 import functional as transforms
 
 from liverseg.data import MaskReader, read_image, resize_image
-from liverseg.network import whole_image_logits
+from liverseg.network import logits_one_by_one, rectangle_logits, strips_of_logits, trims
+from liverseg.prediction.cleaning import Cleaning
+from liverseg.prediction.options import Flip
 from liverseg.scores import predict_classes
 
-Flip = Literal["horizontal", "vertical"]
 _AXES = {"horizontal": (-1,), "vertical": (-2,)}
 
 
@@ -62,6 +64,9 @@ class Predictor(nn.Module):
         threshold: With one logit, a pixel is foreground where its probability exceeds this.
         flips: Views that vote besides the image itself: mirrored left to right (horizontal), top
             to bottom (vertical), and with both also in both ways.
+        cleaning: What is removed from the classes, and filled in.
+        tile_size: Larger images are computed in squares of about this; None divides those of more
+            than 2048 x 2048 pixels, see :mod:`liverseg.network.tiles`.
     """
 
     def __init__(
@@ -76,6 +81,8 @@ class Predictor(nn.Module):
         mask_reader: MaskReader,
         threshold: float = 0.5,
         flips: Sequence[Flip] = (),
+        cleaning: Cleaning | None = None,
+        tile_size: int | None = None,
     ) -> None:
         super().__init__()
         self.nets = nn.ModuleList(voter.net for voter in voters)
@@ -86,6 +93,8 @@ class Predictor(nn.Module):
         self.class_names = list(class_names)
         self.mask_reader = mask_reader
         self.threshold = threshold
+        self.cleaning = cleaning or Cleaning()
+        self.tile_size = tile_size
         self._normalizers = [voter.normalize for voter in voters]
         self._views: list[tuple[int, ...]] = [()]
         for flip in dict.fromkeys(flips):
@@ -122,12 +131,15 @@ class Predictor(nn.Module):
             size: Height and width wanted; None is the prepared images' own.
         """
         size = size or (image.shape[-2], image.shape[-1])
-        votes = [
-            self._vote(net, normalize, image, size, view)
-            for net, normalize in zip(self.nets, self._normalizers, strict=True)
-            for view in self._views
-        ]
-        return votes[0] if len(votes) == 1 else _logits_of_mean(votes)
+        return torch.cat(list(self.strips(image, size)), dim=2)
+
+    def strips(self, image: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+        """Yield what :meth:`forward` returns in strips of rows, top to bottom.
+
+        Of an image that is too large to hold its logits, one strip after another is used up.
+        """
+        pads = any(not trims(net, image) for net in self.nets)
+        return strips_of_logits(self, self._vote, image, size, pads=pads, tile_size=self.tile_size)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return float32 probabilities of shape (N, K, H, W): of foreground, or of each class."""
@@ -135,19 +147,38 @@ class Predictor(nn.Module):
 
     def classes(self, logits: Tensor) -> Tensor:
         """Return class indices, uint8 of shape (N, H, W), as they are scored and written."""
+        return self.clean(self.decide(logits))
+
+    def decide(self, logits: Tensor) -> Tensor:
+        """Return class indices, uint8 of shape (N, H, W), before anything is removed or filled."""
         return predict_classes(logits, self.threshold)
 
-    def _vote(
+    def clean(self, classes: Tensor) -> Tensor:
+        """Return class indices of (N, H, W), or (N, D, H, W), each of the N cleaned as a whole."""
+        return self.cleaning(classes)
+
+    def _vote(self, image: Tensor, rows: slice, columns: slice) -> Tensor:
+        """Return the logits of a rectangle."""
+        votes = [
+            rectangle_logits(
+                net, image, rows, columns, partial(self._look, net, normalize, view)
+            ).float()
+            for net, normalize in zip(self.nets, self._normalizers, strict=True)
+            for view in self._views
+        ]
+        return votes[0] if len(votes) == 1 else _logits_of_mean(votes)
+
+    def _look(
         self,
         net: nn.Module,
         normalize: Callable[[Tensor], Tensor],
-        image: Tensor,
-        size: tuple[int, int],
         view: tuple[int, ...],
+        image: Tensor,
     ) -> Tensor:
-        image = transforms.to_dtype(image.flip(view) if view else image, torch.float32, scale=True)
-        seen = normalize(image).contiguous(memory_format=torch.channels_last)
-        logits = whole_image_logits(net, seen.to(_dtype_of(net)), size)
+        """Return what a network finds in a view of an image, turned back."""
+        seen = transforms.to_dtype(image.flip(view) if view else image, torch.float32, scale=True)
+        seen = normalize(seen).contiguous(memory_format=torch.channels_last).to(_dtype_of(net))
+        logits = logits_one_by_one(net, seen)
         return logits.flip(view) if view else logits
 
 

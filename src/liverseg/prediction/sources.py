@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from liverseg.data import is_mask, stored_size
 
-SUFFIXES = ("_prediction", "_picture")  # of the files that a prediction writes
+_ENDS = ("_prediction", "_picture", "_probability")  # of the names of what a prediction writes
 IMAGE_FORMATS = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
     *(".pgm", ".ppm", ".pbm", ".pnm", ".jp2", ".avif", ".tga", ".npy"),
@@ -20,14 +20,18 @@ _MARK = ("Software", "liverseg predict.py")  # a text chunk: this file is a pred
 logger = logging.getLogger(__name__)
 
 
-def find_images(source: str | Path | Sequence[str | Path]) -> list[Path]:
+def find_images(
+    source: str | Path | Sequence[str | Path], mask_suffix: str = "_mask"
+) -> list[Path]:
     """List what is to be predicted, ordered by name within a folder.
 
     Of a folder these are all images that are no masks (``NAME_mask``), hidden files or files that
-    a prediction wrote; other files are named in the log.
+    a prediction wrote; other files are named in the log. Of a folder with ``images/`` and
+    ``masks/`` they are those of the former.
 
     Args:
         source: An image, a folder, a pattern such as ``scans/*.png``, or a list of these.
+        mask_suffix: What a mask's name has behind that of its image.
 
     Raises:
         FileNotFoundError: If a source does not exist.
@@ -36,11 +40,13 @@ def find_images(source: str | Path | Sequence[str | Path]) -> list[Path]:
     if isinstance(source, list | tuple):
         if not source:
             raise ValueError("source=[] names nothing; name an image or a folder")
-        listed = [image for one in source for image in find_images(one)]
+        listed = [image for one in source for image in find_images(one, mask_suffix)]
         return list({image.resolve(): image for image in listed}.values())
     path = Path(str(source)).expanduser()
     if path.is_dir():
-        return _images_of(path)
+        is_apart = (path / "images").is_dir() and (path / "masks").is_dir()
+        folder = path / "images" if is_apart else path
+        return _chosen(sorted(folder.iterdir()), folder, "" if is_apart else mask_suffix)
     if path.is_file():
         try:
             stored_size(path)
@@ -52,24 +58,23 @@ def find_images(source: str | Path | Sequence[str | Path]) -> list[Path]:
             ) from error
         return [path]
     if glob.has_magic(str(source)):
-        return _chosen(
-            [Path(file) for file in sorted(glob.glob(str(path), recursive=True))], source
-        )
+        files = [Path(file) for file in sorted(glob.glob(str(path), recursive=True))]
+        return _chosen(files, path, mask_suffix)
     if path.exists():
         raise ValueError(f"source={source} is no regular file; name an image or a folder")
     raise FileNotFoundError(f"source={source} does not exist; name an image or a folder")
 
 
-def _images_of(folder: Path) -> list[Path]:
-    return _chosen(sorted(folder.iterdir()), folder)
-
-
-def _chosen(files: Sequence[Path], source: str | Path | Sequence[str | Path]) -> list[Path]:
+def _chosen(files: Sequence[Path], source: str | Path, mask_suffix: str) -> list[Path]:
     """Return those files that are images to predict; tell which others there are."""
     files = [file for file in files if not file.name.startswith(".") and not file.is_dir()]
     others = [file for file in files if file.suffix.lower() not in IMAGE_FORMATS]
     named = [file for file in files if file.suffix.lower() in IMAGE_FORMATS]
-    images = [file for file in named if not is_mask(file) and not is_ours(file)]
+    images = [
+        file
+        for file in named
+        if not (mask_suffix and is_mask(file, mask_suffix)) and not is_ours(file)
+    ]
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         logger.info(
@@ -92,8 +97,10 @@ def mark() -> PngInfo:
 
 
 def is_ours(file: Path) -> bool:
-    """Tell whether a prediction wrote a file."""
-    if file.suffix != ".png" or not file.stem.endswith(SUFFIXES) or not file.is_file():
+    """Tell whether a prediction wrote a file; an array of probabilities, by the mask beside it."""
+    if file.suffix == ".npy" and file.stem.endswith("_probability"):
+        return is_ours(file.with_name(f"{file.stem.removesuffix('_probability')}_prediction.png"))
+    if file.suffix != ".png" or not any(end in file.stem for end in _ENDS) or not file.is_file():
         return False
     try:
         with Image.open(file) as picture:
@@ -102,7 +109,7 @@ def is_ours(file: Path) -> bool:
         return False
 
 
-def output_names(images: Sequence[Path], folder: Path) -> list[str]:
+def output_names(images: Sequence[Path], folder: Path, ends: Sequence[str]) -> list[str]:
     """Return a name for each image, such that no file of another is written over.
 
     It is the image's name without its ending, or with it where several share the former.
@@ -110,6 +117,7 @@ def output_names(images: Sequence[Path], folder: Path) -> list[str]:
     Args:
         images: What is to be predicted.
         folder: Where the files will be written.
+        ends: What their names have behind that of the image, such as ``_prediction.png``.
 
     Raises:
         ValueError: If two images would still write one file, or one would replace a file that no
@@ -122,11 +130,11 @@ def output_names(images: Sequence[Path], folder: Path) -> list[str]:
         # a.png and a.PNG lie in one folder only where a file system tells them apart
         if (other := images_by_name.setdefault(name, image)) != image:
             raise ValueError(
-                f"{other} and {image} would both be written as {name}{SUFFIXES[0]}.png; predict "
+                f"{other} and {image} would both be written as {name}_prediction.png; predict "
                 "them into different folders (output_dir=...)"
             )
-        for suffix in SUFFIXES:
-            file = folder / f"{name}{suffix}.png"
+        for end in ends:
+            file = folder / f"{name}{end}"
             if _exists(file) and not is_ours(file):
                 raise ValueError(
                     f"{file} exists and was not written by predict.py; choose another output_dir"

@@ -92,7 +92,7 @@ class _SliceTask(LightningModule):
 
     def predict_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         logits = self._predictor(batch["image"], self._size)
-        return self._predictor.classes(logits).cpu()
+        return self._predictor.decide(logits).cpu()
 
 
 def predict_volume(
@@ -114,8 +114,9 @@ def predict_volume(
     task = _SliceTask(predictor, dataset.size).eval()
     loader = DataLoader(dataset, batch_size=_SLICES_AT_ONCE)
     found = trainer.predict(task, loader, return_predictions=True) or []
-    slices = torch.cat([one for one in found if isinstance(one, Tensor)]).numpy()
-    return np.ascontiguousarray(slicing.join(slices))
+    slices = torch.cat([one for one in found if isinstance(one, Tensor)])
+    cleaned = predictor.clean(slices[None])[0]  # components go through slices
+    return np.ascontiguousarray(slicing.join(cleaned.numpy()))
 
 
 @dataclass(frozen=True)

@@ -1,114 +1,78 @@
-"""Masks and pictures for images that a network has not seen."""
+"""Masks, pictures and probabilities for images that a network has not seen."""
 
 import errno
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
+import numpy as np
+import numpy.typing as npt
 from lightning import Callback, LightningModule, Trainer
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import to_pil_image
 
-from liverseg.data import read_shown, shown_channels
+from liverseg.data import masks_of, read_image, read_shown, shown_channels
 from liverseg.labels import first_scored
 from liverseg.pictures import as_shown, draw_case
+from liverseg.prediction.finding import Found, PredictionTask, sentence_about
 from liverseg.prediction.predictor import Predictor
 from liverseg.prediction.sources import mark, output_names
 from liverseg.scores import count_pixels, dice
 
+Probabilities = Literal["png", "npy"]
 _LARGEST_PICTURE = 4096  # pixels of a side; a larger image is drawn from every second pixel, ...
+_MOST_IN_COLOUR = 2**25  # pixels of an image that is read once more, in colour, for its picture
 logger = logging.getLogger(__name__)
 
 
-class ImageDataset(Dataset[dict[str, Any]]):
-    """Images without masks, prepared for a predictor.
-
-    Args:
-        images: Image files.
-        predictor: Reads and prepares them.
-    """
-
-    def __init__(self, images: Sequence[Path], predictor: Predictor) -> None:
-        self.images = list(images)
-        self._predictor = predictor
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return ``image`` (C, h, w), the ``size`` of the file and its ``index``.
-
-        Of a file that cannot be read it is ``refused``, a sentence, and the ``index``.
-        """
-        path = self.images[index]
-        try:
-            image = self._predictor.read(path)
-            size = (image.shape[-2], image.shape[-1])
-            return {"image": self._predictor.prepare(image), "size": size, "index": index}
-        except Exception as error:  # one damaged file, in whichever way, must not stop the others
-            return {"refused": _sentence(path, error), "index": index}
-
-
-class PredictionTask(LightningModule):
-    """Predicts image by image; what cannot be predicted is kept with its reason.
-
-    Args:
-        predictor: Maps prepared images to logits and these to classes.
-        dataset: The images.
-    """
-
-    def __init__(self, predictor: Predictor, dataset: ImageDataset) -> None:
-        super().__init__()
-        self.predictor = predictor
-        self.refused: dict[Path, str] = {}
-        self._dataset = dataset
-
-    def predict_step(self, batch: dict[str, Any], batch_index: int) -> Tensor | None:
-        """Return class indices, uint8 of shape (1, H, W), or None where there are none."""
-        path = self._dataset.images[int(batch["index"])]
-        if "refused" in batch:
-            self.refuse(path, batch["refused"][0])
-            return None
-        height, width = (int(side) for side in batch["size"])
-        try:
-            logits = self.predictor(batch["image"], (height, width))
-            return self.predictor.classes(logits)
-        except (ValueError, RuntimeError) as error:  # a size that the network cannot take, say
-            self.refuse(path, _sentence(path, error))
-            return None
-
-    def refuse(self, path: Path, sentence: str) -> None:
-        """Keep and tell why an image was not predicted."""
-        self.refused[path] = sentence
-        logger.error("%s", sentence)
-
-
 class PredictionWriter(Callback):
-    """Writes ``NAME_prediction.png`` and ``NAME_picture.png`` for each image.
+    """Writes files for each image: its mask and, by choice, a picture and probabilities.
 
-    Masks are written in the values that masks of the data set have.
+    ``NAME_prediction.png`` has the values that masks of the data set have. ``NAME_picture.png``
+    shows image, prediction and, where a mask lies with the image, truth. Probabilities are
+    ``NAME_probability.png`` (16 bits, 65535 is 1), one for each scored class where there are
+    several, or ``NAME_probability.npy`` (float32, (num_classes, H, W)).
 
     Args:
         folder: Where files are written.
-        dataset: The images.
+        images: What is predicted.
         predictor: Knows the classes, and the values of masks.
+        pictures: Whether pictures are drawn.
+        probabilities: The form of probabilities, None for none.
+        mask_suffix: What a mask's name has behind that of its image.
 
     Raises:
         ValueError: If two images would be written as one file, or one would replace a file that no
             prediction wrote.
     """
 
-    def __init__(self, *, folder: Path, dataset: ImageDataset, predictor: Predictor) -> None:
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        images: Sequence[Path],
+        predictor: Predictor,
+        pictures: bool = True,
+        probabilities: Probabilities | None = None,
+        mask_suffix: str = "_mask",
+    ) -> None:
         self._folder = folder
-        self._dataset = dataset
-        self._names = output_names(dataset.images, folder)
-        self._mask_reader = predictor.mask_reader
-        self._num_classes = predictor.num_classes
-        self._class_names = predictor.class_names
-        self._channels, self._white_value = predictor.channels, predictor.white_value
-        if told := shown_channels(predictor.channels):
+        self._images = images
+        self._predictor = predictor
+        self._has_pictures = pictures
+        names = predictor.class_names
+        self._planes = [f"_probability_{one}".replace("/", "-") for one in names]
+        if len(names) == 1:
+            self._planes = ["_probability"]
+        ends = ["_prediction.png", *(["_picture.png"] if pictures else [])]
+        ends += [f"{end}.png" for end in self._planes] if probabilities == "png" else []
+        ends += ["_probability.npy"] if probabilities == "npy" else []
+        self._names = output_names(images, folder, ends)
+        self._truths = _truths(images, mask_suffix) if pictures else {}
+        if pictures and (told := shown_channels(predictor.channels)):
             logger.info("%s", told)
 
     def on_predict_batch_end(
@@ -120,51 +84,76 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        """Write the files of each image."""
+        for found in outputs:
+            path, name = self._images[found.number], self._names[found.number]
+            self._folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self.write(path, name, found)
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG or not isinstance(pl_module, PredictionTask):
+                    raise
+                file = f"{name}_prediction.png"
+                pl_module.refuse(path, f"{path} is not predicted: {file} is too long a name")
+
+    def write(self, path: Path, name: str, found: Found) -> None:
         """Write the files of one image."""
-        if outputs is None:
+        self._save(f"{name}_prediction", self._predictor.mask_reader.to_file(found.classes))
+        if found.probabilities is not None:
+            self._write_probabilities(name, found.probabilities)
+        if self._has_pictures:
+            self._save(f"{name}_picture", to_pil_image(self._draw(path, found.classes, name)))
+
+    def _save(self, name: str, picture: Image.Image) -> None:
+        _whole(
+            self._folder / f"{name}.png",
+            lambda stream: picture.save(stream, format="PNG", pnginfo=mark()),
+        )
+
+    def _write_probabilities(self, name: str, probabilities: npt.NDArray[Any]) -> None:
+        if probabilities.dtype == np.float32:
+            _whole(
+                self._folder / f"{name}_probability.npy",
+                lambda stream: np.save(stream, probabilities),
+            )
             return
-        index = int(batch["index"])
-        path, name, prediction = self._dataset.images[index], self._names[index], outputs[0].cpu()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        file = self._folder / f"{name}_prediction.png"
-        try:
-            self._mask_reader.to_file(prediction).save(file, pnginfo=mark())
-        except OSError as error:
-            if error.errno != errno.ENAMETOOLONG or not isinstance(pl_module, PredictionTask):
-                raise
-            pl_module.refuse(path, f"{path} is not predicted: {file.name} is too long a name")
-            return
-        picture = to_pil_image(self._draw(path, prediction, name))
-        picture.save(self._folder / f"{name}_picture.png", pnginfo=mark())
+        scored = probabilities[-len(self._planes) :]  # background comes first
+        for end, plane in zip(self._planes, scored, strict=True):
+            self._save(f"{name}{end}", Image.fromarray(plane))
 
     def _draw(self, path: Path, prediction: Tensor, name: str) -> Tensor:
-        """Draw image and prediction, with the truth where it lies beside the image."""
+        """Draw image and prediction, with the truth where there is one."""
+        predictor = self._predictor
         truth = self._truth(path, prediction)
         caption = name
-        first = first_scored(self._num_classes, self._class_names)
+        first = first_scored(predictor.num_classes, predictor.class_names)
         if truth is not None:
-            counts = count_pixels(prediction[None], truth[None], self._num_classes, first=first)
+            counts = count_pixels(prediction[None], truth[None], predictor.num_classes, first=first)
             caption += f"   Dice {float(dice(counts).mean()):.3f}"
         step = -(-max(prediction.shape) // _LARGEST_PICTURE)
-        image = read_shown(path, self._channels, self._white_value)[:, ::step, ::step]
+        if prediction.numel() <= _MOST_IN_COLOUR:
+            image = read_shown(path, predictor.channels, predictor.white_value)
+        else:
+            image = read_image(path, predictor.channels, predictor.white_value)[:3]
+        image = image[:, ::step, ::step].clone()
         return draw_case(
             as_shown(image),
             prediction[::step, ::step],
             None if truth is None else truth[::step, ::step],
             caption=caption,
-            class_names=self._class_names,
+            class_names=predictor.class_names,
             has_background=first == 1,
         )
 
     def _truth(self, path: Path, prediction: Tensor) -> Tensor | None:
-        """Return the mask beside an image; one that is of no use is left out with a word."""
-        file = path.with_name(f"{path.stem}_mask.png")
-        if not file.is_file():
+        """Return the mask of an image; one that is of no use is left out with a word."""
+        file = self._truths.get(path)
+        if file is None:
             return None
         try:
-            truth = self._mask_reader.read(file)
+            truth = self._predictor.mask_reader.read(file)
         except Exception as error:  # the prediction needs no truth
-            logger.warning("left out of the picture: %s", _sentence(file, error))
+            logger.warning("left out of the picture: %s", sentence_about(file, error))
             return None
         if truth.shape != prediction.shape:
             logger.warning("left out of the picture: %s differs in size from its image", file)
@@ -172,7 +161,20 @@ class PredictionWriter(Callback):
         return truth
 
 
-def _sentence(path: Path, error: Exception) -> str:
-    """Return what an error says, with the path that it is about."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    return said if str(path) in said else f"{path} cannot be predicted ({said})"
+def _truths(images: Sequence[Path], mask_suffix: str) -> dict[Path, Path]:
+    try:
+        return masks_of(images, mask_suffix)
+    except (OSError, ValueError) as error:  # the predictions need no truth
+        logger.warning("pictures are drawn without truth: %s", error)
+        return {}
+
+
+def _whole(file: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Have a file written beside its place, and rename it when it is whole."""
+    unfinished = file.with_name(f".{os.getpid()}.unfinished")
+    try:
+        with unfinished.open("wb") as stream:
+            write(stream)
+        os.replace(unfinished, file)
+    finally:
+        unfinished.unlink(missing_ok=True)

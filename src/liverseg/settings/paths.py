@@ -10,7 +10,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from liverseg.settings.words import walk
 
-_PATHS = ("root", "source", "ckpt_path", "weights", "predictions", "labels", "output_dir", "dir")
+_PATHS = (
+    "root",
+    "source",
+    "ckpt_path",
+    "tuned",
+    "weights",
+    "predictions",
+    "labels",
+    "output_dir",
+    "dir",
+)
 
 
 def as_hydra_reads_it(argument: str) -> str:

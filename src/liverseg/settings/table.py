@@ -86,6 +86,22 @@ TOP: dict[str, Any] = {
     "logger": _told(list[Section] | dict[str, Section] | None, "a class, a list of them, or null"),
     "num_pictures": Count,
     "num_worst": Count,
+    # How evaluate.py and predict.py find classes, and what they write.
+    "flips": _told(list[Literal["horizontal", "vertical"]], "a list of horizontal and vertical")
+    | None,
+    "min_pixels": _told(
+        Count | dict[str, Count], "a whole number from 0 up, or a mapping of classes to such"
+    )
+    | None,
+    "largest_component": _told(bool | list[str], "true, false or a list of classes") | None,
+    "fill_holes": _told(bool | list[str], "true, false or a list of classes") | None,
+    "tile_size": AtLeastOne | None,
+    "tuned": _told(NotEmpty, "a file") | None,
+    "tune": bool,
+    "pictures": bool,
+    "probabilities": Literal["png", "npy"] | None,
+    "batch_size": AtLeastOne | None,
+    "num_workers": Count,
 }
 
 # By package and class: a rule holds for the parameter of the class and of those derived from it.

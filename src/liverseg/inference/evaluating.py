@@ -1,0 +1,143 @@
+"""``evaluate.py``: the scores of a split, and what would make them better."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from liverseg.checkpoints import load_data
+from liverseg.checks import check_settings
+from liverseg.data import PairDataModule
+from liverseg.inference.loading import Loaded, load, options_of
+from liverseg.inference.running import (
+    Scores,
+    choose_scores,
+    plain_values,
+    quieten,
+    score,
+    scoring_trainer,
+    warn_of_absent_classes,
+    warn_of_brightness,
+)
+from liverseg.inference.volumes import evaluate_volumes
+from liverseg.pictures import PictureBoard
+from liverseg.prediction import CandidateTask, Options, ScoringTask, tune
+from liverseg.runs import SCORES_FILE, is_first_process, write_json, write_text
+from liverseg.settings.values import as_typed
+from liverseg.training import Split
+
+TUNED_FILE = "tuned.yaml"
+BEFORE = "untuned"  # folder of the scores before
+_TOLD = ("dice", "iou", "dice_pooled", "dice_case")
+logger = logging.getLogger(__name__)
+
+
+def evaluate(config: DictConfig) -> Scores:
+    """Score checkpoints on a split; or find on val what helps, and score with it.
+
+    Args:
+        config: What ``configs/evaluate.yaml`` composes.
+
+    Returns:
+        The scores by name, as ``metrics.json`` holds them.
+
+    Raises:
+        ValueError: If the split is unknown or its folder is missing.
+    """
+    quieten()
+    check_settings(config)
+    settings = plain_values(config)
+    if settings["source"] is not None:
+        return evaluate_volumes(config, settings)
+    options = options_of(settings)
+    loaded = load(settings["ckpt_path"], settings["allow"], options)
+    data = _data_of(loaded, settings)
+    split: Split = "val" if settings["tune"] else settings["split"]
+    if not data.has_split(split):
+        raise FileNotFoundError(
+            f"{data.root}/{split} does not exist; choose another split, such as split=val, "
+            "or another data.root"
+        )
+    warn_of_brightness(
+        loaded.checkpoint, data.dataset(split).statistics(), f"{split} of {data.root}"
+    )
+    output_dir = Path(settings["output_dir"])
+    if not settings["tune"]:
+        return _score(config, loaded, data, [split], output_dir)
+    splits: list[Split] = ["val", "test"] if data.has_split("test") else ["val"]
+    run = loaded.checkpoint["liverseg"]["config"]
+    trainer = scoring_trainer(config, loaded.checkpoint)
+
+    def of_candidates(candidates: Sequence[Options]) -> list[Scores]:
+        task = CandidateTask(loaded.predictor, candidates)
+        trainer.validate(task, datamodule=data, verbose=False)
+        return task.results
+
+    best = tune(loaded.predictor, of_candidates, lambda scores: _goodness(scores, run), options)
+    before = _score(config, loaded, data, splits, output_dir / BEFORE)
+    after = _score(config, loaded.with_options(best), data, splits, output_dir)
+    told = [
+        f"{split}/{name} {before[f'{split}/{name}']:.4f} -> {after[f'{split}/{name}']:.4f}"
+        for split in splits
+        for name in dict.fromkeys((str(run.get("monitor")).partition("/")[2], *_TOLD))
+        if f"{split}/{name}" in before
+    ]
+    if is_first_process():
+        _write_tuned(output_dir / TUNED_FILE, best, settings["ckpt_path"], told)
+    logger.info("tuned on val: %s; %s", _in_words(best) or "nothing helps", ", ".join(told))
+    return after
+
+
+def _data_of(loaded: Loaded, settings: Mapping[str, Any]) -> PairDataModule:
+    """Return the data of the first checkpoint, with what is to differ from its run."""
+    changes = {key: value for key, value in settings["data"].items() if value is not None}
+    data = load_data(loaded.checkpoint, changes, settings["allow"])
+    data.is_normalizing = False  # each network has its own way
+    return data
+
+
+def _score(
+    config: DictConfig, loaded: Loaded, data: PairDataModule, splits: Sequence[Split], folder: Path
+) -> Scores:
+    """Score splits, and write tables, pictures and numbers into a folder."""
+    pictures = PictureBoard(
+        folder=folder / "pictures", num_pictures=config.num_pictures, num_worst=config.num_worst
+    )
+    trainer = scoring_trainer(config, loaded.checkpoint, pictures)
+    task = ScoringTask(loaded.task, loaded.predictor)
+    choose_scores(task, loaded.checkpoint["liverseg"]["config"], config)
+    scores: Scores = {}
+    for split in splits:
+        scores |= score(trainer, task, data, split, folder)
+    warn_of_absent_classes(task)
+    if trainer.is_global_zero:
+        write_json(folder / SCORES_FILE, scores)
+    return scores
+
+
+def _goodness(scores: Mapping[str, float], config: Mapping[str, Any]) -> float:
+    """Return what the run has monitored, more being better; Dice where it was something else."""
+    name = str(config.get("monitor", "val/dice")).partition("/")[2]
+    if name not in scores:  # the loss: neither threshold nor cleaning changes it
+        return scores["dice"]
+    return -scores[name] if config.get("monitor_mode") == "min" else scores[name]
+
+
+def _write_tuned(file: Path, best: Options, ckpt_path: Any, told: Sequence[str]) -> None:
+    """Write the options that ``tuned=FILE`` takes, with what they are for and what they do."""
+    files = ckpt_path if isinstance(ckpt_path, list) else [ckpt_path]
+    lines = [f"# found on val by evaluate.py tune=true, for {', '.join(map(str, files))}"]
+    lines += [f"# {line}" for line in told]
+    write_text(file, "\n".join(lines) + "\n" + OmegaConf.to_yaml(OmegaConf.create(_plain(best))))
+
+
+def _plain(options: Options) -> dict[str, Any]:
+    """Return those options that are chosen."""
+    return {name: value for name, value in asdict(options).items() if value is not None}
+
+
+def _in_words(options: Options) -> str:
+    return ", ".join(f"{name}={as_typed(value)}" for name, value in _plain(options).items())

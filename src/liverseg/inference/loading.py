@@ -1,0 +1,202 @@
+"""From checkpoints to what predicts: one of them, or several that vote."""
+
+import glob
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import OmegaConf
+
+from liverseg.checkpoints import load_checkpoint, load_data, load_task
+from liverseg.data import PairDataModule
+from liverseg.labels import first_scored
+from liverseg.prediction import Cleaning, Options, Predictor, Voter
+from liverseg.settings import nearest
+from liverseg.settings.table import TOP
+from liverseg.settings.values import check_value
+from liverseg.training import SegmentationTask
+
+BEST_OF_A_JOB = "checkpoints/best.ckpt"
+Names = str | Path | Sequence[str | Path]
+logger = logging.getLogger(__name__)
+
+
+class Loaded(NamedTuple):
+    """What checkpoints give."""
+
+    predictor: Predictor
+    voters: list[Voter]
+    task: SegmentationTask  # of the first one
+    data: PairDataModule  # of the first one
+    checkpoint: dict[str, Any]  # the first one, without its weights
+
+    def with_options(self, options: Options) -> "Loaded":
+        """Return the same networks, used in another way."""
+        return self._replace(predictor=_join(self.voters, self.task, self.data, options))
+
+
+def load_predictor(
+    ckpt_path: Names, allow: Sequence[str] = (), options: Options | None = None
+) -> Predictor:
+    """Build what predicts from one checkpoint, or from several that vote.
+
+    Args:
+        ckpt_path: A checkpoint, a list of them, a pattern such as ``RUNS/*/checkpoints/best.ckpt``
+            or the folder of a sweep, of whose jobs the best checkpoints are taken.
+        allow: Modules whose networks, losses and data may be named in them.
+        options: What is to differ from training.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a file is no checkpoint, if several do not agree, or if an option does not
+            fit them.
+    """
+    return load(ckpt_path, allow, options).predictor
+
+
+def load(ckpt_path: Names, allow: Sequence[str] = (), options: Options | None = None) -> Loaded:
+    """Do as :func:`load_predictor`, and return beside it what scoring needs of the first file."""
+    first: Loaded | None = None
+    options = options or Options()
+    files = find_checkpoints(ckpt_path)
+    for file in files:
+        checkpoint = load_checkpoint(file)
+        task = load_task(checkpoint, allow)
+        data = load_data(checkpoint, {}, allow)
+        for key in [key for key in checkpoint if key != "liverseg"]:
+            del checkpoint[key]  # the network has the weights, and nothing needs the rest
+        voter = Voter(task.net, data.normalize)
+        if first is None:
+            predictor = _join([voter], task, data, options)
+            first = Loaded(predictor, [voter], task, data, checkpoint)
+        else:
+            _refuse_other(file, checkpoint, files[0], first.checkpoint)
+            first.voters.append(voter)
+    assert first is not None
+    if len(files) > 1:
+        logger.info("%d networks vote: %s", len(files), ", ".join(map(str, files)))
+    return first.with_options(options)
+
+
+def find_checkpoints(ckpt_path: Names) -> list[Path]:
+    """List the checkpoints that a file, a pattern, the folder of a sweep, or a list names.
+
+    Raises:
+        FileNotFoundError: If a pattern matches none.
+        ValueError: If a list is empty.
+    """
+    if isinstance(ckpt_path, list | tuple):
+        if not ckpt_path:
+            raise ValueError("ckpt_path=[] names nothing; name a checkpoint")
+        listed = [file for one in ckpt_path for file in find_checkpoints(one)]
+        return list({file.resolve(): file for file in listed}.values())
+    path = Path(str(ckpt_path))
+    if path.is_dir() and not (path / "checkpoints").is_dir():
+        found = sorted(path.glob(f"*/{BEST_OF_A_JOB}"), key=_number_first)
+        if found:
+            return found
+    elif not path.exists() and glob.has_magic(str(ckpt_path)):
+        found = sorted(map(Path, glob.glob(str(path), recursive=True)), key=_number_first)
+        if found:
+            return found
+        raise FileNotFoundError(f"ckpt_path={ckpt_path} matches no file; name a checkpoint")
+    return [path]  # what is wrong with it is told when it is read
+
+
+def options_of(settings: Mapping[str, Any]) -> Options:
+    """Return the options of a command's settings; where they are null, those of ``tuned=FILE``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds something else.
+    """
+    names = [one.name for one in fields(Options)]
+    found = read_tuned(Path(settings["tuned"])) if settings.get("tuned") else {}
+    given = {name: settings.get(name) for name in names if settings.get(name) is not None}
+    return Options(**{**found, **given})
+
+
+def read_tuned(file: Path) -> dict[str, Any]:
+    """Return the options in a file that ``evaluate.py tune=true`` has written.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds something else.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"tuned={file} does not exist; name a tuned.yaml of evaluate.py tune=true"
+        )
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    except Exception as error:  # YAML and OmegaConf raise a dozen kinds
+        raise ValueError(f"tuned={file} is no YAML; evaluate.py tune=true writes one") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"tuned={file} is no list of options; evaluate.py tune=true writes one")
+    known = [one.name for one in fields(Options)]
+    found = {str(name): value for name, value in content.items() if value is not None}
+    for name, value in found.items():
+        if name not in known:
+            closest = nearest(name, known)
+            remedy = f"the nearest is {closest}" if closest else f"these are {', '.join(known)}"
+            raise ValueError(f"tuned={file} holds {name}, which is no option; {remedy}")
+        check_value(f"tuned={file}: {name}", value, TOP[name])
+    return found
+
+
+def _join(
+    voters: Sequence[Voter], task: SegmentationTask, data: PairDataModule, options: Options
+) -> Predictor:
+    if options.threshold is not None and data.num_classes > 1:
+        raise ValueError(
+            f"threshold={options.threshold} is for a network with one logit; this one has "
+            f"{data.num_classes}, of which the largest counts; leave it out"
+        )
+    threshold = task.threshold if options.threshold is None else options.threshold
+    return Predictor(
+        voters,
+        channels=data.channels,
+        image_size=data.image_size,
+        white_value=data.white_value,
+        num_classes=data.num_classes,
+        class_names=data.class_names,
+        mask_reader=data.mask_reader,
+        threshold=threshold,
+        flips=options.flips or (),
+        cleaning=Cleaning.of_names(
+            data.class_names,
+            first_scored(data.num_classes, data.class_names),
+            min_pixels=options.min_pixels,
+            largest_component=options.largest_component,
+            fill_holes=options.fill_holes,
+        ),
+        tile_size=options.tile_size,
+    ).eval()
+
+
+def _number_first(path: Path) -> list[tuple[int, str]]:
+    """Order 2_seed=1 before 10_seed=1."""
+    starts = [(part, part.partition("_")[0]) for part in path.parts]
+    return [(int(start) if start.isdecimal() else -1, part) for part, start in starts]
+
+
+def _refuse_other(
+    file: Path, checkpoint: Mapping[str, Any], first: Path, of_first: Mapping[str, Any]
+) -> None:
+    """Refuse a checkpoint whose votes would not be for the same classes, or on the same images."""
+    record, wanted = checkpoint["liverseg"], of_first["liverseg"]
+    for key in ("num_classes", "channels", "image_size", "white_value"):
+        here, there = (one["config"]["data"].get(key) for one in (record, wanted))
+        if here != there:
+            raise ValueError(
+                f"{file} has data.{key}={here} and {first} has {there}, so they cannot vote "
+                "together; name checkpoints that agree"
+            )
+    if record["class_names"] != wanted["class_names"]:
+        raise ValueError(
+            f"{file} has the classes {', '.join(record['class_names'])} and {first} "
+            f"{', '.join(wanted['class_names'])}, so they cannot vote together; name checkpoints "
+            "that agree"
+        )

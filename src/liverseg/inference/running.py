@@ -1,0 +1,167 @@
+"""What every pass over images needs, while training and after it."""
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from lightning import Callback, Trainer
+from omegaconf import DictConfig, OmegaConf
+
+from liverseg.data import PairDataModule, far_apart, hash_of_masks
+from liverseg.runs import write_json, write_text
+from liverseg.scores import (
+    RECORD_FILE,
+    SegmentationScores,
+    cases_text,
+    final_numbers,
+    patients_text,
+    record_of,
+    sentence_of_absence,
+)
+from liverseg.training import SegmentationTask, Split
+
+Scores = dict[str, float]
+logger = logging.getLogger(__name__)
+
+
+def score(
+    trainer: Trainer, task: SegmentationTask, data: PairDataModule, split: Split, output_dir: Path
+) -> Scores:
+    """Score the task on a split, write a line per image and per patient, and return all numbers."""
+    loop = trainer.validate if split == "val" else trainer.test
+    loop(task, datamodule=data, verbose=False)
+    if trainer.is_global_zero:
+        dataset = data.dataset(split)
+        write_tables(
+            output_dir,
+            split,
+            task.tally(split).scores,
+            names=[pair.name for pair in dataset.pairs],
+            cases=dataset.cases,
+            truth=hash_of_masks(dataset.pairs),
+        )
+    values = task.results[split] | final_numbers(task.tally(split).scores)
+    return {f"{split}/{name}": value for name, value in values.items()}
+
+
+def choose_scores(
+    task: SegmentationTask, config: Mapping[str, Any], changes: Mapping[str, Any]
+) -> None:
+    """Have a task compute the scores of a run's config, or those that a command names instead."""
+    settings: dict[str, Any] = {
+        "scores": [],
+        "tolerance": 2.0,
+        "spacing": None,
+    }  # of runs of earlier releases
+    for source in (config, changes):
+        settings |= {key: source[key] for key in settings if source.get(key) is not None}
+    task.choose_scores(
+        settings["scores"], tolerance=settings["tolerance"], spacing=settings["spacing"]
+    )
+
+
+def write_tables(
+    folder: Path,
+    split: Split,
+    scores: SegmentationScores,
+    *,
+    names: Sequence[str],
+    cases: Sequence[str | None],
+    truth: str,
+) -> None:
+    """Write a line per image and per patient of a split, and how they were scored.
+
+    Args:
+        folder: Where ``cases_SPLIT.csv``, ``patients_SPLIT.csv`` and ``scores.json`` go.
+        split: The split.
+        scores: Its scores, computed.
+        names: The images' names, by index.
+        cases: The images' cases, by index.
+        truth: A hash of the masks.
+    """
+    table, classes = scores.table(), scores.class_names
+    write_text(folder / f"cases_{split}.csv", cases_text(table, classes, names=names, cases=cases))
+    if table.has_cases:
+        write_text(folder / f"patients_{split}.csv", patients_text(table, classes, cases=cases))
+    file = folder / RECORD_FILE
+    earlier = json.loads(file.read_text()) if file.is_file() else {}
+    write_json(file, earlier | {split: record_of(scores, truth)})
+
+
+def warn_of_absent_classes(task: SegmentationTask) -> None:
+    """Say, beside the table, which classes no mask of a split holds."""
+    for split, names in task.absent.items():
+        if names:
+            logger.warning("%s", sentence_of_absence(split, names))
+
+
+def warn_of_brightness(checkpoint: Mapping[str, Any], found: Mapping[str, Any], where: str) -> None:
+    """Say that images lie far from those of training, as those of another window do."""
+    if words := far_apart(found, checkpoint["liverseg"].get("intensities")):
+        logger.warning(
+            "%s: images differ in brightness from those that the network was trained on (%s); if "
+            "they were saved with another intensity window or scaling, it is lost in them",
+            *(where, words),
+        )
+
+
+def scoring_trainer(
+    config: DictConfig, checkpoint: Mapping[str, Any], *callbacks: Callback
+) -> Trainer:
+    """Return a trainer that computes as the run of the checkpoint did, where not told otherwise."""
+    precision = checkpoint["liverseg"]["config"]["trainer"].get("precision", "32-true")
+    settings = {"precision": precision, **plain_values(config.trainer)}
+    settings |= progress_of(settings)
+    trainer: Trainer = instantiate(settings, _convert_="all")(callbacks=list(callbacks))
+    return trainer
+
+
+def progress_of(settings: Mapping[str, Any]) -> dict[str, bool]:
+    """Return whether bars are drawn, where the settings of a trainer do not say: for eyes alone."""
+    if "enable_progress_bar" in settings:
+        return {"enable_progress_bar": bool(settings["enable_progress_bar"])}
+    return {"enable_progress_bar": sys.stdout.isatty() or "ipykernel" in sys.modules}
+
+
+def plain_values(config: DictConfig) -> dict[str, Any]:
+    """Return a config with everything resolved, as plain dictionaries, lists and values."""
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise ValueError(f"{missing[0]} is not set; add {missing[0]}=... to the command")
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def quieten() -> None:
+    """Silence what users can do nothing about."""
+    # Lightning hangs a handler of its own on its logger; Hydra's root logger prints as well.
+    logging.getLogger("lightning").handlers.clear()
+    # https://github.com/Lightning-AI/pytorch-lightning/issues/21326
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    # Samples in memory need no workers; data.num_workers is documented.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # Batches of one size hold every image.
+    warnings.filterwarnings("ignore", message=".*custom batch sampler `SameSizeBatches`.*")
+    # A resumed run continues in its folder on purpose.
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    # The order of an epoch does resume, in the middle too: see ResumableSampler.
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+    # An epoch without a check on val has no score; that the monitor is one is checked before.
+    warnings.filterwarnings("ignore", message=".*could not find the monitored key.*")
+    # Each split is short by design in small studies.
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    # Losses and scores are summed over all processes before they are logged.
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+    # On the login node of a cluster: how to use srun stands in docs/.
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
+    for name in (
+        "lightning.pytorch.utilities.rank_zero",  # what devices it did not find, and tips
+        "lightning.fabric.utilities.rank_zero",
+        "lightning.pytorch.trainer.connectors.signal_connector",  # handlers of Slurm's signals
+    ):
+        logging.getLogger(name).setLevel(logging.WARNING)
