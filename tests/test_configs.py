@@ -66,6 +66,7 @@ def test_every_key_below_a_target_is_a_parameter_of_it(choice: str, compose: Com
         ("convert", ["source=a", "labels=b"]),
         ("export", ["ckpt_path=a.ckpt"]),
         ("demo", ["ckpt_path=a.ckpt"]),
+        ("compare", ["runs=[a,b]"]),
     ],
 )
 def test_the_other_commands_compose(name: str, needed: list[str], compose: Compose) -> None:

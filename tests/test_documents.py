@@ -39,6 +39,7 @@ PLACEHOLDERS = {
     "DIR": "pairs",
     "RUN": "logs/train/runs/first",
     "FILE": "logs/train/runs/first/checkpoints/best.ckpt",
+    "OTHER": "logs/evaluate/other",
     "VOLUMES": "volumes",
     "LABELS": "labels",
     "PAIRS": "converted",
@@ -69,6 +70,10 @@ NOT_RUN = {
     "reads some of them",
     "python train.py -m hydra/launcher=submitit_slurm hydra.launcher.gpus_per_node=1 "
     "hydra.launcher.timeout_min=600 seed=1,2,3 sweep_name=named": "needs Slurm and a package",
+    "python train.py -m 'fold=range(2)' model=unet,unet_dilated sweep_name=named": "four jobs; "
+    "test_comparing.py compares what such a sweep leaves",
+    "python compare.py runs=logs/train/sweeps/named": "likewise",
+    "python train.py -m seed=1,2,3 model=unet,unet_dilated": "six jobs",
     "python train.py -m trainer=ddp trainer.devices=2 seed=1,2 hydra.launcher.jobs=2": "half a "
     "minute of importing; test_sweep.py runs such a sweep",
 }
@@ -417,6 +422,7 @@ class Workplace:
             "predict.py",
             "convert.py",
             "split.py",
+            "compare.py",
         ):
             return self.python(words[1:])
         if words[:2] == ["python", "demo.py"]:
@@ -519,6 +525,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     place = Workplace(folder / "copy", pairs)
     code, text = place.train(["hydra.run.dir=logs/train/runs/first"])
     assert code == 0, text
+    first, other = (place.folder / PLACEHOLDERS[word] for word in ("RUN", "OTHER"))
+    shutil.copytree(first, other)
     return place
 
 

@@ -34,7 +34,8 @@ from liverseg.settings.values import as_typed, check_value
 _SECTIONS = ("data", "model", "loss", "optimizer", "scheduler", "trainer")
 _BUILT_LATER = ("optimizer", "scheduler", "trainer")
 _VALUES = ("seed", "monitor", "monitor_mode", "threshold", "compile", "output_dir")
-_KEPT = ("threshold", "scores", "tolerance")  # null in evaluate.yaml is the value of the run
+# In other commands than train.py null is the value of the run, or what fits.
+_KEPT = ("threshold", "scores", "tolerance", "split")
 _NEEDED = (*_SECTIONS, "callbacks", "logger", *_VALUES)
 
 

@@ -2,9 +2,10 @@
 
 Reading order: ``style`` (how pages look), ``pages`` (the frame: sections, tables, pictures),
 ``graphs`` (curves that a page draws itself), and what they show: ``findings`` (of a check),
-``results`` (of a run).
+``results`` (of a run), ``contestants`` and ``comparing`` (of several).
 """
 
+from liverseg.reports.comparing import compare_runs
 from liverseg.reports.findings import counted, write_findings
 from liverseg.reports.graphs import Line, graph
 from liverseg.reports.pages import (
@@ -32,6 +33,7 @@ __all__ = [
     "Section",
     "code",
     "columns",
+    "compare_runs",
     "counted",
     "facts",
     "fold",

@@ -3,7 +3,8 @@
 Reading order: ``catalogue`` (which scores there are), ``boundaries`` (distances from edge to edge),
 ``averages`` (from images to a split), ``metrics`` (classes, counts, and their sum over batches),
 ``absence`` (classes that no mask holds), ``intervals`` (how far a mean can be believed), ``final``
-and ``tables`` (the end of a run), ``files`` (one line per image or patient).
+and ``tables`` (the end of a run), ``files`` (one line per image or patient), ``paired``
+(one against another).
 """
 
 from liverseg.scores.absence import classes_without_truth, sentence_of_absence
@@ -19,7 +20,14 @@ from liverseg.scores.catalogue import (
     score_of,
     title_of,
 )
-from liverseg.scores.files import RECORD_FILE, cases_text, patients_text, record_of
+from liverseg.scores.files import (
+    RECORD_FILE,
+    Case,
+    cases_text,
+    patients_text,
+    read_cases,
+    record_of,
+)
 from liverseg.scores.final import final_numbers, is_score
 from liverseg.scores.intervals import mean_interval, signed_rank_p
 from liverseg.scores.metrics import (
@@ -29,6 +37,7 @@ from liverseg.scores.metrics import (
     precision_recall,
     predict_classes,
 )
+from liverseg.scores.paired import Comparison, Difference, Values, compare, mean_of, unit_values
 from liverseg.scores.tables import intervals_note, score_tables, summary
 
 __all__ = [
@@ -38,9 +47,14 @@ __all__ = [
     "METRIC_CONVENTION",
     "RECORD_FILE",
     "SCORES",
+    "Case",
+    "Comparison",
+    "Difference",
     "SegmentationScores",
+    "Values",
     "cases_text",
     "classes_without_truth",
+    "compare",
     "computed",
     "count_by_probability",
     "count_pixels",
@@ -51,9 +65,11 @@ __all__ = [
     "is_score",
     "keys_of",
     "mean_interval",
+    "mean_of",
     "patients_text",
     "precision_recall",
     "predict_classes",
+    "read_cases",
     "record_of",
     "score_of",
     "score_tables",
@@ -61,4 +77,5 @@ __all__ = [
     "signed_rank_p",
     "summary",
     "title_of",
+    "unit_values",
 ]

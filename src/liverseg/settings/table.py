@@ -60,6 +60,8 @@ TOP: dict[str, Any] = {
         Field(min_length=2, max_length=2, description="two lengths, of height and width"),
     ]
     | None,
+    "runs": _told(NotEmpty | list[NotEmpty], "a list of folders, such as [A,B]"),
+    "score": NotEmpty,
     "compile": bool,
     "weights": _told(NotEmpty, "a file of weights") | None,
     "freeze": _told(list[NotEmpty], "a list of parts of the network, such as [encoder]"),

@@ -7,6 +7,7 @@ chooses), ``pruning`` (and gives up) and ``best`` (what it found), ``table``, ``
 """
 
 from liverseg.sweeps.pool import Pool
+from liverseg.sweeps.statistics import REPEATS, labels
 from liverseg.sweeps.sweep import run_sweep
 
-__all__ = ["Pool", "run_sweep"]
+__all__ = ["REPEATS", "Pool", "labels", "run_sweep"]

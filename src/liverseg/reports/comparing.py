@@ -1,0 +1,301 @@
+"""Which of several runs is better: sentences, a table, a chart, and the cases that differ most."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+from liverseg.reports.contestants import Scored, choose_split, find_contestants, refuse_unlike
+from liverseg.reports.pages import Html, Section, page, picture, table
+from liverseg.runs import short_path, write_bytes, write_json, write_text
+from liverseg.scores import (
+    CATALOGUE,
+    Comparison,
+    Difference,
+    Values,
+    compare,
+    mean_of,
+    unit_values,
+)
+
+if TYPE_CHECKING:  # imported where it is needed, because it takes a second
+    from matplotlib.axes import Axes
+
+_MOST_SHOWN = 6  # cases that differ most, of each two
+_MOST_PANELS = 12  # of the chart
+_BETTER, _WORSE, _SAME, _MEAN = "#0072B2", "#D55E00", "#999999", "#000000"  # Okabe & Ito (2008)
+_HEADER = ["second less first", "difference", "95 % interval", "p", "wins", "ties", "losses"]
+
+
+def compare_runs(config: DictConfig) -> tuple[list[str], Path]:
+    """Compare runs by one score on one split, and write what comes out of it.
+
+    Args:
+        config: What ``configs/compare.yaml`` composes.
+
+    Returns:
+        The lines to print, and the page.
+
+    Raises:
+        FileNotFoundError: If a folder does not exist.
+        ValueError: If runs cannot be compared, see :mod:`liverseg.reports.contestants`.
+    """
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise ValueError(f"{missing[0]} is not set; add {missing[0]}=... to the command")
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    word = settings["score"]
+    if word not in CATALOGUE:
+        raise ValueError(f"score={word} is no score; all are {', '.join(CATALOGUE)}")
+    runs = settings["runs"]
+    contestants = find_contestants([runs] if isinstance(runs, str) else runs)
+    split = choose_split(contestants, settings["split"])
+    scored = {one.name: one.scored(split) for one in contestants}
+    refuse_unlike(scored, word, split)
+    by_patient = all(
+        case.case for members in scored.values() for one in members for case in one.cases
+    )
+    values = {
+        name: mean_of([unit_values(one.cases, word, by_patient=by_patient) for one in members])
+        for name, members in scored.items()
+    }
+    found = compare(values, word, unit="patients" if by_patient else "images")
+    folder = Path(settings["output_dir"])
+    pictures = _write_pictures(folder, found, scored, split, by_patient=by_patient)
+    write_text(folder / "comparison.csv", _csv(values))
+    write_json(folder / "comparison.json", [_plain(one, split) for one in found])
+    chart = folder / "comparison.png"
+    write_bytes(chart, _chart(found))
+    write_text(folder / "report.html", _page(found, values, scored, split, chart, pictures))
+    lines = [one.sentence() for one in found]
+    return ["\n\n".join([*lines, _text_table(found)])], folder / "report.html"
+
+
+def _rows(found: Sequence[Comparison]) -> list[list[str]]:
+    return [
+        [
+            f"{one.second} less {one.first}",
+            f"{one.mean:+.4f}",
+            f"{one.interval.low:+.4f} to {one.interval.high:+.4f}" if one.interval else "",
+            f"{one.adjusted_p:.3g}",
+            *(str(count) for count in (one.wins, one.ties, one.losses)),
+        ]
+        for one in found
+    ]
+
+
+def _text_table(found: Sequence[Comparison]) -> str:
+    lines = [_HEADER, *_rows(found)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [
+                first.ljust(widths[0]),
+                *(one.rjust(w) for one, w in zip(rest, widths[1:], strict=True)),
+            ]
+        ).rstrip()
+        for first, *rest in lines
+    )
+
+
+def _means(values: Values) -> list[float]:
+    """Return the finite values of each unit, put together."""
+    means = []
+    for unit in values.values():
+        finite = [value for value in unit.values() if math.isfinite(value)]
+        means += [sum(finite) / len(finite)] if finite else []
+    return means
+
+
+def _csv(values: Mapping[str, Values]) -> str:
+    """Return one line per unit and structure, with a column for each contestant."""
+    import csv
+
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["unit", "structure", *values])
+    first = next(iter(values.values()))
+    for unit in sorted(first):
+        for key in first[unit]:
+            cells = [of[unit][key] for of in values.values()]
+            shown = ["" if math.isnan(cell) else f"{cell:.6f}" for cell in cells]
+            writer.writerow([unit, key, *shown])
+    return stream.getvalue()
+
+
+def _plain(one: Comparison, split: str) -> dict[str, Any]:
+    return {
+        "first": one.first,
+        "second": one.second,
+        "split": split,
+        "score": one.score.word,
+        "unit": one.unit,
+        "number": len(one.differences),
+        "difference": None if math.isnan(one.mean) else one.mean,
+        "interval": [one.interval.low, one.interval.high] if one.interval else None,
+        "p": one.p,
+        "adjusted_p": one.adjusted_p,
+        "wins": one.wins,
+        "ties": one.ties,
+        "losses": one.losses,
+        "one_sided": list(one.one_sided),
+        "sentence": one.sentence(),
+    }
+
+
+def _chart(found: Sequence[Comparison]) -> bytes:
+    """Draw the difference of each unit, in order, and their mean with its interval, by two."""
+    from matplotlib.figure import Figure
+
+    shown = found[:_MOST_PANELS]
+    columns = min(len(shown), 2)
+    rows = -(-len(shown) // columns)
+    figure = Figure((5.5 * columns, 3.6 * rows), dpi=120, layout="constrained")
+    panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for panel, one in zip(panels, shown, strict=False):
+        _draw(panel, one)
+    for panel in panels[len(shown) :]:
+        panel.remove()
+    figure.supxlabel(
+        f"dot: one of the {shown[0].unit}, in order   line and band: mean and its 95 % interval",
+        fontsize=8,
+        color="#555555",
+    )
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    return stream.getvalue()
+
+
+def _draw(panel: "Axes", one: Comparison) -> None:
+    values = sorted(difference.value for difference in one.differences)
+    sign = 1 if one.score.is_better == "larger" else -1
+    colours = [_SAME if v == 0 else _BETTER if sign * v > 0 else _WORSE for v in values]
+    panel.scatter(range(1, len(values) + 1), values, c=colours, s=16, zorder=3)
+    panel.axhline(0, color=_SAME, linewidth=1)
+    if one.interval:
+        panel.axhspan(one.interval.low, one.interval.high, color=_MEAN, alpha=0.12, linewidth=0)
+    if values:
+        panel.axhline(one.mean, color=_MEAN, linewidth=1.2)
+    title = f"{one.second}\nless {one.first}"
+    panel.set_title(title, loc="left", fontsize=9, parse_math=False)
+    panel.set_ylabel(one.score.title)
+    panel.set_xlim(0, len(values) + 1)
+    panel.set_xticks([])
+    panel.grid(axis="y", alpha=0.3)
+
+
+def _write_pictures(
+    folder: Path,
+    found: Sequence[Comparison],
+    scored: Mapping[str, Sequence[Scored]],
+    split: str,
+    *,
+    by_patient: bool,
+) -> dict[tuple[str, str, str], Path]:
+    """Write both runs' pictures of the cases that differ most, one below the other, where drawn.
+
+    Returns:
+        The files, by the two names and the unit.
+    """
+    written: dict[tuple[str, str, str], Path] = {}
+    for one in found:
+        for difference in _most_different(one):
+            names = _images_of(scored[one.first], difference.unit, by_patient=by_patient)
+            for name in names:
+                both = [_picture_of(scored[who], split, name) for who in (one.first, one.second)]
+                if None not in both:
+                    file = folder / "pictures" / f"{len(written):02}_{name}.png"
+                    write_bytes(file, _stacked([file for file in both if file]))
+                    written[one.first, one.second, difference.unit] = file
+                    break
+    return written
+
+
+def _most_different(one: Comparison) -> list[Difference]:
+    ordered = sorted(one.differences, key=lambda difference: -abs(difference.value))
+    return [difference for difference in ordered[:_MOST_SHOWN] if difference.value]
+
+
+def _images_of(members: Sequence[Scored], unit: str, *, by_patient: bool) -> list[str]:
+    if not by_patient:
+        return [unit]
+    return list(
+        dict.fromkeys(case.name for one in members for case in one.cases if case.case == unit)
+    )
+
+
+def _picture_of(members: Sequence[Scored], split: str, name: str) -> Path | None:
+    files = [one.folder / "pictures" / f"{split}_{name}.png" for one in members]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _stacked(files: Sequence[Path]) -> bytes:
+    drawn = []
+    for file in files:
+        with Image.open(file) as shown:
+            drawn.append(shown.convert("RGB"))
+    size = (max(one.width for one in drawn), sum(one.height for one in drawn))
+    canvas, top = Image.new("RGB", size, "white"), 0
+    for one in drawn:
+        canvas.paste(one, (0, top))
+        top += one.height
+    stream = io.BytesIO()
+    canvas.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _page(
+    found: Sequence[Comparison],
+    values: Mapping[str, Values],
+    scored: Mapping[str, Sequence[Scored]],
+    split: str,
+    chart: Path,
+    pictures: Mapping[tuple[str, str, str], Path],
+) -> str:
+    score, unit = found[0].score, found[0].unit
+    better = f"{score.is_better} is better"
+    means = [
+        [name, sum(of) / len(of) if of else None, len(of), len(scored[name])]
+        for name, of in ((name, _means(values[name])) for name in values)
+    ]
+    how = (
+        f"Pairs are {unit} of {split}, {score.title} ({score.definition}; {better}). Intervals are "
+        "bootstraps over them, p that of Wilcoxon's signed-rank test"
+        + (", corrected for the number of pairs (Holm)." if len(found) > 1 else ".")
+    )
+    sections = [
+        Section("Answer", [*(one.sentence() for one in found), how]),
+        Section(
+            "Table",
+            [
+                table(_HEADER, _rows(found)),
+                table(["contestant", f"mean {score.title}", unit, "runs"], means),
+                "A row is the second less the first; wins are the second's.",
+            ],
+        ),
+        Section("Chart", [picture(chart, alt="differences by case, ordered, with their mean")]),
+    ]
+    for one in found:
+        parts: list[Html | str] = [
+            table(
+                [unit[:-1], one.first, one.second, "difference"],
+                [[of.unit, of.first, of.second, of.value] for of in _most_different(one)],
+            )
+        ]
+        for of in _most_different(one):
+            file = pictures.get((one.first, one.second, of.unit))
+            if file:
+                caption = f"{of.unit}: {one.first} above, {one.second} below"
+                parts.append(picture(file, alt=f"both predictions of {of.unit}", caption=caption))
+        if not any((one.first, one.second, of.unit) in pictures for of in _most_different(one)):
+            parts.append(
+                "No picture of these lies in both folders; evaluate.py num_pictures=1000 draws all "
+                "images."
+            )
+        sections.append(Section(f"What differs most: {one.second} and {one.first}", parts))
+    folders = [[name, short_path(one.folder)] for name in scored for one in scored[name]]
+    sections.append(Section("Folders", [table(["contestant", "folder"], folders)]))
+    return page(f"{score.title} on {split}: {', '.join(values)}", sections)

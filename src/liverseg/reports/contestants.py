@@ -1,0 +1,195 @@
+"""What may be compared: the folders that are named, as contestants that were scored alike."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from liverseg.runs import SCORES_FILE, Job, find_jobs, load_config, short_path, telling
+from liverseg.scores import CATALOGUE, RECORD_FILE, Case, read_cases
+from liverseg.sweeps import REPEATS, labels
+
+SPLITS = ("test", "val")
+
+
+class Scored(NamedTuple):
+    """A folder with the scores of a split."""
+
+    folder: Path
+    record: Mapping[str, Any]  # of scores.json
+    cases: list[Case]
+
+
+class Contestant(NamedTuple):
+    """A run, or the runs that repeat one setting with other seeds or folds."""
+
+    name: str
+    folders: list[Path]
+    is_folded: bool
+
+    def scored(self, split: str) -> list[Scored]:
+        """Read the scores of a split, of each run.
+
+        Raises:
+            ValueError: If a run has none, or a file is damaged.
+        """
+        return [_read(folder, split) for folder in self.folders]
+
+
+def find_contestants(runs: Sequence[str]) -> list[Contestant]:
+    """List what run folders, folders of evaluate.py and sweeps stand for.
+
+    A sweep stands for its settings; jobs that differ in seed or fold repeat one.
+
+    Raises:
+        FileNotFoundError: If a folder does not exist.
+        ValueError: If a folder holds no scores, or there are fewer than two contestants.
+    """
+    folders = list(dict.fromkeys(Path(str(run)) for run in runs))
+    found: list[Contestant] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"{folder} does not exist; name folders of runs, sweeps or evaluate.py"
+            )
+        if (folder / SCORES_FILE).is_file():
+            found.append(Contestant(_short(folder, folders), [folder], _has_fold(folder)))
+        elif jobs := find_jobs(folder):
+            found += _of_sweep(_short(folder, folders), jobs, is_alone=len(folders) == 1)
+        else:
+            raise ValueError(
+                f"{folder} holds no {SCORES_FILE}, as a run that has ended does, and no jobs; name "
+                "folders of runs, sweeps or evaluate.py"
+            )
+    if len(found) < 2:
+        raise ValueError(
+            f"runs=[{','.join(map(str, runs))}] names {len(found)} to compare; name two or more, "
+            "or a sweep of several settings"
+        )
+    return found
+
+
+def _of_sweep(name: str, jobs: Sequence[Job], *, is_alone: bool) -> list[Contestant]:
+    settings: dict[frozenset[tuple[str, str]], list[Job]] = {}
+    for job in jobs:
+        if job.status() == "done":
+            settings.setdefault(frozenset(_setting(job).items()), []).append(job)
+    if not settings:
+        raise ValueError(f"no job of the sweep {name} has ended with scores")
+    told = labels([dict(setting) for setting in settings]) if len(settings) > 1 else [""]
+    return [
+        Contestant(
+            ": ".join(part for part in ("" if is_alone and label else name, label) if part),
+            [job.folder for job in members],
+            any(_has_fold(job.folder) for job in members),
+        )
+        for label, members in zip(told, settings.values(), strict=True)
+    ]
+
+
+def _setting(job: Job) -> dict[str, str]:
+    pairs = (override.lstrip("+").partition("=") for override in telling(job.overrides, job.swept))
+    return {key: value for key, _, value in pairs if key not in REPEATS}
+
+
+def _has_fold(folder: Path) -> bool:
+    """Tell whether the val of a run is a fold, so that another run may have another."""
+    is_run = (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir()
+    return is_run and load_config(folder).get("fold") is not None
+
+
+def _short(folder: Path, folders: Sequence[Path]) -> str:
+    """Return a folder's name, or its path where others have the same name."""
+    whole = folder.resolve()
+    is_unique = [one.resolve().name for one in folders].count(whole.name) == 1
+    return whole.name if is_unique else short_path(whole)
+
+
+def choose_split(contestants: Sequence[Contestant], split: str | None) -> str:
+    """Return the split to compare on: val where folds divide it, else test where all have it."""
+    if split is not None:
+        return split
+    folders = [folder for one in contestants for folder in one.folders]
+    have = [
+        name
+        for name in SPLITS
+        if all((folder / f"cases_{name}.csv").is_file() for folder in folders)
+    ]
+    if any(one.is_folded for one in contestants) and "val" in have:
+        return "val"
+    if not have:
+        raise ValueError(
+            "the runs share no split: some have only val, others only test; score them with "
+            "evaluate.py, and compare its folders"
+        )
+    return have[0]
+
+
+def _read(folder: Path, split: str) -> Scored:
+    file = folder / f"cases_{split}.csv"
+    if not file.is_file():
+        raise ValueError(f"{folder} has no scores of {split}; choose another split")
+    try:
+        record = json.loads((folder / RECORD_FILE).read_text())[split]
+        assert isinstance(record["truth"], str)
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        raise ValueError(
+            f"{folder} does not say in {RECORD_FILE} how {split} was scored, as earlier releases "
+            "did not; score its checkpoint with evaluate.py, and compare that folder"
+        ) from error
+    return Scored(folder, record, read_cases(file))
+
+
+def refuse_unlike(scored: Mapping[str, Sequence[Scored]], word: str, split: str) -> None:
+    """Refuse contestants that were scored on other masks, or by other rules.
+
+    Raises:
+        ValueError: With the two that differ, in what, and the remedy.
+    """
+    (first, firsts), *others = scored.items()
+    for name, members in [(first, firsts), *others]:
+        for one in members:
+            for key, what in _rules(word).items():
+                here, there = one.record.get(key), firsts[0].record.get(key)
+                if here != there:
+                    raise ValueError(
+                        f"{name} was scored with other {what} than {first} "
+                        f"({_told(here)}, not {_told(there)}); score both with evaluate.py alike"
+                    )
+            if CATALOGUE[word].is_chosen and word not in one.record.get("scores", ()):
+                raise ValueError(
+                    f"{one.folder} has no {word}, which is computed where it is asked for; score "
+                    f"its checkpoint with evaluate.py scores=[{word}], and compare that folder"
+                )
+    wanted = {one.record["truth"]: one for one in firsts}
+    for name, members in others:
+        found = {one.record["truth"]: one for one in members}
+        names = [{case.name for one in of for case in one.cases} for of in (firsts, members)]
+        if found.keys() == wanted.keys() and names[0] == names[1]:
+            continue
+        if names[0] != names[1]:
+            lone = sorted(names[0] ^ names[1])
+            what = f"{len(lone)} images are in the {split} of one alone, such as {lone[0]}"
+        elif len(found) != len(wanted):
+            what = f"{len(wanted)} and {len(found)} different parts of {split}"
+        else:
+            what = "the images have the same names, but masks or folds differ"
+        raise ValueError(
+            f"{first} and {name} were not scored on the same {split} ({what}); score both with "
+            "evaluate.py on one folder, or give both the same folds"
+        )
+
+
+def _rules(word: str) -> dict[str, str]:
+    """Return the keys of a record that must be equal, and what they are called."""
+    rules = {"convention": "rules", "classes": "classes"}
+    if CATALOGUE[word].is_length or word == "nsd":
+        rules["spacing"] = "spacing"
+    if word == "nsd":
+        rules["tolerance"] = "tolerance"
+    return rules
+
+
+def _told(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

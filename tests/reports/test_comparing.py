@@ -1,0 +1,224 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+
+from liverseg.inference import write_tables
+from liverseg.reports import compare_runs
+from liverseg.runs import JOB_FILE, write_json
+from liverseg.scores import SegmentationScores
+
+Compose = Callable[..., DictConfig]
+NAMES = [f"p{place // 2}_s{place % 2}" for place in range(16)]
+PATIENTS = [name[:2] for name in NAMES]
+
+
+def write_run(
+    folder: Path,
+    wrong: int,
+    *,
+    split: str = "test",
+    part: slice = slice(0, 16),
+    truth: str = "masks:1",
+    chosen: tuple[str, ...] = (),
+    names: list[str] = NAMES,
+    patients: list[Any] = PATIENTS,
+    **settings: Any,
+) -> Path:
+    """Write what a run leaves that finds all but some pixels of a bar, more in later images."""
+    scores = SegmentationScores(1, ["liver"], chosen=chosen, **settings)
+    mask = torch.zeros(16, 4, 32, dtype=torch.uint8)
+    mask[:, 1:3, 4:20] = 1
+    prediction = mask.clone()
+    for place in range(16):
+        prediction[place, 1, 4 : 4 + (wrong * (place + 3)) // 4] = 0
+    index = torch.arange(16)[part]
+    scores.update(prediction[part], mask[part], index, index // 2)
+    scores.compute()
+    write_tables(folder, split, scores, names=names, cases=patients, truth=truth)
+    write_json(folder / "metrics.json", {f"{split}/dice": 0.5})
+    return folder
+
+
+def compared(
+    compose: Compose, tmp_path: Path, *runs: Path, **settings: str
+) -> tuple[list[str], dict[str, Any]]:
+    typed = [f"{key}={value}" for key, value in settings.items()]
+    listed = ",".join(map(str, runs))
+    config = compose([f"runs=[{listed}]", f"output_dir={tmp_path / 'out'}", *typed], name="compare")
+    lines, page = compare_runs(config)
+    assert page.is_file()
+    return lines, json.loads((tmp_path / "out" / "comparison.json").read_text())
+
+
+def test_two_runs_are_paired_by_patient(compose: Compose, tmp_path: Path) -> None:
+    a, b = write_run(tmp_path / "A", 4), write_run(tmp_path / "B", 1)
+    lines, (found,) = compared(compose, tmp_path, a, b)
+    assert lines[0].startswith("B is better: Dice of B less that of A is +0.")
+    assert (found["unit"], found["number"], found["wins"], found["split"]) == (
+        *("patients", 8, 8),
+        "test",
+    )
+    out = tmp_path / "out"
+    with Image.open(out / "comparison.png") as chart:
+        assert chart.format == "PNG"
+    rows = (out / "comparison.csv").read_text().splitlines()
+    assert (rows[0], len(rows)) == ("unit,structure,A,B", 9)
+    assert "B is better" in (out / "report.html").read_text()
+
+
+def test_the_same_runs_give_the_same_files(compose: Compose, tmp_path: Path) -> None:
+    a, b = write_run(tmp_path / "A", 4), write_run(tmp_path / "B", 1)
+    found = []
+    for _ in range(2):
+        compared(compose, tmp_path, a, b)
+        found.append(
+            [
+                (tmp_path / "out" / name).read_bytes()
+                for name in ("comparison.json", "comparison.csv", "report.html")
+            ]
+        )
+    assert found[0] == found[1]
+
+
+def test_without_patients_images_are_paired(compose: Compose, tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / name, wrong, patients=[None] * 16)
+        for name, wrong in (("A", 4), ("B", 1))
+    ]
+    _, (found,) = compared(compose, tmp_path, *runs)
+    assert (found["unit"], found["number"]) == ("images", 16)
+
+
+def test_three_runs_make_three_pairs(compose: Compose, tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, wrong) for name, wrong in (("A", 4), ("B", 1), ("C", 0))]
+    _, found = compared(compose, tmp_path, *runs)
+    assert [(one["first"], one["second"]) for one in found] == [("A", "B"), ("A", "C"), ("B", "C")]
+    assert all(one["adjusted_p"] >= one["p"] for one in found)
+
+
+def test_both_predictions_are_drawn_where_both_have_a_picture(
+    compose: Compose, tmp_path: Path
+) -> None:
+    runs = [write_run(tmp_path / name, wrong) for name, wrong in (("A", 4), ("B", 1))]
+    for place, run in enumerate(runs):
+        (run / "pictures").mkdir()
+        Image.new("RGB", (40 + place, 20)).save(run / "pictures" / "test_p7_s1.png")
+    compared(compose, tmp_path, *runs)
+    (drawn,) = (tmp_path / "out" / "pictures").iterdir()
+    with Image.open(drawn) as picture:
+        assert (drawn.name[3:], picture.size) == ("p7_s1.png", (41, 40))
+
+
+def write_sweep(folder: Path, jobs: list[tuple[list[str], dict[str, Any]]]) -> Path:
+    for number, (overrides, settings) in enumerate(jobs):
+        job = write_run(folder / f"{number}_{'_'.join(overrides)}", **settings)
+        record = {"overrides": overrides, "swept": overrides, "status": "done", "seconds": 1.0}
+        write_json(job / JOB_FILE, record)
+        if any(one.startswith("fold=") for one in overrides):
+            (job / "checkpoints").mkdir()
+            (job / "config.yaml").write_text(
+                f"{overrides[-1].replace('=', ': ')}\noutput_dir: x\ntrainer: {{}}\n"
+            )
+    return folder
+
+
+def test_a_sweep_stands_for_its_settings_and_seeds_are_averaged(
+    compose: Compose, tmp_path: Path
+) -> None:
+    sweep = write_sweep(
+        tmp_path / "s",
+        [
+            (["model=a", "seed=1"], {"wrong": 4}),
+            (["model=a", "seed=2"], {"wrong": 2}),
+            (["model=b", "seed=1"], {"wrong": 1}),
+            (["model=b", "seed=2"], {"wrong": 1}),
+        ],
+    )
+    _, (found,) = compared(compose, tmp_path, sweep)
+    assert (found["first"], found["second"], found["number"]) == ("model=a", "model=b", 8)
+
+
+def test_folds_are_put_together_and_paired_on_val(compose: Compose, tmp_path: Path) -> None:
+    halves = [slice(0, 8), slice(8, 16)]
+    sweeps = [
+        write_sweep(
+            tmp_path / name,
+            [
+                (
+                    [f"fold={fold}"],
+                    {"wrong": wrong, "split": "val", "part": part, "truth": f"masks:{fold}"},
+                )
+                for fold, part in enumerate(halves)
+            ],
+        )
+        for name, wrong in (("cv_a", 4), ("cv_b", 1))
+    ]
+    _, (found,) = compared(compose, tmp_path, *sweeps)
+    assert (found["split"], found["number"], found["wins"]) == ("val", 8, 8)
+    last = next((tmp_path / "cv_b").glob("1_*"))
+    shutil.rmtree(last)
+    with pytest.raises(
+        ValueError,
+        match=r"not scored on the same val \(8 images are in the val of one alone, such as p4_s0\)",
+    ):
+        compared(compose, tmp_path, *sweeps)
+
+
+@pytest.mark.parametrize(
+    ("changes", "typed", "sentence"),
+    [
+        ({"truth": "masks:2"}, {}, "not scored on the same test .*masks or folds differ"),
+        (
+            {"names": ["q", *NAMES[1:]]},
+            {},
+            r"not scored on the same test \(2 images are in the test of one alone, such as p0_s0\)",
+        ),
+        ({"split": "val"}, {}, "the runs share no split"),
+        ({"split": "val"}, {"split": "test"}, "B has no scores of test"),
+        ({}, {"score": "hd95"}, "A has no hd95, which is computed where it is asked for"),
+        ({}, {"score": "dicee"}, "score=dicee is no score; all are dice, iou"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    compose: Compose, tmp_path: Path, changes: dict[str, Any], typed: dict[str, str], sentence: str
+) -> None:
+    a, b = write_run(tmp_path / "A", 4), write_run(tmp_path / "B", 1, **changes)
+    with pytest.raises(ValueError, match=sentence):
+        compared(compose, tmp_path, a, b, **typed)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_rules_are_refused(compose: Compose, tmp_path: Path) -> None:
+    a = write_run(tmp_path / "A", 4, chosen=("nsd",), tolerance=1.0)
+    b = write_run(tmp_path / "B", 1, chosen=("nsd",), tolerance=2.0)
+    compared(compose, tmp_path, a, b)
+    with pytest.raises(ValueError, match=r"B was scored with other tolerance than A \(2\.0, not 1"):
+        compared(compose, tmp_path, a, b, score="nsd")
+
+
+def test_a_folder_that_holds_no_scores_is_named(compose: Compose, tmp_path: Path) -> None:
+    a = write_run(tmp_path / "A", 4)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty holds no metrics\.json"):
+        compared(compose, tmp_path, a, tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match="none does not exist; name folders of runs"):
+        compared(compose, tmp_path, a, tmp_path / "none")
+    with pytest.raises(ValueError, match=r"names 1 to compare; name two or more"):
+        compared(compose, tmp_path, a)
+    (a / "scores.json").unlink()
+    with pytest.raises(ValueError, match=r"A does not say in scores\.json how test was scored"):
+        compared(compose, tmp_path, a, write_run(tmp_path / "B", 1))
+
+
+def test_two_runs_of_one_name_are_told_by_their_paths(compose: Compose, tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / where / "run", wrong) for where, wrong in (("x", 4), ("y", 1))]
+    _, (found,) = compared(compose, tmp_path, *runs)
+    assert found["first"].endswith("x/run")
+    assert found["second"].endswith("y/run")
