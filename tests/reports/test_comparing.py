@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 
-from liverseg.inference import write_tables
+from liverseg.inference.running import write_tables
 from liverseg.reports import compare_runs
 from liverseg.runs import JOB_FILE, write_json
 from liverseg.scores import SegmentationScores
