@@ -134,6 +134,15 @@ def test_masks_of_a_patient_in_reverse_order_are_found(study: Path) -> None:
     ]
 
 
+def test_a_structure_that_fills_its_image_is_no_inverse(study: Path) -> None:
+    rows, columns = np.mgrid[:64, :64]
+    noise = np.random.default_rng(0).normal(0, 4, (64, 64))
+    hole = (rows - 30) ** 2 + (columns - 30) ** 2 < 100
+    save(study / f"{TRAIN}.png", 70 + 90 * ~hole + noise)
+    save(study / f"{TRAIN}_mask.png", ~hole * 255)
+    assert "inverted mask" not in [kind for _, kind in kinds(found(study))]
+
+
 def test_another_window_in_val_is_told_with_both_numbers(study: Path) -> None:
     for file in (study / "val").glob("*_slice??.png"):
         save(file, np.clip(load(file) * 0.5 + 90, 0, 255))

@@ -13,6 +13,7 @@ _LEAST_IMAGES = 10  # of a split, to compare shares
 _MOST_EMPTY = 0.8  # of a split's masks, to warn
 _LEAST_SPECKS, _MORE_SPECKS = 8, 10.0  # of a mask, to name it: so many, and so many times the usual
 _INSIDE, _OUTSIDE = 0.3, 0.75  # foreground along the border: usual at most, and inside out at least
+_MOST_AGREE = 0.8  # mean sign of the contrast of all others, to hold one against it
 _RARELY = 0.05  # of the masks touch the border, so that those that do are named
 _MANY = 20  # masks, to say what is usual
 
@@ -115,15 +116,12 @@ def _inside_out(survey: Survey, inverted: Sequence[Measured]) -> Iterator[Findin
     contrasts = contrasts[np.isfinite(contrasts) & (contrasts != 0)]
     usual = float(np.sign(contrasts).mean()) if contrasts.size else 0.0
     # An organ is brighter than what is around it, or darker; where all others agree, this decides.
-    certain = [
-        one
-        for one in inverted
-        if abs(usual) > 0.8 and np.isfinite(one.contrast) and one.contrast * usual < 0
-    ]
-    for level, found in (
-        ("error", certain),
-        ("warning", [o for o in inverted if o not in certain]),
-    ):
+    # One that fills the image, and is as bright as the others, is no inverse.
+    signs = {id(one): float(np.sign(np.nan_to_num(one.contrast))) * usual for one in inverted}
+    agree = _MOST_AGREE if abs(usual) > _MOST_AGREE else 1.0
+    certain = [one for one in inverted if signs[id(one)] < -agree]
+    doubtful = [one for one in inverted if abs(signs[id(one)]) <= agree]
+    for level, found in (("error", certain), ("warning", doubtful)):
         if found:
             yield Finding(
                 "error" if level == "error" else "warning",
