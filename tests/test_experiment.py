@@ -482,7 +482,7 @@ def test_images_of_any_number_of_channels_are_trained_on_scored_and_predicted(
             pair.image.unlink()
             np.save(pair.image.with_suffix(".npy"), np.stack([grey, grey // 2, grey, grey], -1))
     with caplog.at_level("INFO"):
-        scores = train(compose(["data.channels=4", "augment=flips"]))
+        scores = train(compose(["data.channels=4", "augment=strong"]))
     assert "pictures show channels 1, 2 and 3 of 4" in caplog.text
     checkpoint = f"ckpt_path={tmp_path / 'run' / 'checkpoints' / 'best.ckpt'}"
     again = evaluate(compose([checkpoint, "split=val", f"output_dir={tmp_path}/e"], "evaluate"))

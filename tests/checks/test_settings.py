@@ -127,10 +127,23 @@ BAD: list[tuple[list[str], str]] = [
         ["data=phantom", "data.phantom.image_size=big"],
         "data.phantom.image_size=big must be a whole number",
     ),
-    (["data.augment.flip.p=often"], "data.augment.flip.p=often must be a number"),
     (
-        ["data.augment.flip.p=2"],
-        "data.augment.flip cannot be built (`p` should be a floating point value in the interval "
+        ["data.augment.flip.chance=often"],
+        "data.augment.flip.chance=often must be a number from 0 to 1",
+    ),
+    (["data.augment.flip.chance=2"], "data.augment.flip.chance=2 must be a number from 0 to 1"),
+    (
+        ["augment=scale", "data.augment.scale.scale=[2,1]"],
+        "data.augment.scale cannot be built (scale=[2, 1] must be two numbers from 0.01 up, the "
+        "smaller first); change its keys",
+    ),
+    (
+        ["augment=noise", "data.augment.noise.std=3"],
+        "data.augment.noise.std=3 must be two numbers, the smaller first, or null",
+    ),
+    (
+        ["+data.augment.x={_target_:torchvision.transforms.v2.RandomHorizontalFlip,p:2}"],
+        "data.augment.x cannot be built (`p` should be a floating point value in the interval "
         "[0.0, 1.0]); change its keys",
     ),
     (
@@ -416,8 +429,11 @@ BAD: list[tuple[list[str], str]] = [
         f"above 0.0 and up to 1.0, or {TIME}, or null",
     ),
     (
-        ["augment=ct", "data.augment.move.interpolation={}"],
-        "data.augment.move.interpolation={} must be nearest, nearest-exact, bilinear, bicubic, "
+        [
+            "+data.augment.x={_target_:torchvision.transforms.v2.RandomAffine,degrees:9,"
+            "interpolation:{}}"
+        ],
+        "data.augment.x.interpolation={} must be nearest, nearest-exact, bilinear, bicubic, "
         "box, hamming or lanczos, or a whole number",
     ),
     (
@@ -577,7 +593,10 @@ def test_every_choice_that_is_shipped_passes(
         ["data.fold=4"],
         ["+trainer.max_time=00:00:10:00", "+trainer.val_check_interval=0.5"],
         ["+trainer.max_time={hours:1}", "+trainer.val_check_interval=3"],
-        ["augment=ct", "data.augment.move.interpolation=nearest"],
+        [
+            "+data.augment.x={_target_:torchvision.transforms.v2.RandomAffine,degrees:9,"
+            "interpolation:nearest}"
+        ],
     ],
     ids=" ".join,
 )

@@ -2,7 +2,6 @@ import re
 
 import pytest
 import torch
-from hydra.utils import instantiate
 from PIL import Image
 from torch import Tensor, tensor
 from torchvision.transforms import v2
@@ -10,13 +9,6 @@ from torchvision.tv_tensors import Image as ImageTensor
 from torchvision.tv_tensors import Mask as MaskTensor
 
 from liverseg.data.transforms import Augment, Normalize
-
-RECIPES = ("pairs", "liver")
-
-
-def shipped(compose, recipe: str, *overrides: str) -> Augment:
-    config = compose([f"data={recipe}", *overrides])
-    return Augment(instantiate(config.data.augment, _convert_="all"))
 
 
 def fixture_mask(pair_root) -> MaskTensor:
@@ -85,51 +77,6 @@ def test_a_flip_moves_image_and_mask_together(pair_root, flip):
     assert moved.equal(mask.flip(1 if isinstance(flip, v2.RandomHorizontalFlip) else 0))
     assert not moved.equal(mask)
     assert (image[0] * 255).round().equal(moved.float())
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_a_mask_used_as_its_own_image_equals_it_after_the_shipped_geometry(
-    compose, pair_root, recipe
-):
-    """With the nearest neighbour for both, and without changes of intensity."""
-    overrides = {
-        "pairs": [],
-        "liver": ["data.augment.move.interpolation=0", "~data.augment.intensity"],
-    }
-    augment = shipped(compose, recipe, *overrides[recipe])
-    mask = fixture_mask(pair_root)
-    found = set()
-    for seed in range(20):
-        torch.manual_seed(seed)
-        image, moved = augment(ImageTensor(mask[None] / 255), mask)
-        assert (image[0] * 255).round().equal(moved.float())
-        found.add(str(moved.tolist()))
-    assert len(found) == (2 if recipe == "pairs" else 20)
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_shipped_augmentation_keeps_intensities_in_range_and_mask_values(
-    compose, pair_root, recipe
-):
-    augment = shipped(compose, recipe)
-    mask = fixture_mask(pair_root)
-    for seed in range(20):
-        torch.manual_seed(seed)
-        image, moved = augment(ImageTensor(torch.rand(1, 32, 32).round()), mask)
-        assert (image.shape, image.dtype) == ((1, 32, 32), torch.float32)
-        assert (moved.shape, moved.dtype) == ((32, 32), torch.uint8)
-        assert image.min() >= 0
-        assert image.max() <= 1
-        assert set(moved.unique().tolist()) == {0, 1, 255}
-
-
-def test_the_shipped_affine_takes_the_nearest_mask_value_and_a_smooth_image(compose, pair_root):
-    augment = shipped(compose, "liver", "~data.augment.intensity")
-    mask = fixture_mask(pair_root)
-    torch.manual_seed(0)
-    image, moved = augment(ImageTensor(mask[None] / 255), mask)
-    assert len(image.unique()) > 20
-    assert set(moved.unique().tolist()) == {0, 1, 255}
 
 
 # Intensities

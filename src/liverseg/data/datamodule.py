@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 from torch import nn
 from torch.utils.data import DataLoader
 
+from liverseg.data.augmentation import BatchAugment, is_for_batches
 from liverseg.data.fingerprints import FileHashes, hash_of_bytes, hash_of_sizes
 from liverseg.data.folders import PairFolders
 from liverseg.data.folds import Division, divide_folders
@@ -24,7 +25,7 @@ from liverseg.data.patterns import one_group
 from liverseg.data.samples import PairDataset, Sample
 from liverseg.data.table import TABLE
 from liverseg.data.transforms import Augment, Normalize
-from liverseg.labels import first_scored, scored_names
+from liverseg.labels import IGNORED, first_scored, scored_names
 from liverseg.scores import sentence_of_absence
 
 Split = Literal["train", "val", "test"]
@@ -68,7 +69,8 @@ class PairDataModule(LightningDataModule):
         white_value: What is white in images of 16 bits, see :func:`~liverseg.data.read_image`.
         case_pattern: Regular expression whose first group is the case (patient) in a file name,
             where no table ``cases.csv`` says it; empty for none.
-        augment: Transforms of training samples by name.
+        augment: Transforms of training samples by name; those of :mod:`liverseg.data.augmentation`
+            take whole batches, on their device, after all others.
         batch_size: Images in a batch, per device.
         min_steps: Batches in an epoch of training at least; few images are passed several times.
         num_workers: Processes that load; 0 loads in the training process.
@@ -161,7 +163,17 @@ class PairDataModule(LightningDataModule):
         self.white_value = white_value
         self._case_pattern = one_group(case_pattern)
         self.folders = PairFolders(self.root, mask_suffix=mask_suffix, case_pattern=case_pattern)
-        self._augment = Augment(augment) if augment else None
+        for_batches = {name: one for name, one in augment.items() if is_for_batches(one)}
+        for_samples = {name: one for name, one in augment.items() if name not in for_batches}
+        self._augment = Augment(for_samples) if for_samples else None
+        self._batch_augment = None
+        if for_batches:
+            self._batch_augment = BatchAugment(
+                for_batches,
+                normalize=self.normalize,
+                seed=seed,
+                outside=0 if background else IGNORED,
+            )
         self.batch_size = batch_size
         self._min_steps = min_steps
         self._num_workers = num_workers
@@ -239,7 +251,7 @@ class PairDataModule(LightningDataModule):
                 self._pairs(split),
                 channels=self.channels,
                 mask_reader=self.mask_reader,
-                normalize=self.normalize if self.is_normalizing else None,
+                normalize=self.normalize if self._normalizes(split) else None,
                 image_size=self.image_size,
                 resize_masks=is_training,
                 augment=self._augment if is_training else None,
@@ -332,6 +344,24 @@ class PairDataModule(LightningDataModule):
             collate_fn=pad_and_stack,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def _normalizes(self, split: Split) -> bool:
+        """Tell whether images are served normalised; batches are after they were augmented."""
+        return self.is_normalizing and not (split == "train" and self._batch_augment is not None)
+
+    def on_before_batch_transfer(
+        self, batch: dict[str, Any], dataloader_idx: int
+    ) -> dict[str, Any]:
+        """Draw what happens to a training batch."""
+        if self._batch_augment is None or not self._the_trainer().training:
+            return batch
+        return self._batch_augment.draw(batch)
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Augment a training batch on its device."""
+        if self._batch_augment is None or not self._the_trainer().training:
+            return batch
+        return self._batch_augment(batch)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Return the batches of val, in order."""

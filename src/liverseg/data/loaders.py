@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+import torch
 from lightning import Trainer
 from torch import Tensor
 from torch.nn import functional
@@ -105,7 +106,10 @@ class SameSizeBatches(Sampler[list[int]]):
 
 
 def pad_and_stack(samples: Sequence[Sample]) -> dict[str, Tensor]:
-    """Stack samples; smaller ones are padded at the right and bottom with ignored pixels."""
+    """Stack samples; smaller ones are padded at the right and bottom with ignored pixels.
+
+    ``sizes`` of the batch, (N, 2), are heights and widths without padding.
+    """
     height = max(sample["mask"].shape[0] for sample in samples)
     width = max(sample["mask"].shape[1] for sample in samples)
     padded = []
@@ -116,4 +120,4 @@ def pad_and_stack(samples: Sequence[Sample]) -> dict[str, Tensor]:
         mask = functional.pad(sample["mask"], border, value=IGNORED)
         padded.append({**sample, "image": image, "mask": mask})
     batch: dict[str, Tensor] = default_collate(padded)
-    return batch
+    return {**batch, "sizes": torch.tensor([sample["mask"].shape for sample in samples])}

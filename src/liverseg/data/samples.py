@@ -25,13 +25,14 @@ class Sample(TypedDict):
 
     ``image``: float32 (C, H, W), normalised; or as decoded. ``mask``: uint8 (H, W), class indices
     and :data:`liverseg.labels.IGNORED`. ``index``: the pair's place in the dataset. ``case``: the
-    number of its case, -1 where names carry none.
+    number of its case, -1 where names carry none. ``epoch``: the pass that it is served in.
     """
 
     image: Tensor
     mask: Tensor
     index: int
     case: NotRequired[int]
+    epoch: NotRequired[int]
 
 
 class PairDataset(Dataset[Sample]):
@@ -92,7 +93,7 @@ class PairDataset(Dataset[Sample]):
         """Return the sample at an index, or at (index, epoch), which decides its augmentation."""
         index, epoch = key if isinstance(key, tuple) else (key, 0)
         image, mask = self._cache[index] if self._cache else self._decode(self.pairs[index])
-        if self._normalize is not None:
+        if self._normalize is not None or self._augment is not None:
             image = functional.to_dtype(image, torch.float32, scale=True)
         if self._augment is not None:
             with _seeded(self._seed, epoch, index):
@@ -104,6 +105,7 @@ class PairDataset(Dataset[Sample]):
             "mask": mask.as_subclass(Tensor).clone(),
             "index": index,
             "case": self._case_numbers[index],
+            "epoch": epoch,
         }
 
     @property
