@@ -124,3 +124,13 @@ def test_no_transform_changes_nothing():
     same_image, same_mask = Augment({})(image, mask)
     assert same_image.equal(image)
     assert same_mask.equal(mask)
+
+
+def test_a_transform_that_fails_is_named_with_the_size_that_it_met() -> None:
+    augment = Augment({"flip": v2.RandomHorizontalFlip(), "crop": v2.RandomCrop(64)})
+    sentence = (
+        "data.augment.crop fails on an image of 4 x 6 (Required crop size (64, 64) is larger than "
+        "input image size (4, 6)); change it, or leave it out with ~data.augment.crop"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        augment(ImageTensor(torch.zeros(1, 4, 6)), MaskTensor(torch.zeros(4, 6)))

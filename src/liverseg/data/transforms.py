@@ -52,14 +52,26 @@ class Augment:
     """
 
     def __init__(self, transforms: Mapping[str, nn.Module]) -> None:
-        self._transforms = list(transforms.values())
+        self._transforms = dict(transforms)
 
     def __call__(self, image: ImageTensor, mask: MaskTensor) -> tuple[Tensor, Tensor]:
-        """Return the changed image of shape (C, H, W), in [0, 1], and mask of shape (H, W)."""
+        """Return the changed image of shape (C, H, W), in [0, 1], and mask of shape (H, W).
+
+        Raises:
+            ValueError: If a transform cannot take the image.
+        """
         changed_image: Tensor = image
         changed_mask: Tensor = mask
-        for transform in self._transforms:
-            changed_image, changed_mask = transform(changed_image, changed_mask)
+        for name, transform in self._transforms.items():
+            try:
+                changed_image, changed_mask = transform(changed_image, changed_mask)
+            except Exception as error:  # of a size that it cannot take, say
+                height, width = changed_image.shape[-2:]
+                raise ValueError(
+                    f"data.augment.{name} fails on an image of {height} x {width} "
+                    f"({' '.join(str(error).split()).rstrip('.')}); change it, or leave it out "
+                    f"with ~data.augment.{name}"
+                ) from error
         return changed_image.clamp(0, 1), changed_mask
 
 
