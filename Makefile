@@ -16,7 +16,7 @@ STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-fast test-slow test-faults slurm-up test-slurm notebooks groups \
-    example lint format lock dashboard clean FORCE
+    example lint format lock benchmark benchmark-gpu dashboard clean FORCE
 
 help: ## List the targets
 	@echo 'usage: make TARGET [ARGS="..."]'
@@ -67,6 +67,12 @@ lock: $(MADE_IN) ## Solve pyproject.toml into requirements.lock (ARGS=--upgrade 
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 	    --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras \
 	    --custom-compile-command 'make lock' --quiet $(ARGS) --output-file requirements.lock
+
+benchmark: $(STAMP) ## Measure speed beside the lesson's loop and the best one (ARGS="--quick")
+	@$(BIN)/python benchmarks/benchmark.py $(ARGS)
+
+benchmark-gpu: $(STAMP) ## The same on a GPU, at 512 and 572 pixels
+	@$(BIN)/python benchmarks/benchmark.py --device cuda $(ARGS)
 
 dashboard: $(STAMP) ## Show the runs in logs/ with TensorBoard
 	@$(BIN)/tensorboard --logdir logs $(ARGS)
