@@ -4,6 +4,7 @@ from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
+import gdcm
 import nibabel as nib
 import numpy as np
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -136,3 +137,19 @@ def series_affine() -> np.ndarray:
     affine = affine_of()
     affine[:3, 3] = (-20 - 6 * 0.5, 30 - 5 * 0.75, 7)
     return affine
+
+
+def compress(path: Path, syntax: str) -> None:
+    """Have gdcm compress a file, in place."""
+    kind = getattr(gdcm.TransferSyntax, syntax)
+    reader, writer = gdcm.ImageReader(), gdcm.ImageWriter()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(gdcm.TransferSyntax(kind))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()

@@ -1,7 +1,6 @@
 import logging
 from pathlib import Path
 
-import gdcm
 import highdicom
 import numpy as np
 import pydicom
@@ -12,7 +11,7 @@ from pydicom.uid import (
     RLELossless,
     generate_uid,
 )
-from scans import body, save_series, series_affine, slices_of
+from scans import body, compress, save_series, series_affine, slices_of
 
 from liverseg.data.volumes.finding import find_volumes
 from liverseg.data.volumes.geometry import slicing_of
@@ -223,21 +222,6 @@ def test_a_tree_holds_its_series_and_what_is_none_is_passed_over(tmp_path: Path)
     np.testing.assert_array_equal(
         read_series(on_disk).voxels, read_series(find_volumes(tmp_path / "a" / "x")[0]).voxels
     )
-
-
-def compress(path: Path, syntax: str) -> None:
-    kind = getattr(gdcm.TransferSyntax, syntax)
-    reader, writer = gdcm.ImageReader(), gdcm.ImageWriter()
-    reader.SetFileName(str(path))
-    assert reader.Read()
-    change = gdcm.ImageChangeTransferSyntax()
-    change.SetTransferSyntax(gdcm.TransferSyntax(kind))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer.SetFileName(str(path))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
 
 
 @pytest.mark.parametrize(

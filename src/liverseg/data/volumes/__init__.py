@@ -1,10 +1,11 @@
 """Volumes of CT and MR: NIfTI files and DICOM series, to pairs of slices, and labels back.
 
 Reading order: ``geometry`` (where voxels lie, how they are cut, whether a label fits), ``nifti``,
-``dicom`` and ``series`` (files to a volume), ``classes`` (label values to class indices),
-``segmentations`` (DICOM SEG), ``reading`` (of either kind), ``windows`` and ``viewing`` (HU to
-grey, at a spacing), ``finding`` (which label goes with which volume), ``conversion`` (a folder of
-pairs). What is imported to read files, nibabel and pydicom, is imported when the first one is read.
+``decoding``, ``dicom`` and ``series`` (files to a volume), ``classes`` (label values to class
+indices), ``segmentations`` (DICOM SEG), ``reading`` (of either kind), ``windows`` and ``viewing``
+(HU to grey, at a spacing), ``finding`` (which label goes with which volume), ``conversion`` (a
+folder of pairs). What is imported to read files, nibabel and pydicom, is imported when the first
+one is read.
 """
 
 from liverseg.data.volumes.classes import ClassMap

@@ -11,6 +11,7 @@ import numpy as np
 
 from liverseg.data.arrays import Numbers
 from liverseg.data.images import MOST_PIXELS
+from liverseg.data.volumes.decoding import decoded_frame
 from liverseg.data.volumes.nifti import rescaled
 
 _MAGIC = b"DICM"
@@ -136,16 +137,14 @@ def read_pixels(frames: Sequence[Frame]) -> Iterator[Numbers]:
     dataset: Any = None
     whole: Numbers | None = None
     for frame in frames:
-        if frame.file != path:
-            path, dataset, whole = frame.file, _dataset(frame.file), None
         with _told(frame.file, "decoded"):
-            if whole is None:
+            if frame.file != path:
+                path, dataset, whole = frame.file, _dataset(frame.file), None
                 _check_pixels(dataset)
-                # Bits are unpacked together; of other kinds one frame at a time is in memory.
-                if int(dataset.get("NumberOfFrames") or 1) == 1 or _is_bits(dataset):
-                    shape = (-1, int(dataset.Rows), int(dataset.Columns))
-                    whole = np.asarray(dataset.pixel_array).reshape(shape)
-            pixels = _one(dataset, frame.index) if whole is None else whole[frame.index]
+            if whole is None and int(dataset.get("BitsAllocated") or 0) == 1:
+                shape = (-1, int(dataset.Rows), int(dataset.Columns))
+                whole = np.asarray(dataset.pixel_array).reshape(shape)  # bits of all at once
+            pixels = decoded_frame(dataset, frame.index) if whole is None else whole[frame.index]
         yield _meant(dataset, pixels, frame)
 
 
@@ -168,17 +167,6 @@ def _meant(dataset: Any, pixels: Numbers, frame: Frame) -> Numbers:
     if frame.slope == 1 and frame.intercept == 0:
         return pixels
     return rescaled(pixels, frame.slope, frame.intercept)
-
-
-def _one(dataset: Any, index: int) -> Numbers:
-    from pydicom.pixels.utils import pixel_array
-
-    pixels: Numbers = pixel_array(dataset, index=index)
-    return pixels
-
-
-def _is_bits(dataset: Any) -> bool:
-    return int(dataset.get("BitsAllocated") or 0) == 1
 
 
 def _check_pixels(dataset: Any) -> None:
@@ -315,13 +303,15 @@ def _told(path: Path, what: str = "read as DICOM") -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's, of tags that do not conform
             yield
-    except MemoryError:
-        raise
+    except MemoryError as error:  # a length that is none; a volume is put together elsewhere
+        raise ValueError(
+            f"{path} cannot be {what} (it promises more than memory holds); restore it"
+        ) from error
     except Exception as error:
         said = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, ValueError) and str(path) in said:
             raise
-        if "missing dependencies" in said or "plugins" in said:
+        if "missing dependencies" in said:
             raise ValueError(
                 f"{path} is compressed in a way that no installed package reads "
                 f"({_compression(said)}); pip install 'liverseg[volumes]' brings JPEG, JPEG-LS and "

@@ -114,7 +114,9 @@ def millilitres(volume: Volume) -> float:
 
 
 def axes_of(affine: Affine) -> str:
-    """Return where the axes of the array point to, such as ``RAS``."""
+    """Return where the axes of the array point to, such as ``RAS``; ``?`` where nowhere."""
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        return "?"
     return "".join(_LINES[axis][way > 0] for axis, way in _orientation(affine))
 
 
@@ -142,6 +144,8 @@ def check_affine(path: Path, affine: Affine) -> None:
             "be; correct its header"
         )
     directions = affine[:3, :3] / spacing
+    if np.linalg.matrix_rank(directions, tol=1e-6) < 3:
+        raise ValueError(f"{path} has axes of which two are one; correct its header")
     cosines = (directions.T @ directions)[np.triu_indices(3, 1)]
     shear = float(np.degrees(np.arcsin(np.clip(np.abs(cosines).max(), 0, 1))))
     if shear > _MOST_SHEAR:
