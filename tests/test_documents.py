@@ -66,6 +66,8 @@ NOT_RUN = {
     "python benchmarks/dashboard.py": "a measurement, five minutes long",
     "python benchmarks/sweep.py": "likewise",
     "python benchmarks/intervals.py": "likewise",
+    "python benchmarks/fuzz_volumes.py": "5,000 damaged volumes, some minutes; "
+    "test_fuzz_volumes.py reads some of them",
     "python benchmarks/fuzz_files.py": "10,000 damaged files, half a minute; test_fuzz_files.py "
     "reads some of them",
     "python train.py -m hydra/launcher=submitit_slurm hydra.launcher.gpus_per_node=1 "
