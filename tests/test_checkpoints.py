@@ -233,12 +233,22 @@ def test_a_network_that_blows_an_image_up_is_refused(model: str) -> None:
         load_task({"liverseg": record, "state_dict": {}})
 
 
-def test_a_network_that_gives_other_logits_than_the_classes_is_refused() -> None:
-    config = {"model": {"_target_": "torch.nn.Identity"}, "data": {"num_classes": 1, "channels": 3}}
+@pytest.mark.parametrize(
+    ("channels", "sentence"),
+    [
+        (3, r"gives \[1, 3, 64, 64\] for an image of 3 channels, and"),
+        (10**6, "net asks for a tensor of 15,625 MiB, which is out of proportion"),
+    ],
+)
+def test_a_network_that_gives_other_logits_than_the_classes_is_refused(
+    channels: int, sentence: str
+) -> None:
+    data = {"num_classes": 1, "channels": channels}
+    config = {"model": {"_target_": "torch.nn.Identity"}, "data": data}
     loss = {"_target_": "liverseg.training.CrossEntropy"}
     config |= {"loss": loss, "threshold": 0.5, "trainer": {}}
     record = {"config": config, "class_names": ["liver"], "format": 2}
-    with pytest.raises(ValueError, match=r"gives \[1, 3, 64, 64\] for an image of 3 channels, and"):
+    with pytest.raises(ValueError, match=sentence):
         load_task({"liverseg": record, "state_dict": {}})
 
 

@@ -39,7 +39,7 @@ from liverseg.training import (
 _EXPORTED = "exported"  # of what was read: the file that stands in the place of weights
 _SLACK = 2**28  # bytes that building may take besides eight times those of the weights
 _PROBE = 64  # side in pixels of an image of zeros that a rebuilt network is shown
-_MOST_PROBED = 2**30  # bytes that it may make of it
+_MOST_PROBED = 2**30  # bytes that it may make of it, besides four times those of the weights
 _LONGEST = 400  # characters of what others say
 logger = logging.getLogger(__name__)
 
@@ -174,8 +174,9 @@ def load_task(checkpoint: dict[str, Any], allow: Sequence[str] = ()) -> Segmenta
             f"the checkpoint's weights do not fit its config: {_one_line(error)}"
         ) from error
     task.eval()
-    if config["data"].get("channels") in (1, 3):
-        _refuse_other_logits(task.net, config["data"]["channels"], num_classes)
+    channels = config["data"].get("channels")  # data of one's own may have other keys
+    if type(channels) is int and channels >= 1:
+        _refuse_other_logits(task.net, channels, num_classes, _MOST_PROBED + 4 * held)
     return task
 
 
@@ -260,11 +261,11 @@ def _built_within(
     return built
 
 
-def _refuse_other_logits(net: nn.Module, channels: int, num_classes: int) -> None:
+def _refuse_other_logits(net: nn.Module, channels: int, num_classes: int, most_bytes: int) -> None:
     """Show a network an image of zeros: it may take little memory, and must give logits."""
     side = net.input_size(1) if isinstance(net, Shrinking) else _PROBE
     try:
-        with Budget("net", _MOST_PROBED), torch.no_grad():
+        with Budget("net", most_bytes), torch.no_grad():
             logits = net(torch.zeros(1, channels, max(side, _PROBE), max(side, _PROBE)))
     except OverBudgetError:
         raise
