@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+NAME ?=
 # One process per core with one thread each: more threads than cores wait for one another.
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist worksteal
 
@@ -15,8 +16,8 @@ MADE_IN := $(VENV)/made-in
 STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-fast test-slow test-faults slurm-up test-slurm notebooks groups \
-    example lint format lock benchmark benchmark-gpu dashboard clean FORCE
+.PHONY: help setup train test test-fast test-slow test-faults slurm-up test-slurm notebooks rename \
+    groups example lint format lock benchmark benchmark-gpu dashboard clean FORCE
 
 help: ## List the targets
 	@echo 'usage: make TARGET [ARGS="..."]'
@@ -76,6 +77,10 @@ benchmark-gpu: $(STAMP) ## The same on a GPU, at 512 and 572 pixels
 
 dashboard: $(STAMP) ## Show the runs in logs/ with TensorBoard
 	@$(BIN)/tensorboard --logdir logs $(ARGS)
+
+rename: $(STAMP) ## Give the package a name of your own: make rename NAME=mystudy
+	@$(BIN)/python docs/rename.py "$(NAME)"
+	@$(PIP) uninstall --yes liverseg
 
 groups: $(STAMP) ## Write the table of config groups into README.md
 	@$(BIN)/python docs/write_groups.py

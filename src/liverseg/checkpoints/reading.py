@@ -33,6 +33,7 @@ from liverseg.training import (
     SegmentationTask,
     bring_up_to_date,
     weights_in,
+    with_key_of_today,
     with_names_of_today,
 )
 
@@ -125,9 +126,10 @@ def _plain_content(path: Path) -> Any:
     if zipfile.is_zipfile(path) and makes_memory(path):
         raise ValueError(not_plain)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for what is not plain
         raise ValueError(not_plain) from error
+    return with_key_of_today(content) if isinstance(content, dict) else content
 
 
 def load_task(checkpoint: dict[str, Any], allow: Sequence[str] = ()) -> SegmentationTask:

@@ -13,6 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from liverseg.training import FORMER
+
 RECORD = "liverseg"  # the key of the metadata that holds all that the commands need, as JSON
 OUTPUTS = ("classes", "probabilities", "logits")
 Input = Literal["uint8", "float"]
@@ -100,13 +102,14 @@ class ExportedNetwork(nn.Module):
 def _record_of_onnx(file: Path) -> str:
     onnx = imported("onnx")
     model = onnx.load(str(file), load_external_data=False)
-    (text,) = [one.value for one in model.metadata_props if one.key == RECORD]
+    (text,) = [one.value for one in model.metadata_props if one.key in (RECORD, *FORMER)]
     return str(text)
 
 
 def _record_of_program(file: Path) -> str:
+    ends = tuple(f"extra/{key}" for key in (RECORD, *FORMER))
     with zipfile.ZipFile(file) as archive:
-        (name,) = [one for one in archive.namelist() if one.endswith(f"extra/{RECORD}")]
+        (name,) = [one for one in archive.namelist() if one.endswith(ends)]
         if archive.getinfo(name).file_size > _MOST_RECORD:
             raise ValueError("the record is too long")
         return archive.read(name).decode()

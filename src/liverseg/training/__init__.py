@@ -7,7 +7,12 @@ resumed), ``starting`` (weights that training starts from), ``parts`` (what of a
 or learns at a rate of its own).
 """
 
-from liverseg.training.earlier import bring_up_to_date, with_names_of_today
+from liverseg.training.earlier import (
+    FORMER,
+    bring_up_to_date,
+    with_key_of_today,
+    with_names_of_today,
+)
 from liverseg.training.length import FittingLength, is_limited
 from liverseg.training.losses import BinaryCrossEntropy, CrossEntropy, SoftDiceLoss, SumLoss
 from liverseg.training.parts import Freezing, with_rates
@@ -17,6 +22,7 @@ from liverseg.training.starting import start_from, weights_in
 from liverseg.training.task import NotFiniteError, Scored, SegmentationTask, Split
 
 __all__ = [
+    "FORMER",
     "BinaryCrossEntropy",
     "CrossEntropy",
     "FittingLength",
@@ -33,6 +39,7 @@ __all__ = [
     "is_limited",
     "start_from",
     "weights_in",
+    "with_key_of_today",
     "with_names_of_today",
     "with_rates",
 ]

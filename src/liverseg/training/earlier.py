@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from liverseg.network import UpStep
 
 FORMAT = 2
+# What this package was called before ``make rename``, which writes the name here.
+FORMER: tuple[str, ...] = ()
 _RENAMED = {
     "liverseg.unet.UNet": "liverseg.network.UNet",
     "liverseg.losses.BinaryCrossEntropy": "liverseg.training.BinaryCrossEntropy",
@@ -30,13 +32,28 @@ def with_names_of_today(node: Any) -> Any:
     if isinstance(node, Mapping):
         named = {key: with_names_of_today(value) for key, value in node.items()}
         if "_target_" in named:
-            named["_target_"] = _RENAMED.get(str(named["_target_"]), named["_target_"])
+            target = _of_today(str(named["_target_"]))
+            named["_target_"] = _RENAMED.get(target, target)
             if named["_target_"] == "liverseg.data.PairDataModule":
                 named.setdefault("min_steps", 1)  # an epoch was one pass, however few the images
         return named
     if isinstance(node, list):
         return [with_names_of_today(value) for value in node]
     return node
+
+
+def _of_today(target: str) -> str:
+    """Return a name of this package's, whatever the package was called."""
+    package, dot, rest = target.partition(".")
+    return f"liverseg{dot}{rest}" if package in FORMER else target
+
+
+def with_key_of_today(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint whose record stands where this package writes it, changed in place."""
+    for name in FORMER:
+        if name in checkpoint:
+            checkpoint.setdefault("liverseg", checkpoint.pop(name))
+    return checkpoint
 
 
 def bring_up_to_date(checkpoint: dict[str, Any], task: nn.Module) -> None:

@@ -20,7 +20,7 @@ from liverseg.scores import (
     sentence_of_absence,
 )
 from liverseg.training.continuing import follow_callbacks, follow_schedule
-from liverseg.training.earlier import FORMAT, bring_up_to_date
+from liverseg.training.earlier import FORMAT, bring_up_to_date, with_key_of_today
 
 logger = logging.getLogger(__name__)
 Batch = Mapping[str, Tensor]
@@ -246,7 +246,7 @@ class SegmentationTask(LightningModule):
 
         Settings that differ from those of the checkpoint hold from the next step on.
         """
-        bring_up_to_date(checkpoint, self)
+        bring_up_to_date(with_key_of_today(checkpoint), self)
         before, now = checkpoint["liverseg"].get("config"), self.record.get("config")
         if before and now and self._optimizer is not None and self._scheduler is not None:
             optimizer = self._optimizer(self.net.parameters())
