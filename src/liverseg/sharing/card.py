@@ -126,6 +126,8 @@ def _scores(record: Mapping[str, Any]) -> str:
     ]
     chosen = "`val` chose the checkpoint, so its scores flatter it; believe `test`."
     why = "`dice` is per image, `dice_pooled` over all pixels, `dice_case` per patient. "
+    if any(f"{split}/dice_low" in scores for split in splits):
+        why += "In brackets stands the 95 % interval over patients. "
     return _table(("", *splits), rows) + "\n" + why + chosen + "\n"
 
 

@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional
 
 from liverseg.data import PairDataModule, read_image, resize_image
 from liverseg.labels import first_scored
+from liverseg.network import whole_image_logits
 from liverseg.pictures import class_colour
 from liverseg.prediction import ExportedNetwork, Input
 from liverseg.runs import SCORES_FILE, short_path, write_text
@@ -79,6 +80,13 @@ def export_checkpoint(
         probabilities = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
         return task.predict_classes(logits), probabilities, logits
 
+    def exact(image: Tensor) -> Tensor:
+        with torch.inference_mode():
+            net = copy.deepcopy(task.net).double()
+            size = (image.shape[-2], image.shape[-1])
+            logits = whole_image_logits(net, data.normalize(image.double()), size)
+        return (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)).double()
+
     try:
         unfinished.write_bytes(content)
         exported = ExportedNetwork(unfinished, takes=takes, allow=["torch.export"])
@@ -87,7 +95,7 @@ def export_checkpoint(
             logger.warning(
                 "%s/val is not here, so the file is compared on made-up images alone", data.root
             )
-        parity = compare(exported, reference, images or made_up(data.channels))
+        parity = compare(exported, reference, images or made_up(data.channels), exact)
         if not images:
             parity.images = 0
         os.replace(unfinished, target)
@@ -152,7 +160,7 @@ def _scores_of(file: Path) -> dict[str, float]:
         return {}
     try:
         found = json.loads((run / SCORES_FILE).read_text())
-        return {str(name): float(value) for name, value in found.items()}
+        return {name: value for name, value in found.items() if isinstance(value, int | float)}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         logger.warning("the scores in %s cannot be read: %s", short_path(run / SCORES_FILE), error)
         return {}

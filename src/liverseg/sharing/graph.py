@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
-from liverseg.network import TILE_SIZE, Shrinking, whole_image_logits
+from liverseg.network import TILE_SIZE, Shrinking
 from liverseg.prediction import OUTPUTS, RECORD, Input, imported
 from liverseg.scores import predict_classes
 
@@ -56,7 +56,7 @@ class ImageToClasses(nn.Module):
         """
         image = self._normalize(functional.to_dtype(image, torch.float32, scale=True))
         if self._steps is None:
-            logits = whole_image_logits(self.net, image, (image.shape[-2], image.shape[-1]))
+            logits = self.net(image).float()  # in one view, however large; tiles are for predict.py
         else:
             logits = self._untiled_logits(image, *self._steps)
         is_binary = logits.shape[1] == 1
