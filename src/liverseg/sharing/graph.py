@@ -178,7 +178,7 @@ def _traced() -> Iterator[None]:
             cause = cause.__cause__
         raise ValueError(
             "the network cannot be written as a graph whose sizes are free "
-            f"({' '.join(str(cause).split())[:300]}); see docs/export.md"
+            f"({' '.join(str(cause).split())[:300]}); see docs/share.md"
         ) from error
     finally:
         for one, level in levels.items():
