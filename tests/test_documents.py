@@ -40,6 +40,7 @@ PLACEHOLDERS = {
     "RUN": "logs/train/runs/first",
     "FILE": "logs/train/runs/first/checkpoints/best.ckpt",
     "OTHER": "logs/evaluate/other",
+    "MASKS": "pairs/test",
     "VOLUMES": "volumes",
     "LABELS": "labels",
     "PAIRS": "converted",

@@ -12,6 +12,7 @@ from liverseg.checkpoints import load_data
 from liverseg.checks import check_settings
 from liverseg.data import PairDataModule
 from liverseg.inference.loading import Loaded, load, options_of
+from liverseg.inference.masks import evaluate_masks
 from liverseg.inference.running import (
     Scores,
     choose_scores,
@@ -31,6 +32,7 @@ from liverseg.training import Split
 
 TUNED_FILE = "tuned.yaml"
 BEFORE = "untuned"  # folder of the scores before
+_OF_MASKS = ("num_classes", "background")  # what a checkpoint says itself
 _TOLD = ("dice", "iou", "dice_pooled", "dice_case")
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,19 @@ def evaluate(config: DictConfig) -> Scores:
     quieten()
     check_settings(config)
     settings = plain_values(config)
+    if settings["predictions"] is not None:
+        return evaluate_masks(config, settings)
+    if settings["ckpt_path"] is None:
+        raise ValueError(
+            "ckpt_path is not set; add ckpt_path=... to the command, or predictions=DIR for masks "
+            "that are there already"
+        )
+    for key in _OF_MASKS:
+        if settings["data"][key] is not None:
+            raise ValueError(
+                f"data.{key}={as_typed(settings['data'][key])} is for predictions=DIR; leave it "
+                "out, a checkpoint knows its own"
+            )
     if settings["source"] is not None:
         return evaluate_volumes(config, settings)
     options = options_of(settings)

@@ -3,7 +3,7 @@
 The interval is a bootstrap over patients whose resamples are studentised: each is judged by its own
 standard error (Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 12; Hall 1988,
 Annals of Statistics 16:927-953). Percentiles of resampled means, and BCa, are too narrow for the
-5 to 40 patients of a study: they hold the truth in 75 to 92 of 100. ``benchmarks/intervals.py``
+5 to 40 patients of a study: they hold the truth in 80 to 94 of 100. ``benchmarks/intervals.py``
 counts it.
 """
 

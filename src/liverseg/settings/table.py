@@ -60,6 +60,7 @@ TOP: dict[str, Any] = {
         Field(min_length=2, max_length=2, description="two lengths, of height and width"),
     ]
     | None,
+    "predictions": _told(NotEmpty, "a folder of masks") | None,
     "runs": _told(NotEmpty | list[NotEmpty], "a list of folders, such as [A,B]"),
     "score": NotEmpty,
     "compile": bool,

@@ -19,10 +19,11 @@ from liverseg.training.parts import Freezing, with_rates
 from liverseg.training.precision import fast_precision
 from liverseg.training.profiling import RunProfile
 from liverseg.training.starting import start_from, weights_in
-from liverseg.training.task import NotFiniteError, Scored, SegmentationTask, Split
+from liverseg.training.task import Batch, NotFiniteError, Scored, SegmentationTask, Split
 
 __all__ = [
     "FORMER",
+    "Batch",
     "BinaryCrossEntropy",
     "CrossEntropy",
     "FittingLength",
