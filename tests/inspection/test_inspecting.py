@@ -1,3 +1,4 @@
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from PIL import Image, ImageFilter
 from studies import NUM_SLICES, kinds, load, module, save
 
 from liverseg.inspection import Finding, inspect, survey
+from liverseg.reports import write_findings
 
 TRAIN = "train/patient003_slice02"
 
@@ -226,6 +228,24 @@ def test_several_processes_find_what_one_does(study: Path) -> None:
         copy_pair(study, TRAIN, f"train/patient{200 + place}_slice00")
     one, several = (inspect(survey(module(study), num_processes=count)) for count in (1, 2))
     assert one == several != alone_here
+
+
+def test_a_name_that_is_no_text_and_a_file_that_is_a_pipe_are_told(
+    study: Path, tmp_path: Path
+) -> None:
+    odd = os.fsencode(study / "train") + b"/\xff.png"
+    os.rename(study / f"{TRAIN}.png", odd)
+    (study / "val" / "patient010_slice00.png").unlink()
+    os.mkfifo(study / "val" / "patient010_slice00.png")
+    (study / "val" / "notes.doc").write_text("")
+    surveyed = survey(module(study))
+    findings = inspect(surveyed)
+    named = {finding.kind: finding.files[0].path for finding in findings}
+    assert named["no partner"] == f"{TRAIN}_mask.png"
+    assert named["unreadable image"] == "val/patient010_slice00.png"
+    assert named["files that are not read"] == "val/notes.doc"
+    assert "\\udcff" in str(findings)
+    write_findings(tmp_path / "out", surveyed, findings)
 
 
 def test_a_folder_without_splits_is_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -91,6 +91,17 @@ def _partners(survey: Survey, split: SplitSurvey) -> Iterator[Finding]:
         yield Finding(
             "error", "refused", split.refused, 1, "do as it says", [File(f"{split.name}/")]
         )
+    if split.others:
+        yield Finding(
+            "note",
+            "files that are not read",
+            f"{number(len(split.others), 'file')} of {split.name} "
+            f"{'is' if len(split.others) == 1 else 'are'} no image by the end of "
+            f"{'its name' if len(split.others) == 1 else 'their names'}, and not read",
+            len(split.others),
+            "nothing, if that is meant; images are PNG, JPEG, TIFF, BMP, WebP or NPY",
+            [File(survey.shown(path)) for path in split.others],
+        )
 
 
 def _faults(survey: Survey) -> Iterator[Finding]:

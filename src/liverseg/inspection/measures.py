@@ -90,8 +90,8 @@ def measure(split: str, pair: Pair, recipe: Recipe) -> Measured:
     """Read a pair and measure it; a file that cannot be read is a fault, no error."""
     found = Measured(split, pair)
     try:
-        found.format = describe(pair.image)
         image = read_image(pair.image, recipe.channels, recipe.white_value)
+        found.format = describe(pair.image)
     except (ValueError, OSError) as error:
         found.fault = ("unreadable image", str(error))
         return found

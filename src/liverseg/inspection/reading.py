@@ -38,6 +38,7 @@ class SplitSurvey:
     refused: str = ""
     alone: list[Path] = field(default_factory=list)
     clashing: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)  # that are no images by their names
     intensities: Intensities = field(default_factory=Intensities)
 
     @property
@@ -72,8 +73,9 @@ class Survey:
         return [one for split in self.splits.values() for one in split.whole]
 
     def shown(self, path: Path) -> str:
-        """Return a path as it lies below the folder."""
-        return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
+        """Return a path as it lies below the folder, fit to be printed."""
+        text = str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
+        return text.encode(errors="backslashreplace").decode()
 
 
 def survey(data: PairDataModule, *, num_processes: int = 1) -> Survey:
@@ -99,8 +101,9 @@ def survey(data: PairDataModule, *, num_processes: int = 1) -> Survey:
         ),
     )
     if not data.root.is_dir():
+        what = "is a file" if data.root.exists() else "does not exist"
         raise FileNotFoundError(
-            f"data.root={data.root} does not exist; name the folder that holds train/ and val/"
+            f"data.root={data.root} {what}; name the folder that holds train/ and val/"
         )
     for name in SPLITS:
         if data.has_split(name):
@@ -167,6 +170,14 @@ def _told(measured: Iterable[Measured], total: int) -> Iterator[Measured]:
 def _listed(data: PairDataModule, name: Split) -> SplitSurvey:
     """List the pairs of a split; where it is refused, those that can be told by their names."""
     split = SplitSurvey(name)
+    if (data.root / name).is_dir():
+        split.others = [
+            file
+            for file in sorted((data.root / name).iterdir())
+            if file.is_file()
+            and file.suffix.lower() not in (*IMAGE_SUFFIXES, ".csv", ".json", ".txt")
+            and not file.name.startswith(".")
+        ]
     try:
         split.pairs = data.pairs(name)
         return split
@@ -175,7 +186,7 @@ def _listed(data: PairDataModule, name: Split) -> SplitSurvey:
     try:
         _salvage(split, data)
     except (ValueError, OSError):  # the sentence is enough
-        return SplitSurvey(name, refused=split.refused)
+        split.alone, split.clashing = [], []
     return split
 
 

@@ -66,7 +66,7 @@ def page(title: str, sections: Sequence[Section], *, lead: Html | str = "") -> s
         for place, one in enumerate(sections, start=1)
     )
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    return (
+    text = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
@@ -75,6 +75,7 @@ def page(title: str, sections: Sequence[Section], *, lead: Html | str = "") -> s
         f"<header><h1>{escape(title)}</h1>{_joined([lead] if lead else [])}{nav}</header>\n"
         f"<main>\n{bodies}</main>\n</body>\n</html>\n"
     )
+    return text.encode(errors="backslashreplace").decode()  # names of files may be no UTF-8
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, caption: str = "") -> Html:
