@@ -53,6 +53,19 @@ def test_masks_are_scored_by_name_whatever_their_end(
     assert (run / "pictures" / "best_and_worst_test.png").is_file()
 
 
+def test_distances_are_in_mm_where_a_table_gives_the_spacing(
+    compose: Compose, masks: Path, pair_root: Path, tmp_path: Path
+) -> None:
+    drawn = ["num_pictures=0", "num_worst=0", "scores=[assd]"]
+    pixels = scored(compose, masks, pair_root, *drawn)["test/assd"]
+    files = pair_root.glob("*/*_slice??.png")
+    rows = [f"{file.stem},{file.stem[:10]},0.5x0.5" for file in files]
+    (pair_root / "cases.csv").write_text("\n".join(["name,case,spacing", *rows]) + "\n")
+    millimetres = scored(compose, masks, pair_root, *drawn)["test/assd"]
+    assert millimetres == pytest.approx(pixels / 2)
+    assert '"spacing": "each"' in (tmp_path / "run" / "scores.json").read_text()
+
+
 def test_one_mask_per_batch_gives_the_same_files(
     compose: Compose, masks: Path, pair_root: Path, tmp_path: Path
 ) -> None:

@@ -206,6 +206,31 @@ def test_ignored_pixels_belong_to_no_edge() -> None:
     assert (float(scores["hd95/a"]), float(scores["nsd/a"])) == (0, 1)
 
 
+def test_each_image_is_measured_by_its_own_spacing() -> None:
+    mask, prediction = torch.zeros(2, 2, 8, 8, dtype=torch.uint8)
+    mask[:, 2, 2], prediction[:, 2, 5] = 1, 1  # 3 pixels apart
+    scores = SegmentationScores(1, chosen=("hd95",))
+    scores.spacings = [(1.0, 0.5), (1.0, 2.0)]
+    scores.update(prediction, mask, tensor([1, 0]), tensor([-1, -1]))
+    assert scores.table().values.flatten().tolist() == [1.5, 6.0]
+
+
+def test_parts_of_two_processes_are_put_together() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mask, prediction = torch.randint(3, (2, 7, 9, 7), generator=generator)
+    whole, first, second = (SegmentationScores(3, chosen=("assd", "nsd")) for _ in range(3))
+    everyone = torch.full((7,), -1)
+    whole.update(prediction, mask, torch.arange(7), everyone)
+    for part, places in ((first, [0, 2, 4, 6]), (second, [1, 3, 5, 0])):  # one of them twice
+        part.update(prediction[places], mask[places], tensor(places), everyone[places])
+    first.merge_state(second)
+    assert {k: v.item() for k, v in first.compute().items()} == {
+        k: v.item() for k, v in whole.compute().items()
+    }
+    for one, other in zip(first.table()[:4], whole.table()[:4], strict=True):
+        assert torch.equal(one.nan_to_num(-1), other.nan_to_num(-1))
+
+
 @pytest.mark.parametrize("num_classes", [1, 2, 11])
 def test_batches_and_order_change_no_digit(num_classes: int) -> None:
     generator = torch.Generator().manual_seed(num_classes)

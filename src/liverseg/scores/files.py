@@ -42,7 +42,7 @@ def record_of(scores: SegmentationScores, truth: str) -> dict[str, Any]:
         "convention": METRIC_CONVENTION,
         "scores": list(scores.chosen),
         "tolerance": scores.tolerance,
-        "spacing": scores.spacing and list(scores.spacing),
+        "spacing": list(scores.spacing) if scores.spacing else "each" if scores.spacings else None,
     }
 
 

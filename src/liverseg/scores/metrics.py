@@ -123,7 +123,7 @@ class SegmentationScores(Metric):
         chosen: Words of the scores that are to be computed besides those that cost nothing.
         tolerance: Of ``nsd``, in the unit of the spacing.
         spacing: Distance between neighbouring pixels, along height and width, such as in mm; None
-            is 1, in pixels.
+            is that of each image in ``spacings``, by index, or else 1, in pixels.
     """
 
     full_state_update = False
@@ -147,6 +147,7 @@ class SegmentationScores(Metric):
         self.chosen = tuple(word for word in CHOSEN if word in chosen)
         self.tolerance = tolerance
         self.spacing = None if spacing is None else tuple(spacing)
+        self.spacings: Sequence[Sequence[float]] | None = None
         self.add_state("rows", default=[], dist_reduce_fx="cat")
         self._of_all_processes: Tensor | None = None
 
@@ -162,7 +163,7 @@ class SegmentationScores(Metric):
         counts = count_pixels(prediction, mask, self.num_classes, first=self.first_class)
         parts = [index[:, None], case[:, None], counts.flatten(1)]
         if self.chosen:  # as the bits of float64, so that a row stays one row of whole numbers
-            values = self._edge_scores(prediction, mask)
+            values = self._edge_scores(prediction, mask, index.tolist())
             parts.append(values.view(torch.int64).flatten(1).to(counts.device))
         self.rows.append(torch.cat(parts, dim=1))
         self._of_all_processes = None
@@ -208,7 +209,7 @@ class SegmentationScores(Metric):
             self.chosen,
         )
 
-    def _edge_scores(self, prediction: Tensor, mask: Tensor) -> Tensor:
+    def _edge_scores(self, prediction: Tensor, mask: Tensor, indices: Sequence[int]) -> Tensor:
         """Return the chosen scores, float64 of shape (N, classes, words).
 
         Ignored pixels belong to neither mask.
@@ -218,13 +219,16 @@ class SegmentationScores(Metric):
         )
         predicted = torch.where(mask == IGNORED, IGNORED, prediction).cpu().numpy()
         true = mask.cpu().numpy()
-        for row in range(len(mask)):
+        for row, place_in_split in enumerate(indices):
+            spacing = self.spacing
+            if spacing is None and self.spacings is not None:
+                spacing = tuple(self.spacings[place_in_split])
             for place in range(len(self.class_names)):
                 index = place + self.first_class
                 found = surface_scores(
                     predicted[row] == index,
                     true[row] == index,
-                    spacing=self.spacing,
+                    spacing=spacing,
                     tolerance=self.tolerance,
                 )
                 for column, word in enumerate(self.chosen):

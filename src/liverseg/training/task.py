@@ -201,7 +201,7 @@ class SegmentationTask(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget what an earlier pass counted."""
-        self.tally("val").reset()
+        self._begin("val")
 
     def on_validation_epoch_end(self) -> None:
         """Log loss and scores."""
@@ -209,7 +209,7 @@ class SegmentationTask(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Forget what an earlier pass counted."""
-        self.tally("test").reset()
+        self._begin("test")
 
     def on_test_epoch_end(self) -> None:
         """Log loss and scores."""
@@ -330,6 +330,22 @@ class SegmentationTask(LightningModule):
             *(self.trainer.current_epoch + 1, f" of {most}" if most and most > 0 else ""),
             ", ".join(told),
         )
+
+    def _begin(self, split: Split) -> None:
+        """Forget what an earlier pass counted, and take the spacing of the images where known."""
+        tally = self.tally(split)
+        tally.reset()
+        if not tally.scores.chosen or (data := getattr(self.trainer, "datamodule", None)) is None:
+            return
+        found = [getattr(pair, "spacing", None) for pair in data.dataset(split).pairs]
+        known = [spacing for spacing in found if spacing is not None]
+        tally.scores.spacings = known if len(known) == len(found) else None
+        if 0 < len(known) < len(found) and tally.scores.spacing is None:
+            logger.warning(
+                "the spacing of %d of %d images of %s is not known, so distances are in pixels; "
+                "give it to all in cases.csv, or set spacing=[height,width]",
+                *(len(found) - len(known), len(found), split),
+            )
 
     def _note_absent(self, split: Split) -> None:
         """Tell, once and where the data could not at the start, which classes no mask holds."""
