@@ -155,6 +155,8 @@ def test_a_run_that_is_not_there_is_named(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"^resume= names no run; name a run folder, or last$"):
+        resumed_config(["resume="])
     with pytest.raises(FileNotFoundError, match=r"^resume=no does not exist; name a run folder,"):
         resumed_config(["resume=no"])
     with pytest.raises(FileNotFoundError, match=r"^resume=pairs is no run folder: it holds no con"):

@@ -18,7 +18,8 @@ from liverseg.settings.words import nearest, nearest_key
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
 FILE = Path(__file__)
-UNETS = "all choices are unet, unet_bilinear, unet_dilated, unet_paper, unet_small"
+MODELS = sorted(file.stem for file in (CONFIGS / "model").glob("*.yaml"))
+UNETS = f"all choices are {', '.join(MODELS)}"
 NO_KEY = "names no known key; --cfg job shows all of them"
 
 # A command line, and the sentence that answers it; {tmp} is a folder with a file in it.

@@ -153,8 +153,10 @@ def resumed_config(arguments: list[str]) -> DictConfig | None:
     """
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     name = given.pop("resume", "null")
-    if name in ("null", ""):
+    if name == "null":
         return None
+    if not name:
+        raise ValueError("resume= names no run; name a run folder, or last")
     if others := [one for one in arguments if "=" not in one]:
         raise ValueError(f"{others[0]} does not go with resume={name}, which continues one run")
     checkpoint = _find_checkpoint(name)

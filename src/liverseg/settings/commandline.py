@@ -322,6 +322,11 @@ def _folder_of(config: DictConfig, multirun: bool, overrides: list[Override]) ->
         typed = OmegaConf.select(config, key)
     except OmegaConfBaseException:  # refers to what only a running job knows
         return []
+    name = config.get("sweep_name", "none is needed")
+    if multirun and (name in ("", None) or OmegaConf.is_config(name)):
+        raise ValueError(f"sweep_name={name} must be a name")
+    if not typed:
+        raise ValueError(f"{key}= must be a folder; leave it out")
     folder = os.path.expanduser(str(typed))
     if any(one.key_or_group == "output_dir" for one in overrides) and typed == config.output_dir:
         key = "output_dir"

@@ -73,7 +73,7 @@ TOP: dict[str, Any] = {
     | None,
     "sweep_name": _told(int | NotEmpty, "a name"),
     "output_dir": _told(NotEmpty, "a folder"),
-    "ckpt_path": _told(str | list[str], "a checkpoint or a list of them") | None,
+    "ckpt_path": _told(NotEmpty | list[NotEmpty], "a checkpoint or a list of them") | None,
     "source": _told(int | NotEmpty | list[str], "an image, a folder or a list of them"),
     "labels": _told(int | NotEmpty | list[str], "a file, a folder or a list of them"),
     "split": Literal["val", "test"],
