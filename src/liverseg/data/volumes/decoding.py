@@ -9,6 +9,7 @@ from liverseg.data.arrays import Numbers
 _JPEG, _JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"
 _BOX = b"jP  "  # of a JPEG 2000 stream in a file of its own
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # JPEG's markers with a size behind
+_SCAN, _END = 0xDA, b"\xff\xd9"
 _MOST_TILES = 4096
 # By the end of a transfer syntax's number. gdcm reads them all, but its older decoders of JPEG-LS
 # and JPEG 2000 end the process, or never end, on a damaged stream.
@@ -62,16 +63,23 @@ def _check_size(stream: bytes, size: tuple[int, int]) -> None:
 
 
 def _size_of_jpeg(stream: bytes) -> tuple[int, ...] | None:
-    place = 2
+    """Return rows and columns of one grey JPEG whose parts follow one another up to its end.
+
+    gdcm's decoder ends the process where they do not.
+    """
+    place, size = 2, None
     while place + 9 < len(stream) and stream[place] == 0xFF:
         marker, length = stream[place + 1], _number(stream, place + 2, 2)
         if marker == 0xFF:  # a byte to fill
             place += 1
-        elif marker in _FRAMES:
+            continue
+        if marker in _FRAMES:
+            if size is not None or stream[place + 9] != 1:
+                return None
             size = _number(stream, place + 5, 2), _number(stream, place + 7, 2)
-            return size if stream[place + 9] == 1 else None
-        else:
-            place += 2 + length
+        if marker == _SCAN:
+            return size if stream.rstrip(b"\0").endswith(_END) else None
+        place += 2 + length
     return None
 
 
