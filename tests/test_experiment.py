@@ -530,3 +530,21 @@ def test_a_checkpoint_repeats_on_volumes_what_convert_did(
     }
     with pytest.raises(ValueError, match="labels is not set"):
         evaluate(compose(one, "evaluate"))
+
+
+def test_neighbouring_slices_are_trained_on_scored_and_predicted(
+    compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    scores = train(compose(["data.slices=3"]))
+    checkpoint = f"ckpt_path={tmp_path / 'run' / 'checkpoints' / 'best.ckpt'}"
+    again = evaluate(compose([checkpoint, "split=val", f"output_dir={tmp_path}/e"], "evaluate"))
+    assert {key: again[key] for key in ("val/dice", "val/loss")} == {
+        key: scores[key] for key in ("val/dice", "val/loss")
+    }
+    typed = [checkpoint, f"source={pair_root / 'val'}", f"output_dir={tmp_path}/p"]
+    assert predict(compose(typed, "predict")) == (4, {})
+    for pair in find_pairs(pair_root / "val"):  # one alone sees the neighbours in its folder
+        typed = [checkpoint, f"source={pair.image}", f"output_dir={tmp_path}/one"]
+        predict(compose(typed, "predict"))
+        files = [tmp_path / folder / f"{pair.name}_prediction.png" for folder in ("p", "one")]
+        assert np.array_equal(*(np.asarray(Image.open(file)) for file in files))

@@ -176,9 +176,10 @@ def load_task(checkpoint: dict[str, Any], allow: Sequence[str] = ()) -> Segmenta
             f"the checkpoint's weights do not fit its config: {_one_line(error)}"
         ) from error
     task.eval()
-    channels = config["data"].get("channels")  # data of one's own may have other keys
-    if type(channels) is int and channels >= 1:
-        _refuse_other_logits(task.net, channels, num_classes, _MOST_PROBED + 4 * held)
+    # Data of one's own may have other keys.
+    channels, slices = config["data"].get("channels"), config["data"].get("slices", 1)
+    if type(channels) is int and type(slices) is int and min(channels, slices) >= 1:
+        _refuse_other_logits(task.net, channels * slices, num_classes, _MOST_PROBED + 4 * held)
     return task
 
 

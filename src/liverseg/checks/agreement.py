@@ -81,8 +81,11 @@ def check_agreement(plain: Plain) -> None:
             f"fold={as_typed(fold)} does not reach the data, which has "
             f"data.fold={as_typed(its_fold)}; leave fold out, or set data.fold=${{fold}}"
         )
+    slices = plain["data"].get("slices") or 1
     for word, same in (("in_channels", "channels"), ("num_classes", "num_classes")):
         model, data = plain["model"].get(word), plain["data"].get(same)
+        if same == "channels" and data is not None and slices != 1 and model == data * slices:
+            continue
         if model is not None and data is not None and model != data:
             raise ValueError(
                 f"model.{word}={as_typed(model)} must equal data.{same}={as_typed(data)}; leave "

@@ -29,7 +29,7 @@ from liverseg.settings.classes import (
     refuse_no_class,
 )
 from liverseg.settings.table import TOP
-from liverseg.settings.values import as_typed, check_value
+from liverseg.settings.values import as_typed, check_value, is_whole
 
 _SECTIONS = ("data", "model", "loss", "optimizer", "scheduler", "trainer")
 _BUILT_LATER = ("optimizer", "scheduler", "trainer")
@@ -59,6 +59,7 @@ def check_settings(config: DictConfig) -> None:
             f"{absent[0]} is missing from the config; leave out ~{absent[0]}, or set it"
         )
     plain = _resolved(config)
+    _follow_slices(config, plain)
     for key, hint in TOP.items():
         # null: the threshold of the run, and of evaluate.yaml a split in the place of volumes
         may_be_null = not is_training and (
@@ -99,6 +100,17 @@ def check_settings(config: DictConfig) -> None:
         check_root(plain)
         check_cases(plain)
     check_written(plain)
+
+
+def _follow_slices(config: DictConfig, plain: Plain) -> None:
+    """Let a network that follows the channels of the data take those of all slices."""
+    data, model = plain.get("data"), plain.get("model")
+    if not isinstance(data, dict) or not isinstance(model, dict):
+        return
+    slices, channels = data.get("slices", 1), data.get("channels", 1)
+    is_followed = is_whole(channels) and model.get("in_channels") == channels
+    if is_followed and is_whole(slices) and slices > 1:
+        config.model.in_channels = model["in_channels"] = channels * slices
 
 
 def _resolved(config: DictConfig) -> Plain:

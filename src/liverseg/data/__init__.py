@@ -33,6 +33,7 @@ from liverseg.data.masks import MaskReader
 from liverseg.data.pairs import Pair, case_of, is_mask, masks_of
 from liverseg.data.phantom import SPLITS, Phantom, draw_patient, write_phantom
 from liverseg.data.samples import PairDataset
+from liverseg.data.slices import FolderStacks, read_stack
 from liverseg.data.splitting import write_splits
 from liverseg.data.table import TABLE
 
@@ -41,6 +42,7 @@ __all__ = [
     "PERCENTILES",
     "SPLITS",
     "TABLE",
+    "FolderStacks",
     "Histogram",
     "Intensities",
     "MaskReader",
@@ -62,6 +64,7 @@ __all__ = [
     "masks_of",
     "read_image",
     "read_shown",
+    "read_stack",
     "resize_image",
     "sample_statistics",
     "shown_channels",

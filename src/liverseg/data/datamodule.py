@@ -23,6 +23,7 @@ from liverseg.data.pairs import Pair, case_of
 from liverseg.data.patients import count_pairs, shared_images, shared_patients
 from liverseg.data.patterns import one_group
 from liverseg.data.samples import PairDataset, Sample
+from liverseg.data.slices import FolderStacks
 from liverseg.data.table import TABLE
 from liverseg.data.transforms import Augment, Normalize
 from liverseg.labels import IGNORED, first_scored, scored_names
@@ -53,6 +54,8 @@ class PairDataModule(LightningDataModule):
         root: Folder with the splits, see :class:`~liverseg.data.folders.PairFolders`.
         phantom: Draws the pairs into ``root`` before they are first read; None for a folder of
             one's own.
+        slices: How many neighbouring slices of a patient are channels of one image, odd; see
+            :mod:`liverseg.data.slices`. The network's channels are those of all of them.
         channels: Channels of the image: 1 or 3, to which files are converted, or as many as the
             files have.
         image_size: Height and width that images are resized to for the network; None keeps each
@@ -132,6 +135,7 @@ class PairDataModule(LightningDataModule):
             str, Field(min_length=1, description="the end of a mask's name, such as _mask")
         ] = "_mask",
         white_value: Annotated[int, Field(ge=1, le=65535)] | None = None,
+        slices: Annotated[int, Field(ge=1, le=15)] = 1,
         min_steps: Annotated[int, Field(ge=1)] = 24,
     ) -> None:
         super().__init__()
@@ -150,7 +154,10 @@ class PairDataModule(LightningDataModule):
         self.num_classes = num_classes
         self.class_names = scored_names(num_classes, class_names, background=background)
         self.image_size = two_sides(image_size)
-        self.normalize = Normalize(mean=mean, std=std, channels=channels)
+        if slices % 2 == 0:
+            raise ValueError(f"data.slices={slices} must be odd: a slice, and as many on each side")
+        self.slices = slices
+        self.normalize = Normalize(mean=mean, std=std, channels=channels, slices=slices)
         self.is_normalizing = True  # False leaves it to whom the images are served
         self.mask_reader = MaskReader(
             num_classes=num_classes,
@@ -233,6 +240,12 @@ class PairDataModule(LightningDataModule):
         """Say how many pairs and patients each split holds that has been read."""
         return count_pairs({split: one.cases for split, one in self._datasets.items()})
 
+    def stacks(self) -> FolderStacks:
+        """Return what finds the slices that an image of any folder is seen with."""
+        return FolderStacks(
+            self.slices, case_pattern=self._case_pattern, mask_suffix=self.mask_suffix
+        )
+
     def case_in(self, name: str) -> str | None:
         """Return whose image a file name says it is, None where it says nothing."""
         return case_of(name, self._case_pattern)
@@ -257,6 +270,7 @@ class PairDataModule(LightningDataModule):
                 augment=self._augment if is_training else None,
                 seed=self._seed,
                 white_value=self.white_value,
+                slices=self.slices,
                 cache_megabytes=self._cache_megabytes,
             )
         return self._datasets[split]
@@ -421,6 +435,12 @@ class PairDataModule(LightningDataModule):
                     "%s: %d of %d %s, so %s has no per-case score",
                     *(self.root, nameless, len(cases[split]), self._without_case(split), split),
                 )
+        if gaps := [gap for split in ("train", "val") for gap in self.dataset(split).gaps]:
+            logger.warning(
+                "%s: %d neighbours have slice numbers that do not follow each other, such as "
+                "%s: data.slices=%d takes the next that is there",
+                *(self.root, len(gaps), gaps[0], self.slices),
+            )
         for sentence in shared_patients(cases):
             logger.warning("%s: %s", self.root, sentence)
         splits: tuple[Split, ...] = ("train", "val")

@@ -17,6 +17,7 @@ from liverseg.data.images import decoded_bytes, read_image, resize_image, stored
 from liverseg.data.intensities import Intensities, histogram, sample_statistics, spread
 from liverseg.data.masks import MaskReader
 from liverseg.data.pairs import Pair
+from liverseg.data.slices import stacked, stacks_of
 from liverseg.labels import IGNORED
 
 
@@ -52,6 +53,7 @@ class PairDataset(Dataset[Sample]):
         seed: Seed of the augmentation.
         white_value: What is white in images of 16 bits, see :func:`read_image`.
         cache_megabytes: Decoded pairs stay in memory if all fit into this; 0 decodes every time.
+        slices: How many slices of a patient are seen together, see :mod:`liverseg.data.slices`.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class PairDataset(Dataset[Sample]):
         seed: int = 0,
         white_value: int | None = None,
         cache_megabytes: int = 0,
+        slices: int = 1,
     ) -> None:
         self.pairs = list(pairs)
         self.cases = [pair.case for pair in self.pairs]
@@ -78,6 +81,10 @@ class PairDataset(Dataset[Sample]):
         self._augment = augment
         self._seed = seed
         self._white_value = white_value
+        self._stacks: list[list[int]] | None = None
+        self.gaps: list[str] = []  # between which slices of a patient others are missing
+        if slices > 1:
+            self._stacks, self.gaps = stacks_of(self.pairs, slices)
         numbers = {case: number for number, case in enumerate(dict.fromkeys(self.cases))}
         has_cases = None not in numbers
         self._case_numbers = [numbers[case] if has_cases else -1 for case in self.cases]
@@ -93,6 +100,10 @@ class PairDataset(Dataset[Sample]):
         """Return the sample at an index, or at (index, epoch), which decides its augmentation."""
         index, epoch = key if isinstance(key, tuple) else (key, 0)
         image, mask = self._cache[index] if self._cache else self._decode(self.pairs[index])
+        if self._stacks is not None:
+            places = self._stacks[index]
+            near = [image if one == index else self._image_of(one) for one in places]
+            image = stacked(near, [self.pairs[one].image for one in places])
         if self._normalize is not None or self._augment is not None:
             image = functional.to_dtype(image, torch.float32, scale=True)
         if self._augment is not None:
@@ -132,10 +143,16 @@ class PairDataset(Dataset[Sample]):
             return [self._image_size] * len(self.pairs)
         return [stored_size(pair.mask) for pair in self.pairs]
 
+    def _image_of(self, index: int) -> Tensor:
+        """Return an image as decoded, at the size that it is served in."""
+        return self._cache[index][0] if self._cache else self._decoded(self.pairs[index])
+
+    def _decoded(self, pair: Pair) -> Tensor:
+        image = read_image(pair.image, self._channels, self._white_value)
+        return resize_image(image, self._image_size)
+
     def _decode(self, pair: Pair) -> tuple[Tensor, Tensor]:
-        image = resize_image(
-            read_image(pair.image, self._channels, self._white_value), self._image_size
-        )
+        image = self._decoded(pair)
         mask = self._mask_reader.read(pair.mask)
         if self._resize_masks and self._image_size:
             mask = functional.resize_mask(mask[None], list(self._image_size))[0]

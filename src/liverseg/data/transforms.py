@@ -20,16 +20,22 @@ class Normalize:
         mean: One number, or one per channel.
         std: One number, or one per channel, > 0.
         channels: Channels of the image.
+        slices: Images that are stacked as channels of one, see :mod:`liverseg.data.slices`.
 
     Raises:
         ValueError: If there are too many or too few numbers, or a std is not positive.
     """
 
     def __init__(
-        self, *, mean: float | Sequence[float], std: float | Sequence[float], channels: int
+        self,
+        *,
+        mean: float | Sequence[float],
+        std: float | Sequence[float],
+        channels: int,
+        slices: int = 1,
     ) -> None:
-        self._mean = _per_channel("mean", mean, channels)
-        self._std = _per_channel("std", std, channels)
+        self._mean = _per_channel("mean", mean, channels, slices)
+        self._std = _per_channel("std", std, channels, slices)
         if bool((self._std <= 0).any()):
             raise ValueError(f"data.std={std} must be greater than 0")
 
@@ -75,8 +81,8 @@ class Augment:
         return changed_image.clamp(0, 1), changed_mask
 
 
-def _per_channel(name: str, value: float | Sequence[float], channels: int) -> Tensor:
+def _per_channel(name: str, value: float | Sequence[float], channels: int, slices: int) -> Tensor:
     numbers = torch.tensor(value, dtype=torch.float32).reshape(-1, 1, 1)
     if len(numbers) not in (1, channels):
         raise ValueError(f"data.{name}={value} must be one number, or one per channel ({channels})")
-    return numbers
+    return numbers if len(numbers) == 1 else numbers.repeat(slices, 1, 1)

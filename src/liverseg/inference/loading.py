@@ -173,6 +173,7 @@ def _join(
             fill_holes=options.fill_holes,
         ),
         tile_size=options.tile_size,
+        stacks=data.stacks() if data.slices > 1 else None,
     ).eval()
 
 

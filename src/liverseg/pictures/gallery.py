@@ -247,7 +247,9 @@ def _case(data: PairDataModule, dataset: PairDataset, kept: _Kept) -> Case:
         image = as_shown(read_shown(pair.image, data.channels, data.white_value))
     except (OSError, ValueError) as error:  # where pairs are in memory, a run can do without files
         logger.warning("%s is drawn as the network sees it: %s", pair.image, error)
-        image = as_three(data.normalize.undo(sample["image"]))
+        first = data.slices // 2 * data.channels  # of the slice itself
+        seen = data.normalize.undo(sample["image"])
+        image = as_three(seen[first : first + data.channels])
     return Case(
         caption=f"{pair.name}   Dice {kept.dice:.3f}",
         image=image,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as transforms
 
-from liverseg.data import MaskReader, read_image, resize_image
+from liverseg.data import FolderStacks, MaskReader, read_image, read_stack, resize_image
 from liverseg.network import logits_one_by_one, rectangle_logits, strips_of_logits, trims
 from liverseg.prediction.cleaning import Cleaning
 from liverseg.prediction.options import Flip
@@ -67,6 +67,7 @@ class Predictor(nn.Module):
         cleaning: What is removed from the classes, and filled in.
         tile_size: Larger images are computed in squares of about this; None divides those of more
             than 2048 x 2048 pixels, see :mod:`liverseg.network.tiles`.
+        stacks: Finds the neighbouring slices that an image is seen with; None takes it alone.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Predictor(nn.Module):
         flips: Sequence[Flip] = (),
         cleaning: Cleaning | None = None,
         tile_size: int | None = None,
+        stacks: FolderStacks | None = None,
     ) -> None:
         super().__init__()
         self.nets = nn.ModuleList(voter.net for voter in voters)
@@ -95,6 +97,7 @@ class Predictor(nn.Module):
         self.threshold = threshold
         self.cleaning = cleaning or Cleaning()
         self.tile_size = tile_size
+        self.stacks = stacks
         self._normalizers = [voter.normalize for voter in voters]
         self._views: list[tuple[int, ...]] = [()]
         for flip in dict.fromkeys(flips):
@@ -106,7 +109,9 @@ class Predictor(nn.Module):
         Raises:
             ValueError: If the file cannot be read, see :func:`~liverseg.data.read_image`.
         """
-        return read_image(path, self.channels, self.white_value)
+        if self.stacks is None:
+            return read_image(path, self.channels, self.white_value)
+        return read_stack(self.stacks.of(path), self.channels, self.white_value)
 
     def prepare(self, image: Tensor) -> Tensor:
         """Return an image of shape (C, H, W), uint8 or float32 in [0, 1], at the networks' size."""

@@ -67,14 +67,20 @@ class SliceDataset(Dataset[dict[str, Any]]):
         return len(self._slices)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return ``image`` (C, h, w)."""
+        """Return ``image`` (C, h, w), with the neighbours that the networks see."""
+        stacks = self._predictor.stacks
+        away = 0 if stacks is None else stacks.slices // 2
+        last = len(self) - 1
+        near = [min(max(one, 0), last) for one in range(index - away, index + away + 1)]
+        return {"image": self._predictor.prepare(torch.cat([self._image(one) for one in near]))}
+
+    def _image(self, index: int) -> Tensor:
         shown = shown_slice(self._slices[index], self._seen, self._limits)
         image = torch.from_numpy(shown)
         if shown.dtype == np.uint16:  # no window
             white = self._predictor.white_value or _WHITE
             image = (torch.from_numpy(shown.astype(np.float32)) / white).clamp(0, 1)
-        image = image.expand(self._predictor.channels, -1, -1)
-        return {"image": self._predictor.prepare(image)}
+        return image.expand(self._predictor.channels, -1, -1)
 
     @property
     def size(self) -> tuple[int, int]:

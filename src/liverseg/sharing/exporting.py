@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from liverseg.data import PairDataModule, read_image, resize_image
+from liverseg.data import PairDataModule, read_stack, resize_image
 from liverseg.labels import first_scored
 from liverseg.network import whole_image_logits
 from liverseg.pictures import class_colour
@@ -70,7 +70,7 @@ def export_checkpoint(
     graph = ImageToClasses(net, data.normalize, task.threshold).eval()
     record = _record(checkpoint, file, data=data, takes=takes, threshold=task.threshold)
     write = to_onnx if format == "onnx" else to_program
-    content = write(graph, takes, data.channels, record)
+    content = write(graph, takes, data.channels * data.slices, record)
     target, card = folder / _NAMES[format], folder / CARD
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f".{uuid.uuid4().hex}.unfinished{target.suffix}"
@@ -95,7 +95,7 @@ def export_checkpoint(
             logger.warning(
                 "%s/val is not here, so the file is compared on made-up images alone", data.root
             )
-        parity = compare(exported, reference, images or made_up(data.channels), exact)
+        parity = compare(exported, reference, images or made_up(data.channels * data.slices), exact)
         if not images:
             parity.images = 0
         os.replace(unfinished, target)
@@ -122,7 +122,7 @@ def _record(
         "liverseg_version": version("liverseg"),
         "task": "semantic segmentation",
         "input": takes,
-        "channels": data.channels,
+        "channels": data.channels * data.slices,
         "classes": names,
         "colours": ["#{:02x}{:02x}{:02x}".format(*class_colour(one)) for one in range(len(names))],
         "mean": settings["mean"],
@@ -186,10 +186,10 @@ def _images_of(data: PairDataModule, takes: Input) -> Iterator[Tensor]:
     except ValueError as error:
         logger.warning("val is left out: %s", error)
         return
+    stacks = data.stacks()
     for pair in pairs[:: max(1, -(-len(pairs) // _MOST_COMPARED))]:
-        image = resize_image(
-            read_image(pair.image, data.channels, data.white_value), data.image_size
-        )
+        files = stacks.of(pair.image)
+        image = resize_image(read_stack(files, data.channels, data.white_value), data.image_size)
         if takes == "uint8" and image.dtype != torch.uint8:
             raise ValueError(
                 f"{pair.image} has more than 8 bits, and input=uint8 holds no more; export with "

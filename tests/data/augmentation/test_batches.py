@@ -6,6 +6,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import to_dtype
 
 from liverseg.data.augmentation import (
     Affine,
@@ -155,7 +156,7 @@ def test_shipped_recipes_keep_the_range_and_the_values_of_masks(group: str, comp
         assert after["mask"].dtype == torch.uint8
         assert 0 <= after["image"].min() <= after["image"].max() <= 1
         assert set(after["mask"].unique().tolist()) <= {0, 1, IGNORED}
-        changed = (after["image"] != before["image"] / 255).flatten(1).any(dim=1)
+        changed = (after["image"] != to_dtype(before["image"], scale=True)).flatten(1).any(dim=1)
         assert changed.any()
 
 
@@ -163,7 +164,7 @@ def test_a_flip_is_exact_and_moves_image_and_mask_together() -> None:
     before = batch_of([0, 1, 2])
     for axis, dimension in (("horizontal", -1), ("vertical", -2)):
         image, mask = only(Flip(axis=axis, chance=1), dict(before))
-        assert torch.equal(image, before["image"].flip(dimension) / 255)
+        assert torch.equal(image, to_dtype(before["image"].flip(dimension), scale=True))
         assert torch.equal(mask, before["mask"].flip(dimension))
 
 
@@ -178,7 +179,7 @@ def test_a_flip_of_a_padded_sample_stays_in_its_corner() -> None:
 def test_chances_are_as_declared() -> None:
     before = batch_of(list(range(2000)), sizes=(12, 14))
     image, _ = only(Flip(axis="horizontal", chance=0.25), dict(before))
-    share = (image != before["image"] / 255).flatten(1).any(dim=1).float().mean()
+    share = (image != to_dtype(before["image"], scale=True)).flatten(1).any(dim=1).float().mean()
     assert abs(share - 0.25) < 0.03
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.transforms.v2.functional import to_dtype
 
 from liverseg.data.augmentation.draws import Draws
 from liverseg.data.augmentation.geometry import CropToForeground, Flip, Geometry
@@ -83,7 +84,7 @@ class BatchAugment:
         moved, is_whole = batch.pop(_MOVED), batch.pop(_IS_WHOLE)
         sizes = batch["sizes"].float()
         image, mask = batch["image"], batch["mask"]
-        image = image.float() / 255 if image.dtype == torch.uint8 else image
+        image = to_dtype(image, torch.float32, scale=True)
         with torch.autocast(image.device.type, enabled=False):
             if len(moved):
                 image, mask = self._moved(image, mask, drawn, sizes, moved, is_whole)
