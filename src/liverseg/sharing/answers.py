@@ -145,7 +145,7 @@ class Answers:
         self._kept[name] = kept
         while len(self._kept) > _MOST_KEPT:
             self._kept.popitem(last=False)
-        shown = to_pil_image(as_shown(image))
+        shown = to_pil_image(as_shown(image[: 3 if len(image) > 2 else 1]))
         return {
             "id": name,
             "height": image.shape[-2],

@@ -20,6 +20,15 @@ image = image{reshaped}  # {dtype} (N, {channels}, H, W)
 classes, probabilities = session.run(["classes", "probabilities"], {{"image": image}})
 ```
 """
+_USE_ARRAY = """\
+```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{file}")
+# image: an array, {dtype} (N, {channels}, H, W)
+classes, probabilities = session.run(["classes", "probabilities"], {{"image": image}})
+```
+"""
 _USE_PROGRAM = """\
 ```python
 import torch
@@ -74,6 +83,8 @@ def model_card(record: Mapping[str, Any], *, parity: Parity, file: Path) -> str:
 def _usage(record: Mapping[str, Any], file: Path) -> str:
     is_grey, is_bytes = record["channels"] == 1, record["input"] == "uint8"
     how = _USE if file.suffix == ".onnx" else _USE_PROGRAM
+    if file.suffix == ".onnx" and record["channels"] not in (1, 3):  # no file of Pillow's
+        how = _USE_ARRAY
     return how.format(
         file=file.name,
         mode="L" if is_grey else "RGB",
@@ -99,7 +110,7 @@ def _facts(record: Mapping[str, Any], classes: str) -> Iterator[tuple[str, str]]
     if record["window"]:
         yield "window (level, width or low, high)", str(record["window"])
     if record["spacing"]:
-        yield "spacing in mm", str(record["spacing"])
+        yield "spacing in mm, median of val", " x ".join(f"{one:g}" for one in record["spacing"])
     yield "network", f"{config['model']['_target_']} {model}"
     yield "trained in", f"{record['precision_of_training']}, epoch {_number(record['epoch'])}"
     yield "checkpoint, SHA-256", f"`{record['checkpoint_sha256']}`"

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import torch
@@ -129,7 +130,7 @@ def _record(
         "std": settings["std"],
         "image_size": data.image_size,
         "window": settings.get("window"),
-        "spacing": settings.get("spacing"),
+        "spacing": _spacing(data),
         "white_value": data.white_value,
         "threshold": threshold if data.num_classes == 1 else None,
         "scores": _scores_of(file),
@@ -177,6 +178,16 @@ def _census(data: PairDataModule) -> Iterator[tuple[str, list[int]]]:
             continue
         if dataset is not None:
             yield split, [len(dataset), len(set(dataset.cases) - {None})]
+
+
+def _spacing(data: PairDataModule) -> list[float] | None:
+    """Return the median height and width in mm of a pixel of val, None where it is not known."""
+    try:
+        pairs = data.dataset("val").pairs if data.has_split("val") else []
+    except ValueError:
+        return None  # told already
+    known = [pair.spacing for pair in pairs if pair.spacing is not None]
+    return [median(sides) for sides in zip(*known, strict=True)] if known else None
 
 
 def _images_of(data: PairDataModule, takes: Input) -> Iterator[Tensor]:
