@@ -18,7 +18,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from liverseg import experiment
+from liverseg import ending
 from liverseg.data import stored_size
 from liverseg.data.pairs import find_pairs
 from liverseg.experiment import convert, evaluate, predict, train, write_json
@@ -83,7 +83,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Curve], dict[
         calls.append((curves, rest))
         return draw_curves(file, curves, **rest)
 
-    monkeypatch.setattr(experiment, "draw_curves", draw)
+    monkeypatch.setattr(ending, "draw_curves", draw)
     return calls
 
 

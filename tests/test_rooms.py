@@ -22,7 +22,10 @@ ALLOWED = {
     "inference": (*SCIENCE, "settings", "runs", "checks", "checkpoints"),
     "sharing": (*SCIENCE, "settings", "runs", "checks", "checkpoints", "inference"),
     "reports": (*SCIENCE, *MACHINERY),
-    "experiment": (*SCIENCE, "settings", "runs", "checks", "checkpoints", "inference", "reports"),
+    "ending": (*SCIENCE, "runs", "checkpoints", "inference", "reports"),
+    "experiment": (
+        *(*SCIENCE, "settings", "runs", "checks", "checkpoints", "inference", "reports", "ending"),
+    ),
     "launch": (*SCIENCE, "settings", "runs", "checks", "checkpoints", "experiment"),
     "worker": ("settings", "runs", "experiment", "launch"),
     "hydra_plugins": MACHINERY,

@@ -8,26 +8,28 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
-from lightning import Callback, Trainer, seed_everything
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import (
     EarlyStopping,
-    ModelCheckpoint,
-    StochasticWeightAveraging,
     Timer,
-    WeightAveraging,
 )
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from liverseg.checkpoints import AtomicCheckpointIO, load_checkpoint, load_weights
 from liverseg.checks import check_settings
 from liverseg.data import PairDataModule
 from liverseg.data.volumes import Conversion, Outcome, convert_volumes, read_conversion
+from liverseg.ending import (
+    best_file,
+    cluster,
+    draw_history,
+    final_trainer,
+    warn_of_classes_never_found,
+    write_report,
+)
 from liverseg.inference import (
     Scores,
     evaluate,
@@ -42,18 +44,14 @@ from liverseg.inspection import Finding, inspect, survey
 from liverseg.pictures import (
     HISTORY_FILE,
     History,
-    PictureBoard,
-    draw_curves,
-    read_curves,
     show_result,
 )
-from liverseg.reports import RUN_REPORT, Cell, Result, write_findings, write_result
+from liverseg.reports import Cell, write_findings
 from liverseg.runs import (
     PRUNED_FILE,
     SCORES_FILE,
     commit,
     describe_run,
-    found_launcher,
     is_first_process,
     locked,
     num_cores,
@@ -80,12 +78,6 @@ from liverseg.training import (
 
 __all__ = ["Scores", "check", "evaluate", "predict", "train"]
 logger = logging.getLogger(__name__)
-# What of a run's trainer says how a network is computed, and on how much of a split.
-_OF_SCORING = (
-    *("_target_", "_partial_", "accelerator", "devices", "num_nodes", "strategy", "deterministic"),
-    *("benchmark", "inference_mode", "limit_val_batches", "limit_test_batches"),
-    *("use_distributed_sampler", "enable_model_summary", "default_root_dir"),
-)
 
 
 def train(config: DictConfig) -> Scores:
@@ -101,46 +93,19 @@ def train(config: DictConfig) -> Scores:
     quieten()
     check_settings(config)
     config, why, is_length_known = _found_out(config)
-    output_dir = Path(config.output_dir)
-    plain = plain_values(config)
     seed_everything(config.seed, workers=True, verbose=False)
     parts = instantiate(config, _convert_="all")
     data: PairDataModule = parts["data"]
-    record = {
-        "config": plain,
-        "class_names": data.class_names,
-        "scores": METRIC_CONVENTION,
-        "versions": versions(),
-        "commit": commit(),
-    }
-    if is_length_known:
-        record["num_epochs"] = config.trainer.max_epochs
-    if volumes := read_conversion(data.root):  # what predict.py has to repeat
-        record["volumes"] = volumes
-    task = _task_for(parts, config, record)
+    task = _task_for(parts, config, _record_of(config, data, is_length_known))
     _start_from_weights(task, config)
-    freezing = Freezing(task.net, config.get("freeze") or [], config.get("freeze_epochs"))
     if config.compile:
         task.net.compile()
-
-    def schedule_of(num_epochs: int) -> Any:
-        config.trainer.max_epochs = num_epochs
-        task.record |= {"config": plain_values(config), "num_epochs": num_epochs}
-        return instantiate(config.scheduler, _convert_="all")
-
-    lengths = [FittingLength(schedule_of, is_known=is_length_known)] * is_limited(config.trainer)
-    trainer: Trainer = parts["trainer"](
-        callbacks=[*parts["callbacks"].values(), freezing, *lengths, StopTogether()],
-        logger=[*_loggers(parts["logger"]), History(output_dir / HISTORY_FILE)],
-        plugins=[AtomicCheckpointIO(), *_cluster()],
-        **progress_of(plain["trainer"]),
-    )
-    num_parameters = sum(parameter.numel() for parameter in task.net.parameters())
+    trainer = _trainer_for(parts, config, task, is_length_known)
     logger.info(
         "%s, %s parameters%s, on %s, in %s%s",
         type(task.net).__name__,
-        f"{num_parameters:,}",
-        freezing,
+        f"{_num_parameters(task):,}",
+        parts["freezing"],
         trainer.strategy.root_device,
         config.trainer.precision,
         why,
@@ -149,43 +114,31 @@ def train(config: DictConfig) -> Scores:
         try:
             _fit(trainer, task, data, config)
         except BaseException:
-            _draw_curves(trainer, config, {})  # how far it came
+            draw_history(trainer, config, {})  # how far it came
             raise
-        if (output_dir / PRUNED_FILE).exists():  # given up by a search
-            _draw_curves(trainer, config, {})
+        if (Path(config.output_dir) / PRUNED_FILE).exists():  # given up by a search
+            draw_history(trainer, config, {})
             return {}
-        best = load_checkpoint(_best_file(trainer, config))
+        best = load_checkpoint(best_file(trainer, config))
         if trainer.is_global_zero:
             logger.info("the best epoch by %s is %d", config.monitor, best["epoch"] + 1)
-        # The file that is handed on is scored as evaluate.py does: nothing of training takes part.
-        trained = task
-        if "pretrained" in config.model:
-            config.model.pretrained = False  # the file has all weights
-        fresh = {part: instantiate(config[part], _convert_="all") for part in ("model", "loss")}
-        task = _task_for({**parts, **fresh}, config, trained.record)
-        task.absent |= trained.absent  # what training has seen counts for the table too
-        bring_up_to_date(best, task)
-        task.load_state_dict(best["state_dict"])
-        scorer = _final_trainer(plain, best, parts["callbacks"])
-        scores = score(scorer, task, data, "val", output_dir)
-        if trainer.is_global_zero:
-            _warn_of_classes_never_found(task, config)
-        if data.has_split("test"):
-            scores |= score(scorer, task, data, "test", output_dir)
+        final, scores = _score_best(best, task, parts, config)
     if trainer.is_global_zero:
-        warn_of_absent_classes(task)
-        show_result(trainer, plain, scores, monitor=config.monitor, step=best["global_step"])
-        _draw_curves(trainer, config, scores)
-        told: dict[str, Cell] = {
+        warn_of_absent_classes(final)
+        show_result(
+            trainer, plain_values(config), scores, monitor=config.monitor, step=best["global_step"]
+        )
+        draw_history(trainer, config, scores)
+        facts: dict[str, Cell] = {
             "data": f"{data.root}: {data.counted()}",
             "classes": ", ".join(data.class_names),
-            "network": f"{type(task.net).__name__}, {num_parameters:,} parameters",
+            "network": f"{type(task.net).__name__}, {_num_parameters(task):,} parameters",
             "precision": str(config.trainer.precision),
             "epochs": trainer.current_epoch,
             "best epoch": best["epoch"] + 1,
         }
-        _report(config, told, trained.record.get("intensities", {}), scores, best["epoch"] + 1)
-        write_json(output_dir / SCORES_FILE, scores)  # last: a run that has it has ended
+        write_report(config, facts, task.record.get("intensities", {}), scores, best["epoch"] + 1)
+        write_json(Path(config.output_dir) / SCORES_FILE, scores)  # a run that has it has ended
     return scores
 
 
@@ -291,6 +244,70 @@ def _task_for(
     )
 
 
+def _record_of(config: DictConfig, data: PairDataModule, is_length_known: bool) -> dict[str, Any]:
+    """Return what every checkpoint of a run carries beside its weights."""
+    record = {
+        "config": plain_values(config),
+        "class_names": data.class_names,
+        "scores": METRIC_CONVENTION,
+        "versions": versions(),
+        "commit": commit(),
+    }
+    if is_length_known:
+        record["num_epochs"] = config.trainer.max_epochs
+    if volumes := read_conversion(data.root):  # what predict.py has to repeat
+        record["volumes"] = volumes
+    return record
+
+
+def _trainer_for(
+    parts: dict[str, Any], config: DictConfig, task: SegmentationTask, is_length_known: bool
+) -> Trainer:
+    """Return the trainer of a run, with what is frozen, how long it is, and where it is logged."""
+
+    def schedule_of(num_epochs: int) -> Any:
+        config.trainer.max_epochs = num_epochs
+        task.record |= {"config": plain_values(config), "num_epochs": num_epochs}
+        return instantiate(config.scheduler, _convert_="all")
+
+    parts["freezing"] = Freezing(task.net, config.get("freeze") or [], config.get("freeze_epochs"))
+    callbacks = [*parts["callbacks"].values(), parts["freezing"]]
+    if is_limited(config.trainer):
+        callbacks.append(FittingLength(schedule_of, is_known=is_length_known))
+    trainer: Trainer = parts["trainer"](
+        callbacks=[*callbacks, StopTogether()],
+        logger=[*_loggers(parts["logger"]), History(Path(config.output_dir) / HISTORY_FILE)],
+        plugins=[AtomicCheckpointIO(), *cluster()],
+        **progress_of(plain_values(config)["trainer"]),
+    )
+    return trainer
+
+
+def _score_best(
+    best: dict[str, Any], trained: SegmentationTask, parts: Mapping[str, Any], config: DictConfig
+) -> tuple[SegmentationTask, Scores]:
+    """Score the file that is handed on as ``evaluate.py`` does: nothing of training takes part."""
+    if "pretrained" in config.model:
+        config.model.pretrained = False  # the file has all weights
+    fresh = {part: instantiate(config[part], _convert_="all") for part in ("model", "loss")}
+    task = _task_for({**parts, **fresh}, config, trained.record)
+    task.absent |= trained.absent  # what training has seen counts for the table too
+    bring_up_to_date(best, task)
+    task.load_state_dict(best["state_dict"])
+    trainer = final_trainer(plain_values(config), best, parts["callbacks"])
+    data, folder = parts["data"], Path(config.output_dir)
+    scores = score(trainer, task, data, "val", folder)
+    if trainer.is_global_zero:
+        warn_of_classes_never_found(task, config)
+    if data.has_split("test"):
+        scores |= score(trainer, task, data, "test", folder)
+    return task, scores
+
+
+def _num_parameters(task: SegmentationTask) -> int:
+    return sum(parameter.numel() for parameter in task.net.parameters())
+
+
 def _start_from_weights(task: SegmentationTask, config: DictConfig) -> None:
     """Fill the network from a file, where one is named; a run that goes on has its own weights."""
     file = config.get("weights")
@@ -374,71 +391,6 @@ def _stopped_with_a_word(config: DictConfig) -> Iterator[None]:
         raise SystemExit(128 + number)
 
 
-def _warn_of_classes_never_found(task: SegmentationTask, config: DictConfig) -> None:
-    """Say which classes the best checkpoint finds nowhere in val though they are there."""
-    tally = task.tally("val").scores
-    true_positive, false_positive, false_negative = tally.table().counts.sum(dim=0).unbind(dim=1)
-    is_lost = (true_positive + false_positive == 0) & (false_negative > 0)
-    if lost := [name for name, one in zip(tally.class_names, is_lost, strict=True) if one]:
-        why = (
-            "; images without a class score 1 where nothing is found, so val/dice can favour that: "
-            "monitor=val/dice_pooled does not"
-        )
-        logger.warning(
-            "the best checkpoint finds no pixel of %s in val%s",
-            *(", ".join(lost), "" if "pooled" in config.monitor else why),
-        )
-
-
-def _final_trainer(
-    settings: Mapping[str, Any], best: Mapping[str, Any], callbacks: Mapping[str, Callback]
-) -> Trainer:
-    """Return a trainer that scores the best checkpoint on the devices of a run, and draws it."""
-    trainer = {key: value for key, value in settings["trainer"].items() if key in _OF_SCORING}
-    trainer["precision"] = best["liverseg"]["config"]["trainer"].get("precision", "32-true")
-    for split in ("val", "test"):
-        part = trainer.get(f"limit_{split}_batches")
-        if part not in (None, 1.0) and is_first_process():
-            logger.warning(
-                "%s is scored on a part of it, trainer.limit_%s_batches=%s", split, split, part
-            )
-    made: Trainer = instantiate(trainer, _convert_="all")(
-        callbacks=[one for one in callbacks.values() if _only_looks(one)],
-        logger=False,
-        enable_checkpointing=False,
-        plugins=_cluster(),
-        **progress_of(settings["trainer"]),
-    )
-    return made
-
-
-def _only_looks(callback: Callback) -> bool:
-    """Tell whether a callback may see the final scoring: pictures, and scores of a user's own."""
-    changes = isinstance(callback, WeightAveraging | StochasticWeightAveraging)
-    package = type(callback).__module__.partition(".")[0]
-    return isinstance(callback, PictureBoard) or not (
-        changes or package in ("liverseg", "lightning", "pytorch_lightning")
-    )
-
-
-def _best_file(trainer: Trainer, config: DictConfig) -> str:
-    """Return the best checkpoint; a run that ended before its first check keeps what there is."""
-    (keeper, *_) = [
-        one
-        for one in trainer.checkpoint_callbacks
-        if isinstance(one, ModelCheckpoint) and one.monitor == config.monitor
-    ]
-    if not keeper.best_model_path:
-        keeper.best_model_path = str(Path(config.output_dir) / "checkpoints" / "best.ckpt")
-        trainer.save_checkpoint(keeper.best_model_path)
-        if trainer.is_global_zero:
-            logger.warning(
-                "the run ended before its first check on val, so %s is where it ended",
-                short_path(keeper.best_model_path),
-            )
-    return keeper.best_model_path
-
-
 def _why_it_ended(trainer: Trainer) -> str:
     """Say what ended a run before its last epoch; "" where that was reached."""
     if 0 <= trainer.max_steps <= trainer.global_step:
@@ -453,66 +405,8 @@ def _why_it_ended(trainer: Trainer) -> str:
     return "a callback has stopped it"
 
 
-def _draw_curves(trainer: Trainer, config: DictConfig, scores: Scores) -> None:
-    """Draw ``pictures/curves.png`` from what was logged since the run began."""
-    if trainer.is_global_zero:
-        folder = Path(config.output_dir)
-        file = folder / "pictures" / "curves.png"
-        try:
-            curves = read_curves(folder / HISTORY_FILE)
-            draw_curves(file, curves, monitor=config.monitor, mode=config.monitor_mode, test=scores)
-        except OSError as error:  # a full disk must hide neither the scores nor why a run stopped
-            logger.warning("%s could not be drawn: %s", file, error)
-
-
-def _report(
-    config: DictConfig,
-    told: Mapping[str, Cell],
-    intensities: Mapping[str, Any],
-    scores: Scores,
-    best: float,
-) -> None:
-    """Write ``report.html``; whatever is in the way of it must not hide the scores."""
-    folder = Path(config.output_dir)
-    try:
-        result = Result(
-            config=plain_values(config),
-            defaults=_defaults(config),
-            scores=scores,
-            starts=read_json(folder / "run.json"),
-            facts=told,
-            intensities=intensities,
-            best=best,
-        )
-        write_result(folder, result)
-    except Exception as error:
-        logger.warning("%s could not be written: %s", folder / RUN_REPORT, error)
-
-
-def _defaults(config: DictConfig) -> dict[str, Any]:
-    """Return what ``configs/train.yaml`` composes where nothing is typed; empty without it."""
-    folder = Path(__file__).parents[2] / "configs"
-    if not (folder / "train.yaml").is_file():
-        return {}
-    hydra = GlobalHydra.instance()
-    running, hydra.hydra = hydra.hydra, None  # there is room for one, and it may be that of main()
-    try:
-        with initialize_config_dir(str(folder), version_base="1.3"):
-            composed = compose("train")
-    finally:
-        hydra.hydra = running
-    with open_dict(composed):  # what only a running job knows
-        composed.output_dir, composed.sweep_name = config.output_dir, ""
-    return plain_values(composed)
-
-
 def _loggers(made: Any) -> list[Logger]:  # a logger, several by name or in a list, or none
     """Return the loggers that a config describes."""
     if isinstance(made, Mapping):
         return list(made.values())
     return [made] if isinstance(made, Logger) else list(made or [])
-
-
-def _cluster() -> list[SLURMEnvironment]:
-    """Return what Lightning is to know of a cluster: it is this package that asks to requeue."""
-    return [SLURMEnvironment(auto_requeue=False)] if found_launcher() == "srun" else []

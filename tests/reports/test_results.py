@@ -7,7 +7,7 @@ import pytest
 from omegaconf import DictConfig
 from PIL import Image
 
-from liverseg import experiment
+from liverseg import ending
 from liverseg.experiment import train
 from liverseg.reports.results import Result, write_result
 from liverseg.runs import read_scores
@@ -120,7 +120,7 @@ def test_a_run_ends_with_its_report_and_without_it_where_it_cannot_be_written(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(experiment, "write_result", full)
+    monkeypatch.setattr(ending, "write_result", full)
     again = train(compose(["logger=none", f"output_dir={tmp_path / 'second'}"]))
     assert read_scores(tmp_path / "second") == again
     assert "report.html could not be written" in caplog.text
