@@ -66,6 +66,7 @@ NOT_RUN = {
     "python benchmarks/phantom_window.py": "a measurement on the whole phantom, a minute long",
     "python benchmarks/dashboard.py": "a measurement, five minutes long",
     "python benchmarks/sweep.py": "likewise",
+    "python benchmarks/check.py": "draws and reads 11,000 pairs",
     "python benchmarks/intervals.py": "likewise",
     "python benchmarks/fuzz_volumes.py": "5,000 damaged volumes, some minutes; "
     "test_fuzz_volumes.py reads some of them",
