@@ -10,8 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from liverseg.settings import prepare_command, refuse_bad_overrides, told_in_one_sentence
 
-_OF_IMAGES = "NAME_prediction.png and NAME_picture.png"
-
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="predict")
 def main(config: DictConfig) -> None:
@@ -23,7 +21,9 @@ def main(config: DictConfig) -> None:
     with told_in_one_sentence():
         num_predicted, refused = predict(config)
         is_3d = names_volumes(OmegaConf.to_object(config)["source"])
-    files = "NAME_prediction.nii.gz, and volumes.csv," if is_3d else _OF_IMAGES
+    kinds = ["NAME_prediction.png"] + ["NAME_picture.png"] * config.pictures
+    kinds += [f"NAME_probability.{config.probabilities}"] * (config.probabilities is not None)
+    files = "NAME_prediction.nii.gz, and volumes.csv," if is_3d else " and ".join(kinds)
     print(f"\n{num_predicted} x {files} in {short_path(config.output_dir)}")
     if refused:
         names = ", ".join(str(path) for path in refused)

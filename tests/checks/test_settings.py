@@ -628,6 +628,32 @@ def test_a_class_whose_module_fails_is_told_apart_from_one_that_is_misspelt(
             check_settings(composed([f"model._target_={module}.Net"], folder))
 
 
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("flips=[sideways]", "flips=[sideways] must be a list of horizontal and vertical"),
+        ("flips=horizontal", "flips=horizontal must be a list of horizontal and vertical"),
+        (
+            "min_pixels=-1",
+            "min_pixels=-1 must be a whole number from 0 up, or a mapping of classes",
+        ),
+        ("min_pixels={liver: x}", "min_pixels={liver:x} must be a whole number from 0 up, or a"),
+        ("largest_component=3", "largest_component=3 must be true, false or a list of classes"),
+        ("fill_holes=liver", "fill_holes=liver must be true, false or a list of classes"),
+        ("tile_size=0", "tile_size=0 must be a whole number from 1 up, or null"),
+        ("pictures=2", "pictures=2 must be true or false"),
+        ("probabilities=tif", "probabilities=tif must be png or npy, or null"),
+        ("batch_size=0", "batch_size=0 must be a whole number from 1 up, or null"),
+        ("num_workers=-1", "num_workers=-1 must be a whole number from 0 up"),
+    ],
+)
+def test_options_of_a_prediction_are_held_against_what_they_must_be(
+    override: str, sentence: str, compose: Compose
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}"):
+        check_settings(compose(["ckpt_path=a.ckpt", "source=b", override], "predict"))
+
+
 def test_the_same_rules_hold_for_evaluate_and_predict(compose: Compose) -> None:
     check_settings(compose(["ckpt_path=a.ckpt"], "evaluate"))
     check_settings(compose(["ckpt_path=a.ckpt", "source=b"], "predict"))

@@ -102,7 +102,7 @@ TOP: dict[str, Any] = {
     "tuned": _told(NotEmpty, "a file") | None,
     "tune": bool,
     "pictures": bool,
-    "probabilities": Literal["png", "npy"] | None,
+    "probabilities": _told(Literal["png", "npy"], "png or npy") | None,
     "batch_size": AtLeastOne | None,
     "num_workers": Count,
 }
