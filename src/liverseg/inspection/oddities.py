@@ -174,7 +174,11 @@ def _slice_order(survey: Survey, told: set[int]) -> Iterator[Finding]:
             "look at the first and the last slice; renumber them if they are flipped, which "
             "neighbouring slices as channels and volumes need",
             [
-                File(survey.shown(stacks[case][0].pair.image), f"patient {case}")
+                File(
+                    survey.shown(stacks[case][0].pair.image),
+                    f"patient {case}",
+                    other=survey.shown(stacks[case][-1].pair.image),
+                )
                 for _, case in found
             ],
         )

@@ -61,7 +61,7 @@ pre {
 code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, "Liberation Mono", monospace; }
 figure { margin: .8rem 0 1.2rem; }
 img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
-svg { width: 100%; height: auto; display: block; }
+svg { width: 100%; max-width: 34rem; height: auto; display: block; }
 svg text { fill: var(--quiet); font-size: 11px; }
 svg .axis { stroke: var(--line); fill: none; }
 svg .best { stroke: var(--guide); stroke-dasharray: 3 3; fill: none; }
