@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Protocol
 import torch
 from lightning import LightningDataModule, Trainer
 from pydantic import AfterValidator, Field
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from liverseg.data.augmentation import BatchAugment, is_for_batches
@@ -362,6 +362,22 @@ class PairDataModule(LightningDataModule):
     def _normalizes(self, split: Split) -> bool:
         """Tell whether images are served normalised; batches are after they were augmented."""
         return self.is_normalizing and not (split == "train" and self._batch_augment is not None)
+
+    def augmented(self, index: int, epochs: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return what training sees of one of its images in some epochs.
+
+        Args:
+            index: The image's place in train.
+            epochs: Each gives another draw.
+
+        Returns:
+            Images in [0, 1], of shape (N, C, H, W), and masks of shape (N, H, W).
+        """
+        dataset = self.dataset("train")
+        batch: dict[str, Any] = pad_and_stack([dataset[index, epoch] for epoch in epochs])
+        if self._batch_augment is not None:
+            batch = self._batch_augment(self._batch_augment.draw(batch))
+        return self.normalize.undo(batch["image"]), batch["mask"]
 
     def on_before_batch_transfer(
         self, batch: dict[str, Any], dataloader_idx: int

@@ -2,8 +2,9 @@
 
 Reading order: ``colours``, ``lettering`` (captions and legends), ``cases`` (how an image, its truth
 and its prediction are drawn), ``boards`` (TensorBoard's files), ``gallery`` (which pictures are
-drawn, and when), ``dashboard`` (what TensorBoard shows besides), ``history`` and ``charts``
-(the curves of a run), ``diagrams`` (a U-Net as the U), ``sheets`` (many images side by side).
+drawn, and when), ``dashboard`` (what TensorBoard shows besides), ``history`` and ``charts`` (the
+curves of a run), ``diagrams`` (a U-Net as the U), ``sheets`` (many images side by side),
+``previews`` (what augmentation does).
 """
 
 from liverseg.pictures.boards import TensorBoard, boards_of
@@ -14,6 +15,7 @@ from liverseg.pictures.dashboard import Dashboard, show_result
 from liverseg.pictures.diagrams import draw_numbers, draw_u
 from liverseg.pictures.gallery import PictureBoard
 from liverseg.pictures.history import HISTORY_FILE, History
+from liverseg.pictures.previews import draw_augmentation
 from liverseg.pictures.sheets import Tile, draw_sheet
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "as_shown",
     "boards_of",
     "class_colour",
+    "draw_augmentation",
     "draw_case",
     "draw_curves",
     "draw_numbers",

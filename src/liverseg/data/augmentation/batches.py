@@ -9,7 +9,7 @@ from torch.nn import functional
 from torchvision.transforms.v2.functional import to_dtype
 
 from liverseg.data.augmentation.draws import Draws
-from liverseg.data.augmentation.geometry import CropToForeground, Flip, Geometry
+from liverseg.data.augmentation.geometry import CropToForeground, Elastic, Flip, Geometry
 from liverseg.data.augmentation.intensity import Intensity
 from liverseg.labels import IGNORED
 
@@ -117,29 +117,33 @@ class BatchAugment:
         """Move pixels of some samples."""
         if is_whole and all(isinstance(one, Flip) for one in self._moves.values()):
             return self._mirrored(image, mask, drawn)
-        some, its_mask, its_size = image[moved], mask[moved], sizes[moved]
-        matrix = torch.eye(3, device=image.device).expand(len(moved), 3, 3)
-        last_row = matrix[:, 2:]
+        is_some = len(moved) < len(image)
+        some, its_mask, its_size = image, mask, sizes
+        if is_some:
+            some, its_mask, its_size = image[moved], mask[moved], sizes[moved]
+        last_row = torch.tensor([0.0, 0.0, 1.0], device=image.device).expand(len(some), 1, 3)
         middle = its_size.flip(1)[..., None, None] / 2  # (n, 2, 1, 1), x first
         height, width = mask.shape[1:]
         x = torch.arange(width, device=image.device).view(1, 1, -1) + 0.5 - middle[:, 0]
         y = torch.arange(height, device=image.device).view(1, -1, 1) + 0.5 - middle[:, 1]
-        x, y = torch.broadcast_tensors(x, y)
-        places = torch.stack([x / middle[:, 0], y / middle[:, 1]], dim=-1)
+        matrix: Tensor | None = None
         for name, one in self._moves.items():
-            its = {key: value[moved] for key, value in drawn[name].items()}
+            its = {key: value[moved] if is_some else value for key, value in drawn[name].items()}
             if (found := one.matrix(its, its_mask, its_size)) is not None:
-                matrix = _product(matrix, torch.cat([found, last_row], dim=1))
-            if (field := one.field(its, places)) is not None:
-                x = x + 2 * middle[:, 0] * field[:, 0]
-                y = y + 2 * middle[:, 1] * field[:, 1]
-        # Products are written out, lest their rounding depend on the size of the batch.
-        rows = matrix[:, :2, :, None, None]
-        x, y = (
-            rows[:, axis, 0] * x + rows[:, axis, 1] * y + rows[:, axis, 2] + middle[:, axis]
-            for axis in (0, 1)
-        )
-        some, its_mask = self._resampled(some, its_mask, x, y, its_size)
+                found = torch.cat([found, last_row], dim=1)
+                matrix = found if matrix is None else _product(matrix, found)
+            if isinstance(one, Elastic):
+                whole = torch.broadcast_tensors(x / middle[:, 0], y / middle[:, 1])
+                field = one.field(its, torch.stack(whole, dim=-1))
+                x, y = x + 2 * middle[:, 0] * field[:, 0], y + 2 * middle[:, 1] * field[:, 1]
+        if matrix is not None:
+            # Written out, lest rounding depend on the size of the batch.
+            rows = matrix[:, :2, :, None, None]
+            x, y = (rows[:, one, 0] * x + (rows[:, one, 1] * y + rows[:, one, 2]) for one in (0, 1))
+        grid = torch.stack(torch.broadcast_tensors(x / middle[:, 0], y / middle[:, 1]), dim=-1)
+        some, its_mask = self._resampled(some, its_mask, grid, its_size, is_whole)
+        if not is_some:
+            return some, its_mask
         return image.index_copy(0, moved, some), mask.index_copy(0, moved, its_mask)
 
     def _mirrored(self, image: Tensor, mask: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
@@ -152,29 +156,31 @@ class BatchAugment:
         return image, mask
 
     def _resampled(
-        self, image: Tensor, mask: Tensor, x: Tensor, y: Tensor, sizes: Tensor
+        self, image: Tensor, mask: Tensor, grid: Tensor, sizes: Tensor, is_whole: bool
     ) -> tuple[Tensor, Tensor]:
         """Take each pixel of the result from a place: bilinear, and the nearest in the mask.
 
         Args:
             image: Samples, float32 (n, C, H, W).
             mask: Their masks, uint8 (n, H, W).
-            x: Places in pixels from the left edge, (n, H, W).
-            y: Places from the upper edge.
+            grid: Places in the samples, (n, H, W, 2): -1 and 1 are their edges; x first.
             sizes: Heights and widths of the samples, (n, 2).
+            is_whole: Whether all samples fill the batch.
         """
-        height, width = mask.shape[1:]
-        down, right = sizes[:, 0].view(-1, 1, 1), sizes[:, 1].view(-1, 1, 1)
-        is_inside = (x >= 0) & (x < right) & (y >= 0) & (y < down)
-        # Between the middles of the outermost pixels and the edge, as at these middles.
-        x, y = x.clamp(min=0.5).minimum(right - 0.5), y.clamp(min=0.5).minimum(down - 0.5)
-        grid = torch.stack([2 * x / width - 1, 2 * y / height - 1], dim=-1)
-        moved = functional.grid_sample(image, grid, padding_mode="border", align_corners=False)
-        nearest = (y.long() * width + x.long()).flatten(1)
-        its = mask.flatten(1).gather(1, nearest).view_as(mask)
+        is_inside = torch.maximum(grid[..., 0].abs(), grid[..., 1].abs()) < 1
+        if not is_whole:
+            # Between the middles of the outermost pixels and the edge, as at these middles.
+            sides = sizes.flip(1)[:, None, None]
+            part = sides / torch.tensor([mask.shape[2], mask.shape[1]], device=grid.device)
+            grid = grid.clamp(min=-1).maximum(1 / sides - 1).minimum(1 - 1 / sides)
+            grid = grid * part + (part - 1)
+        moved, its = (
+            functional.grid_sample(values, grid, mode, "border", align_corners=False)
+            for values, mode in ((image, "bilinear"), (mask[:, None].float(), "nearest"))
+        )
         return (
             torch.where(is_inside[:, None], moved, 0.0),
-            torch.where(is_inside, its, self._outside),
+            torch.where(is_inside, its[:, 0].to(mask.dtype), self._outside),
         )
 
 

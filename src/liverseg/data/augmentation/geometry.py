@@ -43,15 +43,6 @@ class Geometry(nn.Module):
         """
         return None
 
-    def field(self, drawn: Mapping[str, Tensor], places: Tensor) -> Tensor | None:
-        """Return displacements (N, 2, H, W) in parts of the sides, x first.
-
-        Args:
-            drawn: What :meth:`draw` returned.
-            places: Pixels (N, H, W, 2) of the results in parts of the sides, -1 ... 1, x first.
-        """
-        return None
-
 
 class Flip(Geometry):
     """Mirror a sample.
@@ -145,7 +136,12 @@ class Elastic(Geometry):
         return {"on": torch.from_numpy(on), "coarse": coarse.float().view(shape)}
 
     def field(self, drawn: Mapping[str, Tensor], places: Tensor) -> Tensor:
-        """Return the coarse field, enlarged smoothly."""
+        """Return displacements (N, 2, H, W) in parts of the sides, x first.
+
+        Args:
+            drawn: What :meth:`draw` returned.
+            places: Pixels (N, H, W, 2) of the results in parts of the sides, -1 ... 1, x first.
+        """
         return nn.functional.grid_sample(
             drawn["coarse"], places, mode="bicubic", padding_mode="border", align_corners=True
         )
