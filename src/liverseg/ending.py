@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import (
 from omegaconf import DictConfig, open_dict
 
 from liverseg.inference import Scores, plain_values, progress_of
-from liverseg.pictures import HISTORY_FILE, PictureBoard, draw_curves, read_curves
+from liverseg.pictures import HISTORY_FILE, Calibration, PictureBoard, draw_curves, read_curves
 from liverseg.reports import RUN_REPORT, Cell, Result, write_result
 from liverseg.runs import found_launcher, is_first_process, read_json, short_path
 from liverseg.training import SegmentationTask
@@ -76,7 +76,7 @@ def _only_looks(callback: Callback) -> bool:
     """Tell whether a callback may see the final scoring: pictures, and scores of a user's own."""
     changes = isinstance(callback, WeightAveraging | StochasticWeightAveraging)
     package = type(callback).__module__.partition(".")[0]
-    return isinstance(callback, PictureBoard) or not (
+    return isinstance(callback, PictureBoard | Calibration) or not (
         changes or package in ("liverseg", "lightning", "pytorch_lightning")
     )
 

@@ -43,6 +43,7 @@ from liverseg.inference import (
 from liverseg.inspection import Finding, inspect, survey
 from liverseg.pictures import (
     HISTORY_FILE,
+    Calibration,
     History,
     show_result,
 )
@@ -294,8 +295,9 @@ def _score_best(
     task.absent |= trained.absent  # what training has seen counts for the table too
     bring_up_to_date(best, task)
     task.load_state_dict(best["state_dict"])
-    trainer = final_trainer(plain_values(config), best, parts["callbacks"])
     data, folder = parts["data"], Path(config.output_dir)
+    drawn = {**parts["callbacks"], "calibration": Calibration(folder / "pictures")}
+    trainer = final_trainer(plain_values(config), best, drawn)
     scores = score(trainer, task, data, "val", folder)
     if trainer.is_global_zero:
         warn_of_classes_never_found(task, config)

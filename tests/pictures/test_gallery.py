@@ -124,14 +124,15 @@ def test_evaluating_draws_the_best_and_the_worst_too(
     assert drawn.columns == [[captions[-1]], [captions[0]]]
     assert {file.name for file in (out / "pictures").iterdir()} == {
         "best_and_worst_val.png",
+        "reliability_val.png",
         f"val_{drawn.captions[0].split()[0]}.png",
     }
 
 
 def test_no_pictures_are_drawn_where_none_are_wanted(compose: Compose, tmp_path: Path) -> None:
     train(compose(["callbacks.pictures.num_pictures=0", "callbacks.pictures.num_worst=0"]))
-    drawn = [file.name for file in (tmp_path / "run" / "pictures").iterdir()]
-    assert drawn == ["curves.png"]
+    drawn = sorted(file.name for file in (tmp_path / "run" / "pictures").iterdir())
+    assert drawn == ["curves.png", "reliability_test.png", "reliability_val.png"]
     board = EventAccumulator(str(tmp_path / "run" / "tensorboard" / "val")).Reload()
     assert board.Tags()["images"] == []
 

@@ -24,7 +24,7 @@ from liverseg.inference.running import (
     warn_of_brightness,
 )
 from liverseg.inference.volumes import evaluate_volumes
-from liverseg.pictures import PictureBoard
+from liverseg.pictures import Calibration, PictureBoard
 from liverseg.prediction import CandidateTask, Options, ScoringTask, tune
 from liverseg.runs import SCORES_FILE, is_first_process, write_json, write_text
 from liverseg.settings.values import as_typed
@@ -121,7 +121,8 @@ def _score(
     pictures = PictureBoard(
         folder=folder / "pictures", num_pictures=config.num_pictures, num_worst=config.num_worst
     )
-    trainer = scoring_trainer(config, loaded.checkpoint, pictures)
+    calibration = Calibration(folder / "pictures")
+    trainer = scoring_trainer(config, loaded.checkpoint, pictures, calibration)
     task = ScoringTask(loaded.task, loaded.predictor)
     choose_scores(task, loaded.checkpoint["liverseg"]["config"], config)
     scores: Scores = {}

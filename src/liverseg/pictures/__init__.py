@@ -3,11 +3,12 @@
 Reading order: ``colours``, ``lettering`` (captions and legends), ``cases`` (how an image, its truth
 and its prediction are drawn), ``boards`` (TensorBoard's files), ``gallery`` (which pictures are
 drawn, and when), ``dashboard`` (what TensorBoard shows besides), ``history`` and ``charts`` (the
-curves of a run), ``diagrams`` (a U-Net as the U), ``sheets`` (many images side by side),
-``previews`` (what augmentation does).
+curves of a run), ``diagrams`` (a U-Net as the U), ``calibration`` (what probabilities say),
+``sheets`` (many images side by side), ``previews`` (what augmentation does).
 """
 
 from liverseg.pictures.boards import TensorBoard, boards_of
+from liverseg.pictures.calibration import Calibration
 from liverseg.pictures.cases import as_shown, draw_case
 from liverseg.pictures.charts import draw_curves, read_curves
 from liverseg.pictures.colours import class_colour
@@ -20,6 +21,7 @@ from liverseg.pictures.sheets import Tile, draw_sheet
 
 __all__ = [
     "HISTORY_FILE",
+    "Calibration",
     "Dashboard",
     "History",
     "PictureBoard",

@@ -2,17 +2,19 @@
 
 Reading order: ``catalogue`` (which scores there are), ``boundaries`` (distances from edge to edge),
 ``averages`` (from images to a split), ``metrics`` (classes, counts, and their sum over batches),
-``absence`` (classes that no mask holds), ``intervals`` (how far a mean can be believed), ``final``
-and ``tables`` (the end of a run), ``files`` (one line per image or patient), ``paired``
-(one against another).
+``absence`` (classes that no mask holds), ``calibration`` (of probabilities), ``intervals`` (how far
+a mean can be believed), ``final`` and ``tables`` (the end of a run), ``files`` (one line per image
+or patient), ``paired`` (one against another).
 """
 
 from liverseg.scores.absence import classes_without_truth, sentence_of_absence
 from liverseg.scores.averages import dice, iou
+from liverseg.scores.calibration import calibration_error, count_calibration, reliability
 from liverseg.scores.catalogue import (
     AVERAGES,
     CATALOGUE,
     CHOSEN,
+    ECE,
     METRIC_CONVENTION,
     SCORES,
     computed,
@@ -44,6 +46,7 @@ __all__ = [
     "AVERAGES",
     "CATALOGUE",
     "CHOSEN",
+    "ECE",
     "METRIC_CONVENTION",
     "RECORD_FILE",
     "SCORES",
@@ -52,11 +55,13 @@ __all__ = [
     "Difference",
     "SegmentationScores",
     "Values",
+    "calibration_error",
     "cases_text",
     "classes_without_truth",
     "compare",
     "computed",
     "count_by_probability",
+    "count_calibration",
     "count_pixels",
     "dice",
     "final_numbers",
@@ -71,6 +76,7 @@ __all__ = [
     "predict_classes",
     "read_cases",
     "record_of",
+    "reliability",
     "score_of",
     "score_tables",
     "sentence_of_absence",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+ECE = "ece"  # expected calibration error, of probabilities: evaluate.py computes it
 AVERAGES = {"": "per image", "_pooled": "pooled", "_case": "per case"}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from liverseg.scores.catalogue import ALWAYS, CATALOGUE, keys_of
+from liverseg.scores.catalogue import ALWAYS, CATALOGUE, ECE, keys_of
 from liverseg.scores.final import FALSE_ALARMS, INFINITE, MISSED, ends_of
 
 _NAME_WIDTH, _CELL_WIDTH = 12, 9  # at least
@@ -35,7 +35,7 @@ def score_tables(scores: Mapping[str, float], monitor: str = "") -> list[ScoreTa
     """Return what :func:`summary` shows, cell by cell; columns without a cell are left out."""
     splits = _splits(scores)
     keys = [one for key in keys_of(list(CATALOGUE)) for one in (key, key + INFINITE)]
-    shown = dict.fromkeys(("loss", *keys, MISSED, FALSE_ALARMS, monitor.partition("/")[2]))
+    shown = dict.fromkeys(("loss", *keys, MISSED, FALSE_ALARMS, ECE, monitor.partition("/")[2]))
     names = [
         name
         for name in shown
