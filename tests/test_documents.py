@@ -52,6 +52,8 @@ PLACEHOLDERS = {
 NOT_RUN = {
     "git clone address": "needs the address of the repository",
     "cd liverseg": "belongs to git clone",
+    "git clone address mystudy": "likewise",
+    "cd mystudy": "likewise",
     "source .venv/bin/activate": "changes the shell that it is typed in",
     "pip install hydra-submitit-launcher": "installs a package",
     "pip install 'liverseg[volumes]'": "likewise",
@@ -68,8 +70,10 @@ NOT_RUN = {
     "python benchmarks/phantom_window.py": "a measurement on the whole phantom, a minute long",
     "python benchmarks/dashboard.py": "a measurement, five minutes long",
     "python benchmarks/sweep.py": "likewise",
+    "python benchmarks/machinery.py": "likewise",
     "python benchmarks/check.py": "draws and reads 11,000 pairs",
     "python benchmarks/intervals.py": "likewise",
+    "python benchmarks/fuzz_settings.py": "1,000 commands; test_fuzz_settings.py types some",
     "python benchmarks/fuzz_volumes.py": "5,000 damaged volumes, some minutes; "
     "test_fuzz_volumes.py reads some of them",
     "python benchmarks/fuzz_files.py": "10,000 damaged files, half a minute; test_fuzz_files.py "
@@ -428,7 +432,9 @@ class Workplace:
             "predict.py",
             "convert.py",
             "split.py",
+            "check.py",
             "compare.py",
+            "draw_volumes.py",  # which a guide shows
         ):
             return self.python(words[1:])
         if words[:2] == ["python", "demo.py"]:
