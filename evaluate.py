@@ -18,9 +18,12 @@ def main(config: DictConfig) -> None:
     from liverseg.runs import short_path
     from liverseg.scores import summary
 
+    refused: dict[str, str] = {}
     with told_in_one_sentence():
-        scores = evaluate(config)
+        scores = evaluate(config, refused)
     print(f"\n{summary(scores)}\n\nfolder  {short_path(config.output_dir)}")
+    if refused:
+        sys.exit(f"{len(refused)} not scored, for the reasons above: {', '.join(refused)}")
 
 
 if __name__ == "__main__":

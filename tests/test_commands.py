@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 import torch
 from forks import Command
@@ -89,6 +91,25 @@ def test_evaluate_and_predict_need_the_checkpoint_alone(
     overrides = [f"source={pair_root / 'test'}", f"output_dir={out}"]
     assert "3 x NAME_prediction.png" in run("predict.py", f"ckpt_path={trained}", *overrides)
     assert len(list(out.glob("*.png"))) == 6
+
+
+def test_volumes_that_cannot_be_scored_are_told_at_the_end(trained: Path, tmp_path: Path) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        for name in "ac":
+            image = nibabel.Nifti1Image(np.eye(32, dtype=np.uint8)[..., None], np.eye(4))
+            nibabel.save(image, tmp_path / folder / f"{name}.nii")
+    (tmp_path / "images" / "b.nii").write_bytes(b"\0" * 500)
+    (tmp_path / "labels" / "c.nii").unlink()
+    text = fork(
+        *("evaluate.py", f"ckpt_path={trained}", f"source={tmp_path / 'images'}", "window=lung"),
+        *(f"labels={tmp_path / 'labels'}", f"output_dir={tmp_path / 'out'}"),
+        code=1,
+    )
+    paths = [str(tmp_path / "images" / f"{name}.nii") for name in "bc"]
+    assert text.strip().endswith(f"2 not scored, for the reasons above: {', '.join(paths)}")
+    assert f"{paths[1]} has no label" in text
+    assert (tmp_path / "out" / "cases_volumes.csv").read_text().count("\n") == 2
 
 
 def test_two_processes_score_as_one(pair_root: Path, tmp_path: Path) -> None:

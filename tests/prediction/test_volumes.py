@@ -204,10 +204,37 @@ def test_scores_are_counted_over_the_voxels_of_a_patient(tmp_path: Path) -> None
     save(tmp_path / "labels" / "b.nii", organs())
     cases = find_cases(tmp_path / "images", tmp_path / "labels")
     scores = SegmentationScores(4, ["liver", "spleen", "kidney"])
-    scored = list(score_volumes(cases, predictor(), trainer(), VIEW, ClassMap(None), scores))
-    assert [case.name for case in scored] == ["a", "b"]
+    scored, refused = score_volumes(cases, predictor(), trainer(), VIEW, ClassMap(None), scores)
+    assert ([case.name for case in scored], refused) == (["a", "b"], {})
     size = int((organs() == 1).sum())
     dice = 2 * (size - 3) / (2 * size - 3)
     values = scores.compute()
     assert float(values["dice/liver"]) == pytest.approx((dice + 1) / 2)
     assert float(values["dice_case/spleen"]) == 1
+
+
+def test_a_volume_that_cannot_be_scored_is_returned_with_the_reason(tmp_path: Path) -> None:
+    for name in "abc":
+        save(tmp_path / "images" / f"{name}.nii", organs().astype(np.int16))
+        save(tmp_path / "labels" / f"{name}.nii", organs()[:, :, : 4 if name == "b" else None])
+    (tmp_path / "labels" / "c.nii").unlink()
+    cases = find_cases(tmp_path / "images", tmp_path / "labels")
+    scores = SegmentationScores(4, ["liver", "spleen", "kidney"])
+    scored, refused = score_volumes(cases, predictor(), trainer(), VIEW, ClassMap(None), scores)
+    assert [case.name for case in scored] == ["a"]
+    b, c = (str(tmp_path / "images" / f"{name}.nii") for name in "bc")
+    assert list(refused) == [b, c]
+    assert "save it on the grid of the volume" in refused[b]
+    assert refused[c].startswith(f"{c} has no label")
+
+
+def test_a_series_without_label_beside_the_labelled_one_is_left_out(tmp_path: Path) -> None:
+    save_series(tmp_path / "images" / "anna" / "venous", slices_of(organs()))
+    save_series(tmp_path / "images" / "anna" / "late", slices_of(organs()))
+    affine = affine_of(origin=(0, 0, 0))
+    save(tmp_path / "labels" / "anna_venous.nii", organs(), affine)
+    cases = find_cases(tmp_path / "images", tmp_path / "labels")
+    assert [case.is_lone for case in cases] == [True, False]
+    scores = SegmentationScores(4, ["liver", "spleen", "kidney"])
+    _, refused = score_volumes(cases, predictor(), trainer(), VIEW, ClassMap(None), scores)
+    assert list(map(str, refused)) == [str(cases[1].source)]  # whose label lies elsewhere

@@ -37,11 +37,12 @@ _TOLD = ("dice", "iou", "dice_pooled", "dice_case")
 logger = logging.getLogger(__name__)
 
 
-def evaluate(config: DictConfig) -> Scores:
+def evaluate(config: DictConfig, refused: dict[str, str] | None = None) -> Scores:
     """Score checkpoints on a split; or find on val what helps, and score with it.
 
     Args:
         config: What ``configs/evaluate.yaml`` composes.
+        refused: Is filled with the volumes of ``source`` that could not be scored, and why.
 
     Returns:
         The scores by name, as ``metrics.json`` holds them.
@@ -66,7 +67,10 @@ def evaluate(config: DictConfig) -> Scores:
                 "out, a checkpoint knows its own"
             )
     if settings["source"] is not None:
-        return evaluate_volumes(config, settings)
+        scores, unscored = evaluate_volumes(config, settings)
+        if refused is not None:
+            refused.update(unscored)
+        return scores
     options = options_of(settings)
     loaded = load(settings["ckpt_path"], settings["allow"], options)
     data = _data_of(loaded, settings)

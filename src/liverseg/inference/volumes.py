@@ -1,6 +1,5 @@
 """Volumes in the place of images, for both commands."""
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ from liverseg.inference.running import Scores, scoring_trainer
 from liverseg.prediction import VolumeWriter, classes_of, predict_volumes, score_volumes, view_of
 from liverseg.runs import SCORES_FILE, write_json, write_text
 from liverseg.scores import SegmentationScores, cases_text, final_numbers
-
-logger = logging.getLogger(__name__)
 
 
 def predict_in_volumes(
@@ -35,8 +32,14 @@ def predict_in_volumes(
     return len(sources) - len(refused), refused
 
 
-def evaluate_volumes(config: DictConfig, settings: Mapping[str, Any]) -> Scores:
-    """Score volumes against label volumes: each is one image, whose voxels are counted together."""
+def evaluate_volumes(
+    config: DictConfig, settings: Mapping[str, Any]
+) -> tuple[Scores, dict[str, str]]:
+    """Score volumes against label volumes: each is one image, whose voxels are counted together.
+
+    Returns:
+        The scores, and why volumes were not scored.
+    """
     need_packages()
     if settings["tune"]:
         raise ValueError("tune=true is for pairs of a val split; leave out source, or tune")
@@ -49,11 +52,9 @@ def evaluate_volumes(config: DictConfig, settings: Mapping[str, Any]) -> Scores:
     cases = find_cases(settings["source"], settings["labels"])
     trainer = scoring_trainer(config, checkpoint)
     scores = SegmentationScores(predictor.num_classes, predictor.class_names)
-    scored = list(score_volumes(cases, predictor, trainer, view, classes, scores))
+    scored, refused = score_volumes(cases, predictor, trainer, view, classes, scores)
     if not scored:
         raise ValueError("no volume could be scored, for the reasons above; name others")
-    if len(scored) < len(cases):
-        logger.warning("%d of %d volumes are not scored", len(cases) - len(scored), len(cases))
     values = scores.compute() | final_numbers(scores)
     found = {f"{config.split}/{name}": float(value) for name, value in values.items()}
     folder, table = Path(config.output_dir), scores.table()
@@ -65,4 +66,4 @@ def evaluate_volumes(config: DictConfig, settings: Mapping[str, Any]) -> Scores:
     )
     write_text(folder / "cases_volumes.csv", text)
     write_json(folder / SCORES_FILE, found)
-    return found
+    return found, refused

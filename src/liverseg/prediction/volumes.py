@@ -225,8 +225,8 @@ def score_volumes(
     view: SliceView,
     classes: ClassMap,
     scores: SegmentationScores,
-) -> Iterator[Case]:
-    """Predict volumes and add their counts to scores, each as one image; yield those that could be.
+) -> tuple[list[Case], dict[str, str]]:
+    """Predict volumes and add their counts to scores, each as one image.
 
     Args:
         cases: Volumes and their labels.
@@ -234,12 +234,21 @@ def score_volumes(
         trainer: Knows device and precision.
         view: How slices are cut and seen.
         classes: The class of each value of a label.
-        scores: What is added to: the image's index is its place among those yielded.
+        scores: What is added to: the image's index is its place among those scored.
+
+    Returns:
+        The cases that were scored, and why others were not. A series without a label is none of
+        them where another one of its patient has one.
     """
     patients = list(dict.fromkeys(case.patient for case in cases))
-    count = 0
+    labelled = {case.patient for case in cases if case.label is not None}
+    scored: list[Case] = []
+    refused: dict[str, str] = {}
     for place, case in enumerate(cases, 1):
         path = case.source if isinstance(case.source, Path) else case.source.folder
+        if case.is_lone and case.patient in labelled:
+            logger.info("%d/%d %s: left out, since no label is of it", place, len(cases), case.name)
+            continue
         try:
             if case.label is None:
                 raise ValueError(case.fault)
@@ -247,18 +256,19 @@ def score_volumes(
             truth, _ = read_label(case.label, volume, classes, _TOLERANCE, view.assume)
             _check_classes(case, truth, predictor)
             found = predict_volume(volume, predictor, trainer, view)
-        except (ValueError, RuntimeError, MemoryError) as error:
-            logger.error("%s", _sentence(path, error))
+        except (ValueError, RuntimeError, MemoryError, OSError) as error:
+            refused[str(case.source)] = _sentence(path, error, "scored")
+            logger.error("%s", refused[str(case.source)])
             continue
-        numbers = (torch.tensor([count]), torch.tensor([patients.index(case.patient)]))
+        numbers = (torch.tensor([len(scored)]), torch.tensor([patients.index(case.patient)]))
         scores.update(_as_one_image(found), _as_one_image(truth), *numbers)
         told = ", ".join(
             f"{name} {value:.4f}"
             for name, value in zip(scores.class_names, dice(scores.latest()[1][0]), strict=True)
         )
         logger.info("%d/%d %s: Dice %s", place, len(cases), case.name, told)
-        count += 1
-        yield case
+        scored.append(case)
+    return scored, refused
 
 
 def _check_classes(case: Case, truth: Numbers, predictor: Predictor) -> None:
@@ -314,8 +324,8 @@ def classes_of(record: Any, classes: Any) -> ClassMap:
     return ClassMap(classes if classes is not None else settings.get("classes"))
 
 
-def _sentence(path: Path, error: BaseException) -> str:
+def _sentence(path: Path, error: BaseException, done: str = "predicted") -> str:
     said = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MemoryError):
         return f"{path} does not fit into memory; predict it on a computer that has more"
-    return said if str(path) in said else f"{path} cannot be predicted ({said})"
+    return said if str(path) in said else f"{path} cannot be {done} ({said})"
