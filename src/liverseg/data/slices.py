@@ -64,8 +64,10 @@ def slice_number(pair: Pair) -> int | None:
     """Return the number of a slice, None where neither a table nor its name says it."""
     if pair.number is not None:
         return pair.number
-    _, _, behind = pair.image.stem.rpartition(pair.case or "\0")
-    numbers = re.findall(r"\d+", behind)
+    name = pair.image.stem
+    # The first place: a patient 1 has a slice 11. And whole: img_011 does not name a patient 1.
+    case = re.search(rf"(?<!\d){re.escape(pair.case)}(?!\d)", name) if pair.case else None
+    numbers = re.findall(r"\d+", name[case.end() :] if case else name)
     return int(numbers[-1]) if numbers else None
 
 
