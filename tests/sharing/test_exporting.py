@@ -143,6 +143,8 @@ def test_a_file_of_others_is_refused_in_a_sentence(
 def test_a_run_is_exported_with_its_card_and_scores_and_predicts_as_its_checkpoint(
     compose: Compose, pair_root: Path, tmp_path: Path
 ) -> None:
+    seen = {"window": "lung", "spacing": [0.8, 0.7]}
+    (pair_root / "volumes.json").write_text(json.dumps({"settings": seen}))
     scores = train(compose(["trainer.precision=32-true"]))
     checkpoint = tmp_path / "run" / "checkpoints" / "best.ckpt"
     out = tmp_path / "out"
@@ -152,11 +154,14 @@ def test_a_run_is_exported_with_its_card_and_scores_and_predicts_as_its_checkpoi
     record = read_record(done.file)
     assert record["scores"] == scores
     assert record["classes"] == ["background", "liver"]
+    assert record["volumes"] == seen  # predict.py has to see slices of volumes so
+    assert record["intensities"]["images"] == 6
     assert len(record["checkpoint_sha256"]) == 64
     card = done.card.read_text()
     assert "| train | 6 | 3 | `bytes:" in card
     assert "| val | 4 | 2 | `bytes:" in card
     assert f"| dice | {scores['val/dice']:.3f} ({scores['val/dice_low']:.3f} ... " in card
+    assert "| window, by name or as centre and width | lung |" in card
     assert "not for diagnosis" in card
 
     changes = ["split=test", "trainer.accelerator=cpu"]

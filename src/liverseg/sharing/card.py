@@ -108,7 +108,7 @@ def _facts(record: Mapping[str, Any], classes: str) -> Iterator[tuple[str, str]]
         f"{size[0]} x {size[1]}, bilinear with antialiasing" if size else "no",
     )
     if record["window"]:
-        yield "window (level, width or low, high)", str(record["window"])
+        yield "window, by name or as centre and width", str(record["window"])
     if record["spacing"]:
         yield "spacing in mm, median of val", " x ".join(f"{one:g}" for one in record["spacing"])
     yield "network", f"{config['model']['_target_']} {model}"

@@ -129,7 +129,7 @@ def _record(
         "mean": settings["mean"],
         "std": settings["std"],
         "image_size": data.image_size,
-        "window": settings.get("window"),
+        "window": (kept.get("volumes") or {}).get("window"),
         "spacing": _spacing(data),
         "white_value": data.white_value,
         "threshold": threshold if data.num_classes == 1 else None,
@@ -143,6 +143,8 @@ def _record(
         "commit": kept.get("commit", ""),
         "licence": "",
         "class_names": kept["class_names"],
+        "volumes": kept.get("volumes"),  # at which window and spacing slices are to be seen
+        "intensities": kept.get("intensities"),
         "format": kept.get("format"),
         "config": kept["config"],
     }
