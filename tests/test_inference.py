@@ -71,6 +71,11 @@ def test_a_pattern_names_checkpoints_in_the_order_of_their_jobs(tmp_path: Path) 
     ("changes", "sentence"),
     [
         (
+            ["data.slices=3"],
+            "has data.slices=3 and {first} has 1, so they cannot vote together; name checkpoints "
+            "that agree",
+        ),
+        (
             ["data.num_classes=2"],
             "has data.num_classes=2 and {first} has 1, so they cannot vote together; name "
             "checkpoints that agree",

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from liverseg.inference import evaluate
+from liverseg.inference import evaluate, predict
 from liverseg.inference.masks import UNLESS_TOLD
 
 Compose = Callable[..., DictConfig]
@@ -133,6 +133,8 @@ def test_several_classes_are_declared(compose: Compose, masks: Path, pair_root: 
         (["predictions=nowhere"], FileNotFoundError, "predictions=nowhere is no folder"),
         (["ckpt_path=a.ckpt"], ValueError, "ckpt_path=a.ckpt is for a checkpoint"),
         (["threshold=0.4"], ValueError, "threshold=0.4 is for a checkpoint"),
+        (["min_pixels=30"], ValueError, "min_pixels=30 is for a checkpoint"),
+        (["tune=true"], ValueError, "tune=true is for a checkpoint"),
         (["split=val"], FileNotFoundError, "has no mask of 4 of 4 images of val"),
         (["data.root=null"], ValueError, "data.root is not set"),
     ],
@@ -157,6 +159,19 @@ def test_neither_masks_nor_a_checkpoint_is_refused(compose: Compose) -> None:
         evaluate(compose([], name="evaluate"))
     with pytest.raises(ValueError, match=r"data\.num_classes=2 is for predictions=DIR"):
         evaluate(compose(["ckpt_path=a.ckpt", "data.num_classes=2"], name="evaluate"))
+
+
+def test_settings_of_volumes_are_refused_without_them_and_those_of_pairs_with_them(
+    compose: Compose, pair_root: Path
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"labels=a is for volumes; add source=\.\.\., or leave it"
+    ):
+        evaluate(compose(["ckpt_path=a.ckpt", "labels=a"], name="evaluate"))
+    with pytest.raises(ValueError, match=r"scores=\[hd95\] is for pairs; volumes are scored by"):
+        evaluate(compose(["ckpt_path=a.ckpt", "source=a", "scores=[hd95]"], name="evaluate"))
+    with pytest.raises(ValueError, match=r"seg=true is for volumes, and source=\S+ names images"):
+        predict(compose(["ckpt_path=a.ckpt", f"source={pair_root}", "seg=true"], name="predict"))
 
 
 def test_what_is_not_told_is_as_in_the_config_of_pairs() -> None:

@@ -33,6 +33,7 @@ from liverseg.training import Split
 TUNED_FILE = "tuned.yaml"
 BEFORE = "untuned"  # folder of the scores before
 _OF_MASKS = ("num_classes", "background")  # what a checkpoint says itself
+_OF_VOLUMES = ("labels", "window", "classes")
 _TOLD = ("dice", "iou", "dice_pooled", "dice_case")
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,11 @@ def evaluate(config: DictConfig, refused: dict[str, str] | None = None) -> Score
         if refused is not None:
             refused.update(unscored)
         return scores
+    for key in _OF_VOLUMES:
+        if settings[key] is not None:
+            raise ValueError(
+                f"{key}={as_typed(settings[key])} is for volumes; add source=..., or leave it out"
+            )
     options = options_of(settings)
     loaded = load(settings["ckpt_path"], settings["allow"], options)
     data = _data_of(loaded, settings)

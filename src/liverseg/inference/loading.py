@@ -188,8 +188,9 @@ def _refuse_other(
 ) -> None:
     """Refuse a checkpoint whose votes would not be for the same classes, or on the same images."""
     record, wanted = checkpoint["liverseg"], of_first["liverseg"]
-    for key in ("num_classes", "channels", "image_size", "white_value"):
-        here, there = (one["config"]["data"].get(key) for one in (record, wanted))
+    for key in ("num_classes", "channels", "slices", "image_size", "white_value"):
+        unless_named = 1 if key == "slices" else None  # earlier releases had one
+        here, there = (one["config"]["data"].get(key, unless_named) for one in (record, wanted))
         if here != there:
             raise ValueError(
                 f"{file} has data.{key}={here} and {first} has {there}, so they cannot vote "

@@ -3,6 +3,7 @@
 import logging
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,16 @@ from liverseg.inference.running import (
     warn_of_absent_classes,
 )
 from liverseg.pictures import PictureBoard
+from liverseg.prediction import Options
 from liverseg.runs import SCORES_FILE, write_json
+from liverseg.settings.values import as_typed
 from liverseg.training import Batch, Scored, SegmentationTask, Split
 
 _ENDS = ("_prediction", "_mask", "")  # of a mask's name, the first that is there
-_OF_A_CHECKPOINT = ("ckpt_path", "threshold", "flips", "tuned", "source", "labels")
+_OF_A_CHECKPOINT = (
+    *("ckpt_path", "tune", "tuned", *(one.name for one in fields(Options))),
+    *("source", "labels", "window", "classes"),
+)
 UNLESS_TOLD: dict[str, Any] = {  # as in configs/data/pairs.yaml, but that nothing is kept in memory
     **dict.fromkeys(("phantom", "image_size", "class_names", "ignore_index")),
     **dict.fromkeys(("mask_values", "mask_threshold", "white_value")),
@@ -57,9 +63,9 @@ def evaluate_masks(config: DictConfig, settings: Mapping[str, Any]) -> Scores:
         ValueError: If a mask cannot be read, or has another size than the truth.
     """
     for key in _OF_A_CHECKPOINT:
-        if settings.get(key) is not None:
+        if settings.get(key) not in (None, False):
             raise ValueError(
-                f"{key}={settings[key]} is for a checkpoint, and predictions="
+                f"{key}={as_typed(settings[key])} is for a checkpoint, and predictions="
                 f"{settings['predictions']} are scored without one; leave one of them out"
             )
     split: Split = settings["split"]

@@ -18,6 +18,7 @@ from liverseg.inference.running import (
 )
 from liverseg.inference.volumes import predict_in_volumes
 from liverseg.prediction import ImageDataset, PredictionTask, PredictionWriter, find_images
+from liverseg.settings.values import as_typed
 
 _KINDS: dict[str | None, npt.DTypeLike] = {"png": np.uint16, "npy": np.float32}
 
@@ -36,6 +37,12 @@ def predict(config: DictConfig) -> tuple[int, dict[Path, str]]:
     settings = plain_values(config)
     if names_volumes(settings["source"]):
         return predict_in_volumes(config, settings)
+    for key in ("window", "seg"):
+        if settings[key] not in (None, False):
+            raise ValueError(
+                f"{key}={as_typed(settings[key])} is for volumes, and source={settings['source']} "
+                "names images; leave it out"
+            )
     loaded = load(settings["ckpt_path"], settings["allow"], options_of(settings))
     predictor, data = loaded.predictor, loaded.data
     images = find_images(settings["source"], data.mask_suffix)

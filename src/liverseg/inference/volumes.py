@@ -12,6 +12,7 @@ from liverseg.inference.running import Scores, scoring_trainer
 from liverseg.prediction import VolumeWriter, classes_of, predict_volumes, score_volumes, view_of
 from liverseg.runs import SCORES_FILE, write_json, write_text
 from liverseg.scores import SegmentationScores, cases_text, final_numbers
+from liverseg.settings.values import as_typed
 
 
 def predict_in_volumes(
@@ -43,6 +44,12 @@ def evaluate_volumes(
     need_packages()
     if settings["tune"]:
         raise ValueError("tune=true is for pairs of a val split; leave out source, or tune")
+    for key in ("scores", "tolerance", "spacing"):
+        if settings[key] is not None:
+            raise ValueError(
+                f"{key}={as_typed(settings[key])} is for pairs; volumes are scored by their voxels "
+                "alone, so leave it out"
+            )
     if settings["labels"] is None:
         raise ValueError("labels is not set, which source is scored against; add labels=...")
     loaded = load(settings["ckpt_path"], settings["allow"], options_of(settings))

@@ -195,8 +195,8 @@ def fitted(label: Numbers, affine: Affine, path: Path, volume: Volume, tolerance
             f"{path} lies up to {apart:.3g} mm away from {volume.path} (origins "
             f"{_point(affine)} and {_point(volume.affine @ onto)}, spacings "
             f"{_times(spacing_of(affine))} and {_times(spacing_of(volume.affine @ onto))} mm); "
-            "save it with the geometry of the volume, or set tolerance=... (mm) where it is known "
-            "to fit voxel for voxel"
+            "save it with the geometry of the volume; where it is known to fit voxel for voxel, "
+            "convert.py takes tolerance=... (mm)"
         )
     return label[tuple(slice(None, None, way) for _, way in between)].transpose(order)
 

@@ -52,7 +52,7 @@ def read_segmentation(
             why = "outside" if outside.any() else f"{off:.3g} mm off the voxels"
             raise ValueError(
                 f"{file.path} lies {why} of {volume.path}; name the series that it was drawn on"
-                + ("" if outside.any() else ", or set tolerance=... (mm)")
+                + ("" if outside.any() else "; convert.py takes tolerance=... (mm)")
             )
         there = (whole[0], whole[1], whole[2])
         given, left = classes.indices(numbers)
