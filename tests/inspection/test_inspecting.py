@@ -254,3 +254,20 @@ def test_a_folder_without_splits_is_refused_in_a_sentence(tmp_path: Path) -> Non
         survey(module(tmp_path))
     with pytest.raises(FileNotFoundError, match="does not exist"):
         survey(module(tmp_path / "nowhere"))
+
+
+def test_images_of_many_channels_are_shown_too(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        for number in range(2):
+            stem = tmp_path / split / f"{split}{number}_slice00"
+            image = np.random.default_rng(number).integers(0, 255, (32, 32, 5), np.uint8)
+            np.save(f"{stem}.npy", image)
+            mask = np.zeros((32, 32), np.uint8)
+            mask[8:20, 8:16] = 1 if split == "train" else 9
+            np.save(f"{stem}_mask.npy", mask)
+    surveyed = survey(module(tmp_path, channels=5))
+    findings = inspect(surveyed)
+    assert ("error", "undeclared values") in kinds(findings)
+    write_findings(tmp_path / "out", surveyed, findings)
+    assert (tmp_path / "out" / "sheets" / "images_train.png").is_file()

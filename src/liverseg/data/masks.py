@@ -154,7 +154,8 @@ class MaskReader:
         Empty where there is none, where colours are declared, or where it cannot be read at all.
         """
         try:
-            numbers = self._numbers(decoded(path), path)
+            is_numbers = is_array(path)
+            numbers = self._of_array(path) if is_numbers else self._numbers(decoded(path), path)
         except ValueError:
             return {}
         if self._colours is not None:

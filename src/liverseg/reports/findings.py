@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from liverseg.data import PERCENTILES, read_image
+from liverseg.data import PERCENTILES, read_shown
 from liverseg.inspection import (
     FIRST_FILES,
     LOOKED_FOR,
@@ -109,7 +109,8 @@ def _tiles(survey: Survey, measured: Sequence[Measured], most: int) -> list[Tile
         if len(tiles) == most:
             break
         try:
-            image = as_shown(read_image(one.pair.image, 3, survey.recipe.white_value))
+            recipe = survey.recipe
+            image = as_shown(read_shown(one.pair.image, recipe.channels, recipe.white_value))
         except (OSError, ValueError):
             continue
         try:
