@@ -48,7 +48,8 @@ def save_tiff(
                 if tile:
                     missing = ((0, tile - chunk.shape[0]), (0, tile - chunk.shape[1]), (0, 0))
                     chunk = np.pad(chunk, missing)
-                if predictor == 2:
+                if predictor == 2:  # of whole numbers, also those whose bits are a float's
+                    chunk = chunk.view(f"u{chunk.dtype.itemsize}")
                     chunk = np.concatenate([chunk[:, :1], chunk[:, 1:] - chunk[:, :-1]], axis=1)
                 content = chunk.astype(chunk.dtype.newbyteorder(order)).tobytes()
                 chunks.append(zlib.compress(content) if deflate else content)
@@ -97,8 +98,6 @@ PLAIN = {"planar": False, "deflate": False, "predictor": 1, "tile": 0, "order": 
 def test_a_tiff_may_have_any_number_of_samples(
     tmp_path: Path, how: dict[str, Any], kind: str, samples: int
 ) -> None:
-    if kind == "f4":
-        how = {**how, "predictor": 1}
     array = numbers(11, 37, samples, kind=kind)
     file = save_tiff(tmp_path / "a.tif", array, **{**PLAIN, **how})
     image = read_image(file, samples, 65535)

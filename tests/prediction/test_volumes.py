@@ -170,6 +170,8 @@ def test_slices_are_seen_as_convert_writes_them(tmp_path: Path) -> None:
         seen = SliceDataset(volume, slicing_of(volume), view, reader)
         for place in range(5):
             assert seen[place]["image"].equal(reader.read(folder / f"a_slice{place:03}.png"))
+    with pytest.raises(ValueError, match=r"^spacing=\[1e-05,1e-05\] makes slices of \d+ x \d+, mo"):
+        SliceView(window=None, spacing=[1e-5, 1e-5]).size(slicing_of(volume), (5, 7))
 
 
 def test_the_window_is_that_of_training_or_typed() -> None:

@@ -176,8 +176,8 @@ class LayeredTiff:
         if predictor == 2:  # each sample as its difference from the pixel before
             step = self._one(tags, _TILE_WIDTH, width)
             for start in range(0, width, step):
-                part = found[:, start : start + step]
-                part[:] = np.cumsum(part, axis=1, dtype=found.dtype)
+                part = found.view(f"u{kind.itemsize}")[:, start : start + step]  # floats too
+                part[:] = np.cumsum(part, axis=1, dtype=part.dtype)
         return found
 
     def _as_grey(

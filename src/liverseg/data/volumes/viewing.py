@@ -9,7 +9,7 @@ import torch
 from torchvision.transforms.v2 import functional
 
 from liverseg.data.arrays import Numbers
-from liverseg.data.images import resize_image
+from liverseg.data.images import MOST_PIXELS, resize_image
 from liverseg.data.volumes.geometry import Plane, Slicing, Volume
 from liverseg.data.volumes.windows import Limits, grey, limits_of
 
@@ -33,13 +33,23 @@ class SliceView:
     assume: str | None = None
 
     def size(self, slicing: Slicing, stored: tuple[int, int]) -> tuple[int, int]:
-        """Return height and width of slices as they are seen."""
+        """Return height and width of slices as they are seen.
+
+        Raises:
+            ValueError: If the spacing makes them larger than an image may be.
+        """
         if self.spacing is None:
             return stored
         height, width = (
             max(1, round(count * step / wanted))
             for count, step, wanted in zip(stored, slicing.spacing[1:], self.spacing, strict=True)
         )
+        if height * width > MOST_PIXELS:
+            raise ValueError(
+                f"spacing=[{','.join(f'{one:g}' for one in self.spacing)}] makes slices of "
+                f"{height} x {width}, more than the {MOST_PIXELS:,} pixels that an image may have; "
+                "enlarge it"
+            )
         return height, width
 
     def limits(self, volume: Volume) -> Limits | None:
