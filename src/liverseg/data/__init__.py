@@ -2,9 +2,11 @@
 
 Reading order: ``arrays``, ``images`` and ``masks`` (what files mean), ``pairs`` (the two of one
 name), ``table`` and ``folders`` (which are in which split), ``samples`` (as tensors),
-``transforms``, ``patterns`` (of a patient's name), ``folds``, ``splitting`` (by patient),
-``patients`` (who is in which split), ``intensities`` (how bright they are), ``loaders`` (order and
-batches), ``datamodule`` (all of it), ``phantom`` (the embedded pairs), ``volumes``.
+``transforms`` and ``augmentation`` (of one sample, of whole batches), ``patterns`` (of a patient's
+name), ``slices`` (neighbours, seen together), ``folds``, ``splitting`` (by patient), ``patients``
+(who is in which split), ``fingerprints`` (whether pairs are still the same), ``intensities`` (how
+bright they are), ``loaders`` (order and batches), ``datamodule`` (all of it), ``phantom`` (the
+embedded pairs), ``volumes``.
 """
 
 from liverseg.data.datamodule import PairDataModule

@@ -2,9 +2,9 @@
 
 Reading order: ``losses`` (what is made small), ``task`` (one step for all splits), ``earlier``
 (what earlier releases wrote, and how it reads today), ``precision`` (the number format that is
-fast here), ``profiling`` (where the time goes), ``continuing`` (settings that change when a run is
-resumed), ``starting`` (weights that training starts from), ``parts`` (what of a network is frozen,
-or learns at a rate of its own).
+fast here), ``length`` (the epochs that fit into steps or minutes), ``profiling`` (where the time
+goes), ``continuing`` (settings that change when a run is resumed), ``starting`` (weights that
+training starts from), ``parts`` (what of a network is frozen, or learns at a rate of its own).
 """
 
 from liverseg.training.earlier import (
