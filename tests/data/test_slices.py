@@ -90,6 +90,7 @@ def test_an_image_of_a_folder_is_seen_as_in_training(pair_root: Path) -> None:
 def test_a_table_tells_patients_and_numbers_of_a_folder(pair_root: Path) -> None:
     names = sorted(file.stem for file in (pair_root / "val").glob("*slice??.png"))
     rows = [f"val/{name}.png,Ann,{9 - place}" for place, name in enumerate(names)]
+    rows += [f"train/{name}.png,Bob,{place}" for place, name in enumerate(names)]
     (pair_root / "cases.csv").write_text("\n".join(["name,case,slice", *rows]))
     stacks = FolderStacks(3, case_pattern="", mask_suffix="_mask")
     found = [file.stem for file in stacks.of(pair_root / "val" / f"{names[1]}.png")]

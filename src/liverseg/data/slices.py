@@ -16,7 +16,7 @@ from torch import Tensor
 
 from liverseg.data.images import IMAGE_SUFFIXES, read_image
 from liverseg.data.pairs import Pair, case_of, is_mask
-from liverseg.data.table import TABLE, CaseTable
+from liverseg.data.table import TABLE, CaseTable, Row
 
 
 def stacks_of(pairs: Sequence[Pair], slices: int) -> tuple[list[list[int]], list[str]]:
@@ -104,10 +104,12 @@ class FolderStacks:
         """Return the stacks of all slices of the case of an image."""
         tables = [folder / TABLE for folder in (path.parent, path.parent.parent)]
         table = next((CaseTable(file) for file in tables if file.is_file()), None)
-        rows = {} if table is None else {_last_part(row.name): row for row in table.rows}
+        rows: dict[str, list[Row]] = defaultdict(list)
+        for one in () if table is None else table.rows:
+            rows[_last_part(one.name)].append(one)
 
         def known(file: Path) -> Pair:
-            row = rows.get(file.stem)
+            row = next((one for one in rows.get(file.stem, ()) if _names(one, file)), None)
             case = case_of(file.stem, self._case_pattern) if row is None else row.case
             return Pair(file.stem, file, file, case, None, None if row is None else row.number)
 
@@ -153,6 +155,14 @@ def stacked(images: Sequence[Tensor], paths: Sequence[Path]) -> Tensor:
                 "slices of a patient alike, or set data.image_size or data.slices=1"
             )
     return images[0] if len(images) == 1 else torch.cat(list(images))
+
+
+def _names(row: Row, file: Path) -> bool:
+    """Tell whether the folders that a row names, if it does, are those that a file lies in."""
+    folders = row.name.replace("\\", "/").split("/")[:-1]
+    told = [one for one in folders if one not in ("", ".", "images")]
+    its = [one for one in file.absolute().parent.parts if one != "images"]
+    return its[len(its) - len(told) :] == told
 
 
 def _last_part(name: str) -> str:
