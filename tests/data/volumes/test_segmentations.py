@@ -10,7 +10,7 @@ from scans import body, organs, save_series, slices_of
 
 from liverseg.data.volumes.classes import ClassMap
 from liverseg.data.volumes.dicom import read_header
-from liverseg.data.volumes.segmentations import read_segmentation
+from liverseg.data.volumes.segmentations import read_segmentation, write_segmentation
 from liverseg.data.volumes.series import find_series, read_series
 
 
@@ -107,3 +107,19 @@ def test_overlapping_segments_of_two_classes_are_refused_and_of_one_are_not(tmp_
         read(tmp_path / "ct", path)
     _, _, (label, _) = read(tmp_path / "ct", path, {"any": [1, 2]})
     assert label.max() == 1
+
+
+def test_a_full_disk_is_not_blamed_on_headers_and_nothing_half_written_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: object, file: Path) -> None:
+        file.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    save_series(tmp_path / "ct", slices_of(body()))
+    monkeypatch.setattr("highdicom.seg.Segmentation.save_as", full)
+    volume = read_series(find_series(tmp_path / "ct")[0][0])
+    label = np.ones(volume.voxels.shape, np.uint8)
+    with pytest.raises(OSError, match="No space left"):
+        write_segmentation(tmp_path / "a.dcm", label, volume, {1: "liver"})
+    assert [one.name for one in tmp_path.iterdir()] == ["ct"]

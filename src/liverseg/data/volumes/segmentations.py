@@ -102,6 +102,7 @@ def write_segmentation(
     slices = label.transpose(2, 1, 0)[order]  # as the files have them
     tissue = Code("85756007", "SCT", "Tissue")
     segments = {index: name for index, name in names.items() if index}
+    draft = file.with_name(f".{file.name}.unfinished")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tags that do not conform
@@ -134,12 +135,15 @@ def write_segmentation(
                 device_serial_number="1",
                 omit_empty_frames=False,
             )
-            draft = file.with_name(f".{file.name}.unfinished")
             made.save_as(draft)
+        os.replace(draft, file)
+    except OSError:  # of a full disk, not of the headers
+        raise
     except Exception as error:  # highdicom refuses many kinds of tags, in as many ways
         said = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
             f"{volume.path} has headers that no DICOM SEG can refer to ({said[:200]}); leave out "
             "seg=true, or correct them"
         ) from error
-    os.replace(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)
