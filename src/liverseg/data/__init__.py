@@ -35,7 +35,7 @@ from liverseg.data.masks import MaskReader
 from liverseg.data.pairs import Pair, case_of, is_mask, masks_of
 from liverseg.data.phantom import SPLITS, Phantom, draw_patient, write_phantom
 from liverseg.data.samples import PairDataset
-from liverseg.data.slices import FolderStacks, read_stack
+from liverseg.data.slices import FolderStacks, read_stack, slice_number
 from liverseg.data.splitting import write_splits
 from liverseg.data.table import TABLE
 
@@ -70,6 +70,7 @@ __all__ = [
     "resize_image",
     "sample_statistics",
     "shown_channels",
+    "slice_number",
     "stored_size",
     "write_phantom",
     "write_splits",

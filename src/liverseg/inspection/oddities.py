@@ -1,13 +1,12 @@
 """Masks that belong elsewhere, slices in another order, and splits of another brightness."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from liverseg.data import far_apart, read_image
+from liverseg.data import far_apart, read_image, slice_number
 from liverseg.inspection.alignment import (
     Floats,
     Numbers,
@@ -191,7 +190,7 @@ def _agreement(stacks: Mapping[str, Sequence[Measured]]) -> dict[str, float]:
     total = 0
     for place, case in enumerate(names):
         looks = np.stack([one.look for one in stacks[case] if one.look is not None]) / 255.0
-        order = np.array([_slice_number(one) for one in stacks[case]], np.float64)
+        order = np.array([slice_number(one.pair) for one in stacks[case]], np.float64)
         order -= order.mean()
         changes.append((looks - looks.mean(axis=0)).astype(np.float32))
         orders.append(order / max(1e-9, float(np.abs(order).max())))
@@ -230,21 +229,13 @@ def _stacks(survey: Survey) -> dict[str, list[Measured]]:
     """Return the slices of each patient of several, by number."""
     stacks: dict[str, list[Measured]] = defaultdict(list)
     for one in survey.whole:
-        if one.case is not None and _slice_number(one) is not None:
+        if one.case is not None and slice_number(one.pair) is not None:
             stacks[one.case].append(one)
     return {
-        case: sorted(members, key=lambda one: (_slice_number(one), one.split))
+        case: sorted(members, key=lambda one: (slice_number(one.pair), one.split))
         for case, members in sorted(stacks.items())
         if len(members) >= _LEAST_SLICES
     }
-
-
-def _slice_number(one: Measured) -> int | None:
-    """Return the number of a slice, as a table says, or the last one in its name."""
-    if one.pair.number is not None:
-        return one.pair.number
-    numbers = re.findall(r"\d+", one.pair.name.rpartition("/")[2])
-    return int(numbers[-1]) if numbers else None
 
 
 def _drift(survey: Survey) -> Iterator[Finding]:
