@@ -24,7 +24,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 CHOICES = [
     f"{file.parent.name}={file.stem}"
     for file in sorted(CONFIGS.glob("*/*.yaml"))
-    if file.parent.name != "scoring"
+    if file.parent.name not in ("scoring", "prediction")
 ]
 ONE_CYCLE = [
     "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR",
