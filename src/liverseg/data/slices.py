@@ -105,8 +105,8 @@ class FolderStacks:
         tables = [folder / TABLE for folder in (path.parent, path.parent.parent)]
         table = next((CaseTable(file) for file in tables if file.is_file()), None)
         rows: dict[str, list[Row]] = defaultdict(list)
-        for one in () if table is None else table.rows:
-            rows[_last_part(one.name)].append(one)
+        for its_row in () if table is None else table.rows:
+            rows[_last_part(its_row.name)].append(its_row)
 
         def known(file: Path) -> Pair:
             row = next((one for one in rows.get(file.stem, ()) if _names(one, file)), None)
