@@ -494,8 +494,9 @@ def test_images_of_any_number_of_channels_are_trained_on_scored_and_predicted(
     assert (tmp_path / "p" / "patient006_slice00_picture.png").is_file()
 
 
+@pytest.mark.parametrize("slices", [1, 3])
 def test_a_checkpoint_repeats_on_volumes_what_convert_did(
-    compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    slices: int, compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     import nibabel
     import numpy as np
@@ -503,7 +504,7 @@ def test_a_checkpoint_repeats_on_volumes_what_convert_did(
     places = {name: tmp_path / name for name in ("images", "labels")}
     for number in (1, 2):
         voxels, label = np.full((32, 32, 4), -1000, np.int16), np.zeros((32, 32, 4), np.uint8)
-        voxels[4:28, 6:26] = 20 * number
+        voxels[4:28, 6:26] = 20 * number - 200 * np.arange(4)
         label[8:20, 8:16, 1:] = 1
         for folder, values in zip(places.values(), (voxels, label), strict=True):
             folder.mkdir(exist_ok=True)
@@ -515,7 +516,7 @@ def test_a_checkpoint_repeats_on_volumes_what_convert_did(
     lines = table.read_text().splitlines()
     ends = ["split", *("train" if line.startswith("p1") else "val" for line in lines[1:])]
     table.write_text("\n".join(f"{line},{end}" for line, end in zip(lines, ends, strict=True)))
-    scores = train(compose([f"data.root={tmp_path / 'a'}"]))
+    scores = train(compose([f"data.root={tmp_path / 'a'}", f"data.slices={slices}"]))
     file = tmp_path / "run" / "checkpoints" / "best.ckpt"
     checkpoint = torch.load(file, weights_only=True)
     assert checkpoint["liverseg"]["volumes"]["window"] == "lung"

@@ -12,7 +12,7 @@ import torch
 from lightning import Trainer
 from torch import Tensor, nn
 
-from liverseg.data import MaskReader
+from liverseg.data import FolderStacks, MaskReader
 from liverseg.data.volumes import ClassMap, Conversion, SliceView, convert_volumes, find_cases
 from liverseg.prediction import (
     Predictor,
@@ -172,6 +172,41 @@ def test_slices_are_seen_as_convert_writes_them(tmp_path: Path) -> None:
             assert seen[place]["image"].equal(reader.read(folder / f"a_slice{place:03}.png"))
     with pytest.raises(ValueError, match=r"^spacing=\[1e-05,1e-05\] makes slices of \d+ x \d+, mo"):
         SliceView(window=None, spacing=[1e-5, 1e-5]).size(slicing_of(volume), (5, 7))
+
+
+@pytest.mark.parametrize("codes", ["RAS", "PIL"])
+@pytest.mark.parametrize("slices", [3, 9])
+def test_neighbours_in_a_volume_are_those_in_the_folder_of_pairs(
+    slices: int, codes: str, tmp_path: Path
+) -> None:
+    from liverseg.data.volumes import read_source, slicing_of
+    from liverseg.prediction.volumes import SliceDataset
+
+    for name, voxels in (("images", body()), ("labels", organs())):
+        save(tmp_path / name / "a.nii", *turned(voxels, affine_of(), codes))
+    how = Conversion(
+        window=[0, 200],
+        classes=None,
+        plane=None,
+        spacing=[0.6, 0.7],
+        empty_slices=1.0,
+        tolerance=0.0,
+        assume=None,
+    )
+    convert_volumes(tmp_path / "images", tmp_path / "labels", tmp_path / "pairs", how)
+    volume = read_source(tmp_path / "images" / "a.nii")
+    stacks = FolderStacks(slices, case_pattern=r"^(.+)_slice\d+$", mask_suffix="_mask")
+    reader = predictor(stacks=stacks)
+    view = SliceView(window=[0, 200], spacing=[0.6, 0.7])
+    dataset = SliceDataset(volume, slicing_of(volume), view, reader)
+    seen = [dataset[place]["image"] for place in range(5)]
+    for place, image in enumerate(seen):
+        assert image.equal(reader.read(tmp_path / "pairs" / f"a_slice{place:03}.png"))
+    alone = [image[slices // 2] for image in seen]
+    assert not alone[0].equal(alone[1])
+    for place, image in enumerate(seen):  # at the borders the nearest
+        near = range(place - slices // 2, place + slices // 2 + 1)
+        assert image.equal(torch.stack([alone[min(max(one, 0), 4)] for one in near]))
 
 
 def test_the_window_is_that_of_training_or_typed() -> None:
