@@ -433,12 +433,13 @@ class Workplace:
             "evaluate.py",
             "predict.py",
             "convert.py",
-            "split.py",
             "check.py",
             "compare.py",
             "draw_volumes.py",  # which a guide shows
         ):
             return self.python(words[1:])
+        if words[:2] == ["python", "split.py"]:
+            return self.split(words[1:])
         if words[:2] == ["python", "demo.py"]:
             return self.open_page(words[1:])
         if words[:2] == ["python", "export.py"]:
@@ -462,6 +463,12 @@ class Workplace:
         if code == 0 and words[:1] == ["train"] and "ARGS" in given:
             return self.train(shlex.split(given["ARGS"]))
         return code, text
+
+    def split(self, words: list[str]) -> tuple[int, str]:
+        """Divide a folder, and take back the table where other commands need the folders."""
+        done = self.python(words)
+        (self.folder / PLACEHOLDERS["DIR"] / "cases.csv").unlink(missing_ok=True)
+        return done
 
     def open_page(self, words: list[str]) -> tuple[int, str]:
         """Start the page to try a model, and ask it for its model."""

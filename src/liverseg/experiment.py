@@ -93,6 +93,7 @@ def train(config: DictConfig) -> Scores:
     """
     quieten()
     check_settings(config)
+    plain_values(config)  # says what is not set
     config, why, is_length_known = _found_out(config)
     seed_everything(config.seed, workers=True, verbose=False)
     parts = instantiate(config, _convert_="all")
