@@ -523,8 +523,10 @@ def test_a_checkpoint_repeats_on_volumes_what_convert_did(
     one = [f"ckpt_path={file}", f"source={places['images'] / 'p2.nii.gz'}"]
     out = tmp_path / "out"
     label = f"labels={places['labels'] / 'p2.nii.gz'}"
-    found = evaluate(compose([*one, label, f"output_dir={out}"], "evaluate"))
+    words = [*one, label, f"output_dir={out}", "scores=[hd95,nsd]", "tolerance=100"]
+    found = evaluate(compose(words, "evaluate"))
     assert found["test/dice_case"] == scores["val/dice_case"]  # one patient, slice by slice
+    assert found.get("test/nsd") == float(found["test/hd95_infinite"] == 0)
     assert predict(compose([*one, f"output_dir={out}"], "predict")) == (1, {})
     assert {path.name for path in out.iterdir()} == {
         *("cases_volumes.csv", "metrics.json", "p2_prediction.nii.gz", "volumes.csv")

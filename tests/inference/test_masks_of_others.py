@@ -168,8 +168,8 @@ def test_settings_of_volumes_are_refused_without_them_and_those_of_pairs_with_th
         ValueError, match=r"labels=a is for volumes; add source=\.\.\., or leave it"
     ):
         evaluate(compose(["ckpt_path=a.ckpt", "labels=a"], name="evaluate"))
-    with pytest.raises(ValueError, match=r"scores=\[hd95\] is for pairs; volumes are scored by"):
-        evaluate(compose(["ckpt_path=a.ckpt", "source=a", "scores=[hd95]"], name="evaluate"))
+    with pytest.raises(ValueError, match=r"spacing=\[1,2\] is for pairs; leave it out, a volume"):
+        evaluate(compose(["ckpt_path=a.ckpt", "source=a", "spacing=[1,2]"], name="evaluate"))
     with pytest.raises(ValueError, match=r"seg=true is for volumes, and source=\S+ names images"):
         predict(compose(["ckpt_path=a.ckpt", f"source={pair_root}", "seg=true"], name="predict"))
 

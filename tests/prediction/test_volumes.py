@@ -250,6 +250,30 @@ def test_scores_are_counted_over_the_voxels_of_a_patient(tmp_path: Path) -> None
     assert float(values["dice_case/spleen"]) == 1
 
 
+@pytest.mark.parametrize("codes", ["RAS", "PIL", "SAR"])
+def test_distances_are_those_of_the_volume_in_mm(codes: str, tmp_path: Path) -> None:
+    found, truth = np.zeros((2, 9, 8, 7), np.int16)  # 0.5 x 0.75 x 2.5 mm
+    found[2:6, 2:6, 1] = truth[2:6, 2:6, 3] = 1  # sheets, 2 slices apart: 5 mm
+    found[8, :, 5:], truth[7, :, 5:] = 2, 2  # a column apart: 0.5 mm
+    found[0, 0, 0] = 3  # where nothing is
+    save(tmp_path / "images" / "a.nii", *turned(found, affine_of(), codes))
+    save(tmp_path / "labels" / "a.nii", *turned(truth.astype(np.uint8), affine_of(), "LPI"))
+    cases = find_cases(tmp_path / "images", tmp_path / "labels")
+    for tolerance, within in ((5, 1), (4.9, 0)):
+        scores = SegmentationScores(
+            *(4, ["liver", "spleen", "kidney"]),
+            chosen=("hd95", "assd", "nsd"),
+            tolerance=tolerance,
+        )
+        score_volumes(cases, predictor(), trainer(), VIEW, ClassMap(None), scores)
+        values = {name: float(value) for name, value in scores.compute().items()}
+        for word in ("hd95", "assd"):
+            assert values[f"{word}/liver"] == pytest.approx(5)
+            assert values[f"{word}/spleen"] == pytest.approx(0.5)
+            assert f"{word}/kidney" not in values  # infinite
+        assert [values[f"nsd/{name}"] for name in scores.class_names] == [within, 1, 0]
+
+
 def test_a_volume_that_cannot_be_scored_is_returned_with_the_reason(tmp_path: Path) -> None:
     for name in "abc":
         save(tmp_path / "images" / f"{name}.nii", organs().astype(np.int16))

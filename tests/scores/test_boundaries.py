@@ -166,6 +166,43 @@ def test_volumes_have_edges_towards_all_six_neighbours() -> None:
     assert found["assd"] == pytest.approx(theirs.item(), abs=1e-6)
 
 
+def odd_volumes() -> Iterator[tuple[str, Mask, Mask]]:
+    random = np.random.default_rng(1)
+    for share in (0.01, 0.5, 0.95):
+        shape = (9, 13, 11)
+        yield f"noise {share}", random.random(shape) < share, random.random(shape) < share
+    planes, rows, columns = np.mgrid[:20, :24, :22]
+    balls = [
+        (planes - place) ** 2 + (rows - 12) ** 2 + (columns - 10) ** 2 <= size**2
+        for place, size in ((8, 6), (11, 7))
+    ]
+    yield "balls", *balls
+    single, other = np.zeros((2, 6, 5, 30), bool)
+    single[5, 4, 29] = other[0, 0, 0] = True
+    yield "single voxels", single, other
+    yield "a voxel of all", single, np.ones_like(single)
+
+
+VOLUMES = {name: couple for name, *couple in odd_volumes()}
+
+
+@OF_MONAI
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.7, 0.8, 5.0), (2.5, 0.5, 0.75)])
+@pytest.mark.parametrize("name", VOLUMES)
+def test_monai_finds_the_same_in_volumes(name: str, spacing: tuple[float, ...]) -> None:
+    prediction, truth = VOLUMES[name]
+    masks = [torch.from_numpy(mask)[None, None].float() for mask in (prediction, truth)]
+    rest = {"include_background": True, "spacing": spacing}
+    theirs = {
+        "hd": compute_hausdorff_distance(*masks, **rest).item(),
+        "hd95": compute_hausdorff_distance(*masks, percentile=95, **rest).item(),
+        "assd": compute_average_surface_distance(*masks, symmetric=True, **rest).item(),
+        "nsd": compute_surface_dice(*masks, class_thresholds=[2.6], **rest).item(),
+    }
+    found = surface_scores(prediction, truth, spacing=spacing, tolerance=2.6)
+    assert found == pytest.approx(theirs, rel=1e-6, abs=1e-6)
+
+
 # In the scores of a split
 
 

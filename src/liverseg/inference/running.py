@@ -53,6 +53,11 @@ def choose_scores(
     task: SegmentationTask, config: Mapping[str, Any], changes: Mapping[str, Any]
 ) -> None:
     """Have a task compute the scores of a run's config, or those that a command names instead."""
+    task.choose_scores(**scores_of(config, changes))
+
+
+def scores_of(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``scores``, ``tolerance`` and ``spacing`` of a run's config, or of what is typed."""
     settings: dict[str, Any] = {
         "scores": [],
         "tolerance": 2.0,
@@ -60,9 +65,7 @@ def choose_scores(
     }  # of runs of earlier releases
     for source in (config, changes):
         settings |= {key: source[key] for key in settings if source.get(key) is not None}
-    task.choose_scores(
-        settings["scores"], tolerance=settings["tolerance"], spacing=settings["spacing"]
-    )
+    return settings
 
 
 def write_tables(

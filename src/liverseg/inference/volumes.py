@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from liverseg.data.volumes import find_cases, find_volumes, need_packages
 from liverseg.inference.loading import load, options_of
-from liverseg.inference.running import Scores, scoring_trainer
+from liverseg.inference.running import Scores, scores_of, scoring_trainer
 from liverseg.prediction import VolumeWriter, classes_of, predict_volumes, score_volumes, view_of
 from liverseg.runs import SCORES_FILE, write_json, write_text
 from liverseg.scores import SegmentationScores, cases_text, final_numbers
@@ -44,12 +44,11 @@ def evaluate_volumes(
     need_packages()
     if settings["tune"]:
         raise ValueError("tune=true is for pairs of a val split; leave out source, or tune")
-    for key in ("scores", "tolerance", "spacing"):
-        if settings[key] is not None:
-            raise ValueError(
-                f"{key}={as_typed(settings[key])} is for pairs; volumes are scored by their voxels "
-                "alone, so leave it out"
-            )
+    if settings["spacing"] is not None:
+        raise ValueError(
+            f"spacing={as_typed(settings['spacing'])} is for pairs; leave it out, a volume says its "
+            "own"
+        )
     if settings["labels"] is None:
         raise ValueError("labels is not set, which source is scored against; add labels=...")
     loaded = load(settings["ckpt_path"], settings["allow"], options_of(settings))
@@ -58,7 +57,13 @@ def evaluate_volumes(
     view, classes = view_of(record, settings["window"]), classes_of(record, settings["classes"])
     cases = find_cases(settings["source"], settings["labels"])
     trainer = scoring_trainer(config, checkpoint)
-    scores = SegmentationScores(predictor.num_classes, predictor.class_names)
+    chosen = scores_of(checkpoint["liverseg"]["config"], config)
+    scores = SegmentationScores(
+        predictor.num_classes,
+        predictor.class_names,
+        chosen=chosen["scores"],
+        tolerance=chosen["tolerance"],
+    )
     scored, refused = score_volumes(cases, predictor, trainer, view, classes, scores)
     if not scored:
         raise ValueError("no volume could be scored, for the reasons above; name others")

@@ -30,6 +30,7 @@ from liverseg.data.volumes import (
     read_source,
     shown_slice,
     slicing_of,
+    spacing_of,
     write_label,
     write_segmentation,
 )
@@ -234,7 +235,8 @@ def score_volumes(
         trainer: Knows device and precision.
         view: How slices are cut and seen.
         classes: The class of each value of a label.
-        scores: What is added to: the image's index is its place among those scored.
+        scores: What is added to: the image's index is its place among those scored. Distances are
+            in mm.
 
     Returns:
         The cases that were scored, and why others were not. A series without a label is none of
@@ -244,6 +246,8 @@ def score_volumes(
     labelled = {case.patient for case in cases if case.label is not None}
     scored: list[Case] = []
     refused: dict[str, str] = {}
+    spacings: list[Sequence[float]] = []
+    scores.spacings = spacings
     for place, case in enumerate(cases, 1):
         path = case.source if isinstance(case.source, Path) else case.source.folder
         if case.is_lone and case.patient in labelled:
@@ -261,7 +265,8 @@ def score_volumes(
             logger.error("%s", refused[str(case.source)])
             continue
         numbers = (torch.tensor([len(scored)]), torch.tensor([patients.index(case.patient)]))
-        scores.update(_as_one_image(found), _as_one_image(truth), *numbers)
+        spacings.append(spacing_of(volume.affine))
+        scores.update(_as_image(found), _as_image(truth), *numbers)
         told = ", ".join(
             f"{name} {value:.4f}"
             for name, value in zip(scores.class_names, dice(scores.latest()[1][0]), strict=True)
@@ -281,9 +286,9 @@ def _check_classes(case: Case, truth: Numbers, predictor: Predictor) -> None:
         )
 
 
-def _as_one_image(classes: Numbers) -> Tensor:
-    """Return voxels (I, J, K) as one image (1, I, J * K), whose pixels are counted together."""
-    return torch.from_numpy(np.ascontiguousarray(classes)).reshape(1, len(classes), -1)
+def _as_image(classes: Numbers) -> Tensor:
+    """Return voxels (I, J, K) as one image (1, I, J, K), whose voxels are counted together."""
+    return torch.from_numpy(np.ascontiguousarray(classes))[None]
 
 
 def view_of(record: Any, window: Any) -> SliceView:

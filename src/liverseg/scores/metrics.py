@@ -39,8 +39,8 @@ def count_pixels(prediction: Tensor, mask: Tensor, num_classes: int, *, first: i
     """Count true positive, false positive and false negative pixels per image and class.
 
     Args:
-        prediction: Class indices of shape (N, H, W).
-        mask: True class indices of shape (N, H, W), ignored pixels as IGNORED.
+        prediction: Class indices of shape (N, H, W), or (N, D, H, W) of volumes.
+        mask: True class indices of the same shape, ignored pixels as IGNORED.
         num_classes: 1 or 2 for one foreground class, N for N - 1 of them.
         first: The first class that is counted; 0 counts background too.
 
@@ -52,7 +52,7 @@ def count_pixels(prediction: Tensor, mask: Tensor, num_classes: int, *, first: i
     for index in range(first, max(num_classes, 2)):
         predicted, true = (prediction == index) & valid, mask == index
         cells = (predicted & true, predicted & ~true, true & ~predicted)
-        counts.append(torch.stack([cell.sum(dim=(1, 2)) for cell in cells], dim=1))
+        counts.append(torch.stack([cell.flatten(1).sum(dim=1) for cell in cells], dim=1))
     return torch.stack(counts, dim=1)
 
 
@@ -123,7 +123,7 @@ class SegmentationScores(Metric):
         chosen: Words of the scores that are to be computed besides those that cost nothing.
         tolerance: Of ``nsd``, in the unit of the spacing.
         spacing: Distance between neighbouring pixels, along height and width, such as in mm; None
-            is that of each image in ``spacings``, by index, or else 1, in pixels.
+            is that of each image, or volume, in ``spacings``, by index, or else 1, in pixels.
     """
 
     full_state_update = False
@@ -155,8 +155,8 @@ class SegmentationScores(Metric):
         """Add images.
 
         Args:
-            prediction: Class indices of shape (N, H, W).
-            mask: True class indices of shape (N, H, W).
+            prediction: Class indices of shape (N, H, W), or (N, D, H, W) of volumes.
+            mask: True class indices of the same shape.
             index: The images' places in the split, of shape (N). An image added twice counts once.
             case: The number of each image's case, -1 for none, of shape (N).
         """

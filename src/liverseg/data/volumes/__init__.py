@@ -23,7 +23,14 @@ from liverseg.data.volumes.finding import (
     name_of,
     names_volumes,
 )
-from liverseg.data.volumes.geometry import PLANES, Slicing, Volume, millilitres, slicing_of
+from liverseg.data.volumes.geometry import (
+    PLANES,
+    Slicing,
+    Volume,
+    millilitres,
+    slicing_of,
+    spacing_of,
+)
 from liverseg.data.volumes.nifti import write_label
 from liverseg.data.volumes.reading import need_packages, read_label, read_source
 from liverseg.data.volumes.segmentations import write_segmentation
@@ -53,6 +60,7 @@ __all__ = [
     "read_source",
     "shown_slice",
     "slicing_of",
+    "spacing_of",
     "write_label",
     "write_segmentation",
 ]
