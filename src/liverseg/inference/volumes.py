@@ -46,8 +46,8 @@ def evaluate_volumes(
         raise ValueError("tune=true is for pairs of a val split; leave out source, or tune")
     if settings["spacing"] is not None:
         raise ValueError(
-            f"spacing={as_typed(settings['spacing'])} is for pairs; leave it out, a volume says its "
-            "own"
+            f"spacing={as_typed(settings['spacing'])} is for pairs; leave it out, a volume says "
+            "its own"
         )
     if settings["labels"] is None:
         raise ValueError("labels is not set, which source is scored against; add labels=...")

@@ -1,9 +1,11 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scans import body, organs, save, save_series, slices_of
 
-from liverseg.data.volumes.finding import Case, find_cases
+from liverseg.data.volumes import read_source, write_segmentation
+from liverseg.data.volumes.finding import Case, find_cases, find_volumes
 
 
 def told(cases: list[Case], root: Path) -> dict[str, str | None]:
@@ -162,3 +164,70 @@ def test_series_are_named_by_their_folders_and_go_with_a_label_of_as_many_voxels
     ]
     assert "name one volume per label" in cases[1].fault
     assert cases[4].is_lone
+
+
+SAME: dict[str, Any] = {"SeriesInstanceUID": "1.2.3.4", "StudyInstanceUID": "1.2.3"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "origin"),
+    [({}, (20.0, -30.0, 7.0)), ({}, (20.0, -30.0, 8.1)), ({"PatientID": "P2"}, (0.0, 0.0, 900.0))],
+)
+def test_one_uid_in_the_folders_of_two_patients_is_two_series(
+    changes: dict[str, Any], origin: tuple[float, ...], tmp_path: Path
+) -> None:
+    for name, more, at in (("anna", {}, (20.0, -30.0, 7.0)), ("bert", changes, origin)):
+        save_series(tmp_path / "ct" / name / "a", slices_of(organs()), origin=at, **SAME, **more)
+        save(tmp_path / "labels" / f"{name}.nii", organs())
+    anna, bert = find_volumes(tmp_path / "ct")
+    assert [one.folder.parent.name for one in (anna, bert)] == ["anna", "bert"]
+    for one in (anna, bert):
+        assert read_source(one).voxels.shape == organs().shape
+    listed = [tmp_path / "ct" / name for name in ("anna", "bert")]
+    assert [one.folder for one in find_volumes(listed)] == [anna.folder, bert.folder]
+    cases = find_cases(tmp_path / "ct", tmp_path / "labels")
+    assert [(case.patient, case.label.name) for case in cases] == [
+        ("anna", "anna.nii"),
+        ("bert", "bert.nii"),
+    ]
+
+
+def test_each_of_two_series_of_one_uid_has_its_segmentation(tmp_path: Path) -> None:
+    for name in ("anna", "bert"):
+        save_series(tmp_path / "ct" / name, slices_of(organs()), **SAME)
+        (source,) = find_volumes(tmp_path / "ct" / name)
+        volume = read_source(source)
+        (tmp_path / "seg" / name).mkdir(parents=True)
+        names = {1: "liver", 2: "spleen", 3: "kidney"}
+        write_segmentation(tmp_path / "seg" / name / "seg.dcm", organs(), volume, names)
+    cases = find_cases(tmp_path / "ct", tmp_path / "seg")
+    assert [(case.patient, case.label.path.parent.name) for case in cases] == [
+        ("anna", "anna"),
+        ("bert", "bert"),
+    ]
+
+
+def test_a_series_whose_files_lie_in_several_folders_stays_one(tmp_path: Path) -> None:
+    files = save_series(tmp_path / "ct", slices_of(organs()), **SAME)
+    for place, file in enumerate(files):
+        (tmp_path / "ct" / f"{place % 2}").mkdir(exist_ok=True)
+        file.rename(tmp_path / "ct" / f"{place % 2}" / file.name)
+    (source,) = find_volumes(tmp_path / "ct")
+    assert read_source(source).voxels.shape == organs().shape
+    for place, name in enumerate("aa-bb"):  # one folder goes on behind a gap
+        file = tmp_path / "ct" / f"{place % 2}" / files[place].name
+        (tmp_path / "ct" / name).mkdir(exist_ok=True)
+        file.rename(tmp_path / "ct" / name / file.name)
+    (tmp_path / "ct" / "-" / files[2].name).unlink()
+    (source,) = find_volumes(tmp_path / "ct")
+    with pytest.raises(ValueError, match="lacks slices"):
+        read_source(source)
+
+
+def test_a_slice_that_lies_there_twice_makes_no_second_series(tmp_path: Path) -> None:
+    files = save_series(tmp_path / "ct" / "anna", slices_of(organs()), **SAME)
+    (tmp_path / "ct" / "anna" / "copy.dcm").write_bytes(files[0].read_bytes())
+    for folder in (tmp_path / "ct", tmp_path / "ct" / "anna"):
+        (source,) = find_volumes(folder)
+        with pytest.raises(ValueError, match="at the place of another"):
+            read_source(source)

@@ -60,6 +60,7 @@ class DicomFile:
         modality: Such as CT, MR or SEG.
         size: Rows and columns.
         is_scout: Whether it is a localizer.
+        patient: The patient's ID; "" where there is none.
         frames: Its slices.
         fault: Why it has none, a sentence; "" where it has.
         refers_to: Series that a segmentation is of.
@@ -72,6 +73,7 @@ class DicomFile:
     modality: str
     size: tuple[int, int] = (0, 0)
     is_scout: bool = False
+    patient: str = ""
     frames: list[Frame] = field(default_factory=list)
     fault: str = ""
     refers_to: tuple[str, ...] = ()
@@ -113,6 +115,7 @@ def read_header(path: Path) -> DicomFile | None:
             modality="SEG" if is_segmentation else _text(dataset.get("Modality")),
             size=(int(dataset.Rows), int(dataset.Columns)),
             is_scout="LOCALIZER" in [str(one) for one in types],
+            patient=_text(dataset.get("PatientID")),
             refers_to=tuple(
                 str(one.get("SeriesInstanceUID"))
                 for one in dataset.get("ReferencedSeriesSequence") or ()

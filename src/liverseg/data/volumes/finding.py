@@ -193,17 +193,21 @@ def _paired(images: list[_Entry], marks: list[_Entry]) -> list[Case]:
 
 def _places_of(mark: _Entry, images: list[_Entry]) -> list[int]:
     """Return which images a label goes with: one, or several that fit equally well."""
+    referred: list[int] = []
     if isinstance(mark.what, DicomFile):
         referred = [
             place
             for place, one in enumerate(images)
             if isinstance(one.what, Series) and one.what.uid in mark.what.refers_to
         ]
-        if referred:
+        if len(referred) == 1:
             return referred
-    scores = [one.matches(mark) for one in images]
+    scores = [
+        one.matches(mark) if not referred or place in referred else (0, 0)
+        for place, one in enumerate(images)
+    ]
     best = max(scores)
-    places = [place for place, score in enumerate(scores) if score == best != (0, 0)]
+    places = [place for place, score in enumerate(scores) if score == best != (0, 0)] or referred
     if len(places) > 1:  # several series of one patient, say, of which one has as many voxels
         count = _count_of(mark.what)
         alike = [place for place in places if count and _count_of(images[place].what) == count]
@@ -319,7 +323,9 @@ def _is_seg(what: Source | Label) -> bool:
 def _key(what: Source | Label) -> object:
     if isinstance(what, Path):
         return what.resolve()
-    return what.uid if isinstance(what, Series) else what.path.resolve()
+    if isinstance(what, Series):
+        return what.uid, what.folder.resolve()
+    return what.path.resolve()
 
 
 def _name(what: Source | Label) -> str:

@@ -55,9 +55,10 @@ def find_series(folder: Path) -> tuple[list[Series], list[Path]]:
 
     Returns:
         The series that hold images, by folder and number, and files that are no DICOM. Directories
-        (DICOMDIR), reports and the like are passed over.
+        (DICOMDIR), reports and the like are passed over. One UID in the folders of two patients,
+        as anonymising leaves it, is two series.
     """
-    found: dict[str, list[DicomFile]] = {}
+    found: dict[tuple[str, str], list[DicomFile]] = {}
     others = []
     for path in files_below(folder):
         if not is_dicom(path):
@@ -65,12 +66,44 @@ def find_series(folder: Path) -> tuple[list[Series], list[Path]]:
             continue
         header = read_header(path)
         if header is not None:
-            found.setdefault(header.series, []).append(header)
-    series = [
-        Series(_above([file.path for file in files]), uid, tuple(files))
-        for uid, files in found.items()
-    ]
+            found.setdefault((header.series, header.patient), []).append(header)
+    series = [one for (uid, _), files in found.items() for one in _by_patient(folder, uid, files)]
     return sorted(series, key=lambda one: (str(one.folder), one.number.zfill(9), one.uid)), others
+
+
+def _by_patient(folder: Path, uid: str, files: Sequence[DicomFile]) -> list[Series]:
+    """Return one series; or one of each folder, where these hold slices of the same region.
+
+    A series whose files lie in several folders stays one: together they are a regular stack, or
+    one folder goes on where another one ends.
+    """
+    whole = Series(_above([file.path for file in files]), uid, tuple(files))
+    parts: dict[tuple[str, ...], list[DicomFile]] = {}
+    for file in files:
+        parts.setdefault(file.path.parent.relative_to(folder).parts[:1], []).append(file)
+    frames = [frame for file in files for frame in file.frames]
+    if len(parts) == 1 or whole.modality == "SEG" or not frames or _is_stack(whole, frames):
+        return [whole]
+    normal = np.cross(frames[0].right, frames[0].down)
+    places = [
+        [float(frame.position @ normal) for file in part for frame in file.frames]
+        for part in parts.values()
+    ]
+    ends = sorted((min(one), max(one)) for one in places if one)
+    if all(after[0] > before[1] for before, after in pairwise(ends)):
+        return [whole]
+    return [
+        Series(_above([file.path for file in part]), uid, tuple(part)) for part in parts.values()
+    ]
+
+
+def _is_stack(series: Series, frames: Sequence[Frame]) -> bool:
+    try:
+        _check_alike(series)
+        _stacked(series, frames)
+    except ValueError:
+        return False
+    return True
 
 
 def files_below(folder: Path) -> Iterator[Path]:
