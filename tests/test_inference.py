@@ -186,6 +186,12 @@ def test_tuning_on_val_writes_a_file_that_both_commands_take(
         assert predictor.predict(image[None]).classes[0].equal(mask)
 
 
+def test_what_tuning_looks_for_itself_is_not_typed(compose: Compose, best: Path) -> None:
+    sentence = "min_pixels=30 is what tune=true looks for itself; leave out one of the two"
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        evaluate(compose([f"ckpt_path={best}", "tune=true", "min_pixels=30"], name="evaluate"))
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

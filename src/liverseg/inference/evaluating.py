@@ -27,6 +27,7 @@ from liverseg.inference.volumes import evaluate_volumes
 from liverseg.pictures import Calibration, PictureBoard
 from liverseg.prediction import CandidateTask, Options, ScoringTask, tune
 from liverseg.runs import SCORES_FILE, is_first_process, write_json, write_text
+from liverseg.scores import CHOSEN
 from liverseg.settings.values import as_typed
 from liverseg.training import Split
 
@@ -78,6 +79,13 @@ def evaluate(config: DictConfig, refused: dict[str, str] | None = None) -> Score
                 f"{key}={as_typed(settings[key])} is for volumes; add source=..., or leave it out"
             )
     options = options_of(settings)
+    if settings["tune"]:
+        for word in ("min_pixels", "largest_component", "fill_holes"):
+            if settings[word] is not None:
+                raise ValueError(
+                    f"{word}={as_typed(settings[word])} is what tune=true looks for itself; leave "
+                    "out one of the two"
+                )
     loaded = load(settings["ckpt_path"], settings["allow"], options)
     data = _data_of(loaded, settings)
     split: Split = "val" if settings["tune"] else settings["split"]
@@ -101,6 +109,8 @@ def evaluate(config: DictConfig, refused: dict[str, str] | None = None) -> Score
         trainer.validate(task, datamodule=data, verbose=False)
         return task.results
 
+    if str(run.get("monitor")).partition("/")[2].partition("/")[0] in CHOSEN:
+        logger.warning("%s is not what tune=true looks at: Dice is, per image", run["monitor"])
     best = tune(loaded.predictor, of_candidates, lambda scores: _goodness(scores, run), options)
     before = _score(config, loaded, data, splits, output_dir / BEFORE)
     after = _score(config, loaded.with_options(best), data, splits, output_dir)
@@ -147,7 +157,7 @@ def _score(
 def _goodness(scores: Mapping[str, float], config: Mapping[str, Any]) -> float:
     """Return what the run has monitored, more being better; Dice where it was something else."""
     name = str(config.get("monitor", "val/dice")).partition("/")[2]
-    if name not in scores:  # the loss: neither threshold nor cleaning changes it
+    if name not in scores:  # the loss, which neither threshold nor cleaning changes; distances
         return scores["dice"]
     return -scores[name] if config.get("monitor_mode") == "min" else scores[name]
 
