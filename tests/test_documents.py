@@ -93,7 +93,8 @@ COMPOSED = {
     "srun python ": "needs Slurm",
     "torchrun --nnodes=2 ": "needs two computers",
     "python train.py trainer=ddp trainer.devices=2": "on a CPU it is ddp_sim, which is run",
-    "python train.py trainer.max_": "as long as it says; test_length.py trains so",
+    "python train.py trainer.max_steps=5000": "as long as it says; test_length.py trains so",
+    "python train.py trainer.max_time=00:00:10:00": "likewise",
 }
 
 PHANTOM = [
