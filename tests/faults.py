@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from liverseg import checkpoints
+from liverseg.checkpoints import files
 from liverseg.experiment import train
 from liverseg.runs.resume import resumed_config
 from liverseg.training.task import SegmentationTask
@@ -70,7 +70,7 @@ def run_until(config: DictConfig, point: Point, number: int) -> None:
 
     save = torch.save
     torch.save = lambda content, stream: save(content, HalfWritten(stream))
-    announced(checkpoints.os, "replace", "before rename", "after rename")
+    announced(files.os, "replace", "before rename", "after rename")
     announced(SegmentationTask, "training_step", "before step", "in step")
     announced(SegmentationTask, "on_train_batch_start", "batch", "seeded")
     announced(SegmentationTask, "validation_step", "validation", "in validation")

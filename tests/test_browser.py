@@ -72,7 +72,7 @@ def test_the_dashboard_answers(board: TensorBoard) -> None:
 
     layout = board.ask("plugin/custom_scalars/layout")
     titles = [chart["title"] for part in layout["category"] for chart in part["chart"]]
-    assert len(titles) == len(set(titles)) == 9  # shared by both runs, not repeated
+    assert len(titles) == len(set(titles)) == 18  # shared by both runs, not repeated
     loss = layout["category"][0]["chart"][0]["multiline"]["tag"][0]
     for run, count in {"train": 2, "val": 2, "final/val": 1, "final/test": 1}.items():
         asked = {"run": f"{JOBS[0]}/{run}", "tag": loss}
@@ -89,7 +89,7 @@ def test_the_dashboard_answers(board: TensorBoard) -> None:
         *("VAL dice", "model/width")
     }
     metrics = {(one["name"]["group"], one["name"]["tag"]) for one in experiment["metricInfos"]}
-    assert len(metrics) == 14
+    assert len(metrics) == 30
     assert {group for group, _ in metrics} == {"val", "test"}
     assert compared.keys() >= {"optimizer/lr", "model/depth", "seed", "scheduler"}
     wanted = {
