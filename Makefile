@@ -117,7 +117,7 @@ $(MADE_IN):
 $(STAMP): $(MADE_IN) requirements.lock pyproject.toml
 	@rm -f $@
 	@echo "Installing the locked dependencies into $(VENV)" \
-	    "(about 5.5 GB, a few minutes the first time)"
+	    "(about 6 GB, a few minutes the first time)"
 	@$(PIP) install --require-hashes --requirement requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
