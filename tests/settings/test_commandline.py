@@ -54,7 +54,7 @@ BAD = {
     "model=null": f"model=null is not a choice; {UNETS}",
     "experiment=tut": (
         "experiment=tut is not a choice; the nearest is experiment=tutorial, all choices are "
-        "liver_cpu, tutorial"
+        "liver_cpu, small, tutorial"
     ),
     "hydra/sweeper=resumabel": (
         "hydra/sweeper=resumabel is not a choice; the nearest is hydra/sweeper=resumable, all "
