@@ -401,18 +401,20 @@ class PairDataModule(LightningDataModule):
         """Return the batches of test, in order."""
         return self._ordered_loader("test")
 
-    def _ordered_loader(self, split: Split) -> DataLoader[Sample]:
-        dataset = self.dataset(split)
+    def _ordered_batches(self, split: Split) -> SameSizeBatches:
+        """Return which images of a split this process scores together, in order."""
         trainer = self._the_trainer()
-        batches = SameSizeBatches(
-            dataset.sizes(),
+        return SameSizeBatches(
+            self.dataset(split).sizes(),
             batch_size=self.batch_size,
             rank=trainer.global_rank,
             num_ranks=trainer.world_size,
         )
+
+    def _ordered_loader(self, split: Split) -> DataLoader[Sample]:
         return DataLoader(
-            dataset,
-            batch_sampler=batches,
+            self.dataset(split),
+            batch_sampler=self._ordered_batches(split),
             num_workers=self._num_workers,
             persistent_workers=self._num_workers > 0,
             pin_memory=torch.cuda.is_available(),

@@ -87,7 +87,7 @@ class PairDataset(Dataset[Sample]):
             self._stacks, self.gaps = stacks_of(self.pairs, slices)
         numbers = {case: number for number, case in enumerate(dict.fromkeys(self.cases))}
         has_cases = None not in numbers
-        self._case_numbers = [numbers[case] if has_cases else -1 for case in self.cases]
+        self.case_numbers = [numbers[case] if has_cases else -1 for case in self.cases]
         self._cache: list[tuple[Tensor, Tensor]] | None = None
         if self._decoded_bytes() <= cache_megabytes * 2**20:
             with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
@@ -115,7 +115,7 @@ class PairDataset(Dataset[Sample]):
             "image": image.as_subclass(Tensor).contiguous(),
             "mask": mask.as_subclass(Tensor).clone(),
             "index": index,
-            "case": self._case_numbers[index],
+            "case": self.case_numbers[index],
             "epoch": epoch,
         }
 

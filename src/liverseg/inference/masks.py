@@ -18,7 +18,6 @@ from liverseg.data import (
     MaskReader,
     Pair,
     PairDataModule,
-    SameSizeBatches,
     stored_size,
 )
 from liverseg.inference.running import (
@@ -154,27 +153,10 @@ class MaskDataModule(PairDataModule):
 
     predictions: list[Path]
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Return the masks of val, in order."""
-        return self._loader("val")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Return the masks of test, in order."""
-        return self._loader("test")
-
-    def _loader(self, split: Split) -> DataLoader[Any]:
+    def _ordered_loader(self, split: Split) -> DataLoader[Any]:
         dataset = self.dataset(split)
-        trainer = self._the_trainer()
-        batches = SameSizeBatches(
-            dataset.sizes(),
-            batch_size=self.batch_size,
-            rank=trainer.global_rank,
-            num_ranks=trainer.world_size,
-        )
-        numbers = {case: number for number, case in enumerate(dict.fromkeys(dataset.cases))}
-        cases = [-1 if None in numbers else numbers[case] for case in dataset.cases]
-        served = _Masks(dataset.pairs, self.predictions, cases, self.mask_reader)
-        return DataLoader(served, batch_sampler=batches)
+        served = _Masks(dataset.pairs, self.predictions, dataset.case_numbers, self.mask_reader)
+        return DataLoader(served, batch_sampler=self._ordered_batches(split))
 
 
 class _Masks(Dataset[dict[str, Any]]):

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, product
 
 import numpy as np
@@ -84,13 +84,10 @@ def _equal(survey: Survey) -> Iterator[list[Measured]]:
 def _duplicates(survey: Survey, same: Sequence[Sequence[Measured]]) -> Iterator[Finding]:
     across = [group for group in same if len({one.split for one in group}) > 1]
     within = [group for group in same if len({one.split for one in group}) == 1]
-    for groups, level, where in (
-        (across, "error", "in two splits"),
-        (within, "warning", "twice in one split"),
-    ):
+    for groups, where in ((across, "in two splits"), (within, "twice in one split")):
         if groups:
             yield Finding(
-                "error" if level == "error" else "warning",
+                "error" if groups is across else "warning",
                 f"same image {where}",
                 f"{number(len(groups), 'image')} {'is' if len(groups) == 1 else 'are'} {where}, "
                 "equal pixel for pixel",
@@ -111,14 +108,7 @@ def _two_masks(survey: Survey, same: Sequence[Sequence[Measured]]) -> Iterator[F
             "that differ",
             len(groups),
             "keep the right one of the two",
-            [
-                _couple(
-                    survey,
-                    group[0],
-                    next(one for one in group if one.mask_hash != group[0].mask_hash),
-                )
-                for group in groups
-            ],
+            _differing(survey, groups, lambda one: one.mask_hash),
         )
 
 
@@ -136,14 +126,7 @@ def _one_mask_for_two(survey: Survey) -> Iterator[Finding]:
             "images that differ",
             len(found),
             "look at both; one may be the mask of another image",
-            [
-                _couple(
-                    survey,
-                    group[0],
-                    next(one for one in group if one.image_hash != group[0].image_hash),
-                )
-                for group in found
-            ],
+            _differing(survey, found, lambda one: one.image_hash),
         )
 
 
@@ -159,13 +142,10 @@ def _near(survey: Survey) -> Iterator[Finding]:
         if _is_same_picture(survey, one, other):
             (across if one.split != other.split else within).append((one, other))
     cut = f" among the {len(kept):,} most alike" if len(couples) > len(kept) else ""
-    for found, level, where in (
-        (across, "error", "in two splits"),
-        (within, "note", "in one split"),
-    ):
+    for found, where in ((across, "in two splits"), (within, "in one split")):
         if found:
             yield Finding(
-                "error" if level == "error" else "note",
+                "error" if found is across else "note",
                 f"nearly the same image {where}",
                 f"{number(len(found), 'couple')} of images {where} "
                 f"{'is' if len(found) == 1 else 'are'} nearly equal, as one that was saved anew, "
@@ -314,6 +294,16 @@ def _difference(one: Measured, other: Measured) -> float:
     assert other.look is not None
     size = LOOK * LOOK
     return float(np.abs(one.look[:size].astype(int) - other.look[:size].astype(int)).mean())
+
+
+def _differing(
+    survey: Survey, groups: Sequence[Sequence[Measured]], hash_of: Callable[[Measured], bytes]
+) -> list[File]:
+    """Return of each group its first and the first one that differs from it."""
+    return [
+        _couple(survey, group[0], next(one for one in group if hash_of(one) != hash_of(group[0])))
+        for group in groups
+    ]
 
 
 def _couple(survey: Survey, one: Measured, other: Measured) -> File:

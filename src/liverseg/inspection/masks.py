@@ -121,10 +121,10 @@ def _inside_out(survey: Survey, inverted: Sequence[Measured]) -> Iterator[Findin
     agree = _MOST_AGREE if abs(usual) > _MOST_AGREE else 1.0
     certain = [one for one in inverted if signs[id(one)] < -agree]
     doubtful = [one for one in inverted if abs(signs[id(one)]) <= agree]
-    for level, found in (("error", certain), ("warning", doubtful)):
+    for found in (certain, doubtful):
         if found:
             yield Finding(
-                "error" if level == "error" else "warning",
+                "error" if found is certain else "warning",
                 "inverted mask",
                 f"{number(len(found), 'mask')} {'is' if len(found) == 1 else 'are'} the inverse of "
                 "what the others are like: foreground outside, background inside",
