@@ -67,6 +67,9 @@ def test_a_run_goes_on_in_the_precision_that_it_began_in(
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # another computer
     again = evaluate(compose([f"ckpt_path={checkpoints}/best.ckpt"], name="evaluate"))
     assert again["test/loss"] == scores["test/loss"]
+    asked = [f"ckpt_path={checkpoints}/best.ckpt", "+trainer.precision=auto"]
+    other = evaluate(compose(asked, name="evaluate"))  # in 32 bits, which is fast there
+    assert other["test/loss"] != scores["test/loss"]
     config.resume = f"{checkpoints}/last.ckpt"
     config.trainer.max_epochs = 2
     train(config)

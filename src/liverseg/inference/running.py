@@ -23,7 +23,7 @@ from liverseg.scores import (
     record_of,
     sentence_of_absence,
 )
-from liverseg.training import SegmentationTask, Split
+from liverseg.training import SegmentationTask, Split, fast_precision
 
 Scores = dict[str, float]
 logger = logging.getLogger(__name__)
@@ -119,6 +119,8 @@ def scoring_trainer(
     """Return a trainer that computes as the run of the checkpoint did, where not told otherwise."""
     precision = checkpoint["liverseg"]["config"]["trainer"].get("precision", "32-true")
     settings = {"precision": precision, **plain_values(config.trainer)}
+    if settings["precision"] == "auto":
+        settings["precision"], _ = fast_precision(settings.get("accelerator", "auto"))
     settings |= progress_of(settings)
     trainer: Trainer = instantiate(settings, _convert_="all")(callbacks=list(callbacks))
     return trainer
