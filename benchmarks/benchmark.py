@@ -81,10 +81,8 @@ def steps(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
             lesson, best = speed.get("lesson"), speed["best"]
             for name, value in speed.items():
                 of_lesson = f"{value / lesson:.2f}" if lesson else ""
-                rows.append(
-                    *[(str(size), str(batch_size), name, f"{value:.2f}", of_lesson,
-                       f"{value / best:.2f}")]
-                )  # fmt: skip
+                share = f"{value / best:.2f}"
+                rows.append((str(size), str(batch_size), name, f"{value:.2f}", of_lesson, share))
             key = f"{size}/{batch_size}"
             numbers[f"images_per_second/{key}"] = speed
             numbers[f"share_of_best_loop/{key}"] = speed["liverseg"] / best

@@ -45,7 +45,7 @@ class FittingLength(Callback):
         """Divide the steps by those of an epoch."""
         if not self._is_known and trainer.max_steps > 0 and _timer(trainer) is None:
             per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
-            self._fit(trainer, max(1, -(-trainer.max_steps // per_epoch)), "steps")
+            self._fit(trainer, max(1, -(-trainer.max_steps // per_epoch)))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Divide the time that is left by that of an epoch so far."""
@@ -55,17 +55,20 @@ class FittingLength(Callback):
         done, elapsed = trainer.current_epoch + 1, timer.time_elapsed()
         left = _MARGIN * (elapsed + (timer.time_remaining() or 0.0)) - elapsed
         more = int(left // (elapsed / done))
-        self._fit(trainer, trainer.strategy.broadcast(done + max(more, 0)), "trainer.max_time")
+        num_epochs = trainer.strategy.broadcast(done + max(more, 0))
+        self._fit(trainer, num_epochs)
+        if trainer.is_global_zero:
+            logger.info(
+                "trainer.max_time holds %d epochs here; trainer.max_epochs=%d without it is the "
+                "same run",
+                *(num_epochs, num_epochs),
+            )
 
-    def _fit(self, trainer: Trainer, num_epochs: int, limit: str) -> None:
+    def _fit(self, trainer: Trainer, num_epochs: int) -> None:
+        """Let a run, and its schedule from the steps that it has taken on, end with an epoch."""
         self._is_known = True
         trainer.fit_loop.max_epochs = num_epochs
         build = self._schedule_of(num_epochs)
-        if trainer.is_global_zero and limit != "steps":
-            logger.info(
-                "%s holds %d epochs here; trainer.max_epochs=%d without it is the same run",
-                *(limit, num_epochs, num_epochs),
-            )
         for one in trainer.lr_scheduler_configs:
             if one.interval != "epoch" or isinstance(one.scheduler, ReduceLROnPlateau):
                 continue
