@@ -197,7 +197,7 @@ def seconds_to(root: Path, arguments: argparse.Namespace) -> float | None:
 
 def lesson_seconds_to(root: Path, arguments: argparse.Namespace) -> float | None:
     """Return how long the lesson's loop takes, looking at val after each pass over train."""
-    loop = LessonLoop(root, width=64, batch_size=4, device=arguments.device)
+    loop = LessonLoop(root, width=arguments.width, batch_size=4, device=arguments.device)
     val = DataLoader(Files(root / "val"), batch_size=4)
     passes = max(1, len(Files(root / "train")) // 4)
     start = now()
@@ -258,8 +258,7 @@ def growth(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any],
         root = many_pairs(folder, count)
         times = []
         for _ in range(2):
-            loop_of_ours = OurLoop(root, width=4, batch_size=16, device=arguments.device,
-                                   changes=("trainer.limit_train_batches=4",))  # fmt: skip
+            loop_of_ours = OurLoop(root, width=4, batch_size=16, device=arguments.device)
             start = now()
             loop_of_ours.seconds(2)
             times.append(now() - start)
