@@ -290,6 +290,29 @@ def test_a_trial_that_never_got_a_job_is_failed_and_one_that_had_ended_is_told(
     assert states(second) == ["COMPLETE", "FAIL"]
 
 
+def test_a_trial_whose_command_was_killed_before_its_job_was_written_gets_its_job(
+    study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = study("undisturbed", num_trials=2)
+    for job in undisturbed.jobs():
+        ends(undisturbed, job, dice=0.5)
+    first = study("killed", num_trials=2)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("liverseg.sweeps.search.prepare", killed)
+        with pytest.raises(KeyboardInterrupt):
+            next(first.jobs())
+    second = study("killed", num_trials=2)
+    for job in second.jobs():
+        ends(second, job, dice=0.5)
+    assert states(second) == ["COMPLETE", "COMPLETE"]
+    parameters = [[trial.params for trial in one.trials()] for one in (undisturbed, second)]
+    assert parameters[0] == parameters[1]
+
+
 def test_a_study_may_be_kept_in_a_file_of_one_s_own(
     study: Callable[..., Study], tmp_path: Path
 ) -> None:

@@ -183,7 +183,9 @@ class Study:
         for trial in self._study.get_trials(states=[TrialState.RUNNING]):
             job = of_trial.get(trial.number)
             if job is None:
-                self._forget(trial)
+                job = self._drawn_before(trial)
+                if job is not None:
+                    yield job
             elif job.status() in ("interrupted", "waiting"):
                 renew(job, self._compose(self._fixed))
                 yield job
@@ -236,34 +238,42 @@ class Study:
             (seed,) = np.random.SeedSequence([self._search.seed, number]).generate_state(1)
             self._study.sampler = instantiate(self._search.sampler, seed=int(seed))
             trial = self._study.ask(self._distributions)
-            chosen = [f"{key}={value}" for key, value in trial.params.items()]
-            overrides = [*self._fixed, *chosen]
-            try:
-                config = self._compose(overrides)
-            except HydraException as error:
-                self._study.tell(trial.number, state=TrialState.FAIL)
-                raise ValueError(
-                    f"search.space or the command leads to what cannot be composed: {chosen} "
-                    f"({str(error).splitlines()[0]})"
-                ) from error
-            with open_dict(config):
-                config.callbacks.pruning = {
-                    "_target_": "liverseg.sweeps.pruning.Pruning",
-                    "storage": self._url,
-                    "study": self._study.study_name,
-                    "trial": trial.number,
-                    "monitor": self.monitor,
-                    "folder": "${output_dir}",
-                    "pruner": self._search.pruner or {"_target_": "optuna.pruners.NopPruner"},
-                }
-            return prepare(self._sweep, config, overrides, chosen, {"trial": trial.number})
+            return self._prepare(trial.number, trial.params)
 
-    def _forget(self, trial: FrozenTrial) -> None:
-        """Fail a trial that was drawn by a command that was killed before its job was prepared."""
+    def _drawn_before(self, trial: FrozenTrial) -> Job | None:
+        """Prepare the job of a trial whose command was killed before; None where none can be."""
         with locked(self._sweep / SWEEP_LOCK, wait=True):
             numbers = {job.record().get("trial") for job in find_jobs(self._sweep)}
-            if trial.number not in numbers:
-                self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+            if trial.number in numbers:  # by the command that has drawn it, just now
+                return None
+            if trial.params.keys() == self._distributions.keys():
+                return self._prepare(trial.number, trial.params)
+            self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+            return None
+
+    def _prepare(self, number: int, parameters: Mapping[str, Any]) -> Job:
+        """Prepare the job of a trial."""
+        chosen = [f"{key}={value}" for key, value in parameters.items()]
+        overrides = [*self._fixed, *chosen]
+        try:
+            config = self._compose(overrides)
+        except HydraException as error:
+            self._study.tell(number, state=TrialState.FAIL)
+            raise ValueError(
+                f"search.space or the command leads to what cannot be composed: {chosen} "
+                f"({str(error).splitlines()[0]})"
+            ) from error
+        with open_dict(config):
+            config.callbacks.pruning = {
+                "_target_": "liverseg.sweeps.pruning.Pruning",
+                "storage": self._url,
+                "study": self._study.study_name,
+                "trial": number,
+                "monitor": self.monitor,
+                "folder": "${output_dir}",
+                "pruner": self._search.pruner or {"_target_": "optuna.pruners.NopPruner"},
+            }
+        return prepare(self._sweep, config, overrides, chosen, {"trial": number})
 
 
 def open_storage(place: str) -> BaseStorage:
