@@ -5,6 +5,7 @@ Hydra imports this module at every command, so what is heavy is imported when a 
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -15,6 +16,7 @@ from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
+from hydra.utils import get_method
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
@@ -63,7 +65,15 @@ class ResumableSweeper(Sweeper):
     """Runs every combination of the listed values, or those that a search chooses.
 
     The same command with the same ``sweep_name`` goes on where the sweep stands.
+
+    Args:
+        conclude: The function that is given the folder once all jobs of a sweep, other than a
+            search, have succeeded.
     """
+
+    def __init__(self, *, conclude: str) -> None:
+        super().__init__()
+        self._conclude = conclude
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -96,3 +106,5 @@ class ResumableSweeper(Sweeper):
                 is_group=lambda key: bool(loader.get_group_options(key)),
                 launcher=launcher.pool() if isinstance(launcher, ProcessLauncher) else launcher,
             )
+            if config.get("search") is None:
+                get_method(self._conclude)(Path(config.hydra.sweep.dir))

@@ -5,45 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from omegaconf import DictConfig
 from PIL import Image
+from scored import NAMES, write_run, write_sweep
 
-from liverseg.inference.running import write_tables
 from liverseg.reports import compare_runs
-from liverseg.runs import JOB_FILE, write_json
-from liverseg.scores import SegmentationScores
 
 Compose = Callable[..., DictConfig]
-NAMES = [f"p{place // 2}_s{place % 2}" for place in range(16)]
-PATIENTS = [name[:2] for name in NAMES]
-
-
-def write_run(
-    folder: Path,
-    wrong: int,
-    *,
-    split: str = "test",
-    part: slice = slice(0, 16),
-    truth: str = "masks:1",
-    chosen: tuple[str, ...] = (),
-    names: list[str] = NAMES,
-    patients: list[Any] = PATIENTS,
-    **settings: Any,
-) -> Path:
-    """Write what a run leaves that finds all but some pixels of a bar, more in later images."""
-    scores = SegmentationScores(1, ["liver"], chosen=chosen, **settings)
-    mask = torch.zeros(16, 4, 32, dtype=torch.uint8)
-    mask[:, 1:3, 4:20] = 1
-    prediction = mask.clone()
-    for place in range(16):
-        prediction[place, 1, 4 : 4 + (wrong * (place + 3)) // 4] = 0
-    index = torch.arange(16)[part]
-    scores.update(prediction[part], mask[part], index, index // 2)
-    scores.compute()
-    write_tables(folder, split, scores, names=names, cases=patients, truth=truth)
-    write_json(folder / "metrics.json", {f"{split}/dice": 0.5})
-    return folder
 
 
 def compared(
@@ -114,19 +82,6 @@ def test_both_predictions_are_drawn_where_both_have_a_picture(
     (drawn,) = (tmp_path / "out" / "pictures").iterdir()
     with Image.open(drawn) as picture:
         assert (drawn.name[3:], picture.size) == ("p7_s1.png", (41, 40))
-
-
-def write_sweep(folder: Path, jobs: list[tuple[list[str], dict[str, Any]]]) -> Path:
-    for number, (overrides, settings) in enumerate(jobs):
-        job = write_run(folder / f"{number}_{'_'.join(overrides)}", **settings)
-        record = {"overrides": overrides, "swept": overrides, "status": "done", "seconds": 1.0}
-        write_json(job / JOB_FILE, record)
-        if any(one.startswith("fold=") for one in overrides):
-            (job / "checkpoints").mkdir()
-            (job / "config.yaml").write_text(
-                f"{overrides[-1].replace('=', ': ')}\noutput_dir: x\ntrainer: {{}}\n"
-            )
-    return folder
 
 
 def test_a_sweep_stands_for_its_settings_and_seeds_are_averaged(

@@ -2,10 +2,11 @@
 
 Reading order: ``style`` (how pages look), ``pages`` (the frame: sections, tables, pictures),
 ``graphs`` (curves that a page draws itself), and what they show: ``findings`` (of a check),
-``results`` (of a run), ``contestants`` and ``comparing`` (of several).
+``results`` (of a run), ``contestants`` and ``comparing`` (of several), ``concluding`` (of a sweep).
 """
 
 from liverseg.reports.comparing import compare_runs
+from liverseg.reports.concluding import conclude_sweep
 from liverseg.reports.findings import counted, write_findings
 from liverseg.reports.graphs import Line, graph
 from liverseg.reports.pages import (
@@ -34,6 +35,7 @@ __all__ = [
     "code",
     "columns",
     "compare_runs",
+    "conclude_sweep",
     "counted",
     "facts",
     "fold",

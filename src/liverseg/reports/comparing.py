@@ -47,12 +47,30 @@ def compare_runs(config: DictConfig) -> tuple[list[str], Path]:
     if missing := sorted(OmegaConf.missing_keys(config)):
         raise ValueError(f"{missing[0]} is not set; add {missing[0]}=... to the command")
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    word = settings["score"]
+    runs = settings["runs"]
+    return compare_folders(
+        [runs] if isinstance(runs, str) else runs,
+        settings["score"],
+        split=settings["split"],
+        folder=Path(settings["output_dir"]),
+    )
+
+
+def compare_folders(
+    runs: Sequence[str], word: str, *, split: str | None, folder: Path
+) -> tuple[list[str], Path]:
+    """Compare what folders stand for; what is refused and returned is as above.
+
+    Args:
+        runs: The folders.
+        word: The score.
+        split: The split; None is test where all have it, and val for folds.
+        folder: Where the page goes.
+    """
     if word not in CATALOGUE:
         raise ValueError(f"score={word} is no score; all are {', '.join(CATALOGUE)}")
-    runs = settings["runs"]
-    contestants = find_contestants([runs] if isinstance(runs, str) else runs)
-    split = choose_split(contestants, settings["split"])
+    contestants = find_contestants(runs)
+    split = choose_split(contestants, split)
     scored = {one.name: one.scored(split) for one in contestants}
     refuse_unlike(scored, word, split)
     by_patient = all(
@@ -63,7 +81,6 @@ def compare_runs(config: DictConfig) -> tuple[list[str], Path]:
         for name, members in scored.items()
     }
     found = compare(values, word, unit="patients" if by_patient else "images")
-    folder = Path(settings["output_dir"])
     pictures = _write_pictures(folder, found, scored, split, by_patient=by_patient)
     write_text(folder / "comparison.csv", _csv(values))
     write_json(folder / "comparison.json", [_plain(one, split) for one in found])

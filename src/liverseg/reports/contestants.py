@@ -10,6 +10,7 @@ from liverseg.scores import CATALOGUE, RECORD_FILE, Case, read_cases
 from liverseg.sweeps import REPEATS, labels
 
 SPLITS = ("test", "val")
+Setting = tuple[tuple[str, str], ...]  # keys and what they are set to
 
 
 class Scored(NamedTuple):
@@ -33,7 +34,7 @@ class Contestant(NamedTuple):
         Raises:
             ValueError: If a run has none, or a file is damaged.
         """
-        return [_read(folder, split) for folder in self.folders]
+        return [read_scored(folder, split) for folder in self.folders]
 
 
 def find_contestants(runs: Sequence[str]) -> list[Contestant]:
@@ -70,10 +71,10 @@ def find_contestants(runs: Sequence[str]) -> list[Contestant]:
 
 
 def _of_sweep(name: str, jobs: Sequence[Job], *, is_alone: bool) -> list[Contestant]:
-    settings: dict[frozenset[tuple[str, str]], list[Job]] = {}
+    settings: dict[Setting, list[Job]] = {}
     for job in jobs:
         if job.status() == "done":
-            settings.setdefault(frozenset(_setting(job).items()), []).append(job)
+            settings.setdefault(setting_of(job), []).append(job)
     if not settings:
         raise ValueError(f"no job of the sweep {name} has ended with scores")
     told = labels([dict(setting) for setting in settings]) if len(settings) > 1 else [""]
@@ -87,9 +88,10 @@ def _of_sweep(name: str, jobs: Sequence[Job], *, is_alone: bool) -> list[Contest
     ]
 
 
-def _setting(job: Job) -> dict[str, str]:
+def setting_of(job: Job, repeats: Sequence[str] = REPEATS) -> Setting:
+    """Return what a job overrides, ordered by key, but for the keys that repeat a setting."""
     pairs = (override.lstrip("+").partition("=") for override in telling(job.overrides, job.swept))
-    return {key: value for key, _, value in pairs if key not in REPEATS}
+    return tuple(sorted((key, value) for key, _, value in pairs if key not in repeats))
 
 
 def _has_fold(folder: Path) -> bool:
@@ -125,7 +127,12 @@ def choose_split(contestants: Sequence[Contestant], split: str | None) -> str:
     return have[0]
 
 
-def _read(folder: Path, split: str) -> Scored:
+def read_scored(folder: Path, split: str) -> Scored:
+    """Read the scores of a split.
+
+    Raises:
+        ValueError: If there are none, or a file is damaged.
+    """
     file = folder / f"cases_{split}.csv"
     if not file.is_file():
         raise ValueError(f"{folder} has no scores of {split}; choose another split")

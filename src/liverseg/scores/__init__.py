@@ -29,8 +29,9 @@ from liverseg.scores.files import (
     patients_text,
     read_cases,
     record_of,
+    table_of,
 )
-from liverseg.scores.final import final_numbers, is_score
+from liverseg.scores.final import final_numbers, is_score, table_numbers
 from liverseg.scores.intervals import mean_interval, signed_rank_p
 from liverseg.scores.metrics import (
     SegmentationScores,
@@ -82,6 +83,8 @@ __all__ = [
     "sentence_of_absence",
     "signed_rank_p",
     "summary",
+    "table_numbers",
+    "table_of",
     "title_of",
     "unit_values",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from liverseg.scores.averages import Table, of_counts
@@ -105,6 +106,25 @@ def read_cases(file: Path) -> list[Case]:
             raise ValueError(
                 f"{file}, line {reader.line_num}, is damaged; score it again with evaluate.py"
             ) from error
+
+
+def table_of(cases: Sequence[Case], words: Sequence[str]) -> Table:
+    """Return lines of ``cases_SPLIT.csv`` as what was counted, in their order.
+
+    Args:
+        cases: Of classes of the same names.
+        words: The scores from edges that they hold.
+    """
+    numbers = {name: number for number, name in enumerate(sorted({one.case for one in cases}))}
+    values = [[[of[word] for word in words] for of in one.values.values()] for one in cases]
+    counts = torch.tensor([list(one.counts.values()) for one in cases], dtype=torch.int64)
+    return Table(
+        torch.arange(len(cases)),
+        torch.tensor([numbers[one.case] if one.case else -1 for one in cases]),
+        counts,
+        torch.tensor(values, dtype=torch.float64).reshape(*counts.shape[:2], len(words)),
+        tuple(words),
+    )
 
 
 def _case(line: Mapping[str, str], columns: Mapping[str, Mapping[str, str]]) -> Case:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from liverseg.scores.averages import Addends, Table, addends, values_of
+from liverseg.scores.averages import Addends, Table, addends, split_scores, values_of
 from liverseg.scores.catalogue import CATALOGUE, computed, keys_of, score_of
 from liverseg.scores.intervals import Interval, ratio_interval
 from liverseg.scores.metrics import SegmentationScores
@@ -28,7 +28,25 @@ def final_numbers(scores: SegmentationScores) -> dict[str, float]:
     Args:
         scores: Scores over the split, computed.
     """
-    table, names = scores.table(), scores.class_names
+    return _numbers(scores.table(), scores.class_names, scores.chosen)
+
+
+def table_numbers(
+    table: Table, class_names: Sequence[str], chosen: Sequence[str]
+) -> dict[str, float]:
+    """Return the scores of a table and what :func:`final_numbers` says beside them.
+
+    Args:
+        table: What was counted, of one split or of the folds of a cross-validation.
+        class_names: The names of the classes.
+        chosen: The words of the scores that were computed besides those that cost nothing.
+    """
+    scores = split_scores(table, computed(chosen), class_names)
+    means = {key: float(value) for key, value in scores.items()}
+    return means | _numbers(table, class_names, chosen)
+
+
+def _numbers(table: Table, names: Sequence[str], chosen: Sequence[str]) -> dict[str, float]:
     true_positive, false_positive, false_negative = table.counts.unbind(dim=2)
     is_true = true_positive + false_negative > 0
     is_predicted = true_positive + false_positive > 0
@@ -45,7 +63,7 @@ def final_numbers(scores: SegmentationScores) -> dict[str, float]:
             numbers |= {f"{word}/{name}": float(n) for name, n in zip(names, counts, strict=True)}
     if table.has_cases:
         numbers["patients"] = float(len(table.units().unique()))
-    for key in keys_of(computed(scores.chosen), has_cases=table.has_cases):
+    for key in keys_of(computed(chosen), has_cases=table.has_cases):
         numbers |= _infinite(table, key, names)
         parts = addends(table, key, by_unit=True)
         numbers |= _ends(key, "", parts)
