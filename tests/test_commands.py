@@ -109,7 +109,7 @@ def test_volumes_that_cannot_be_scored_are_told_at_the_end(trained: Path, tmp_pa
     paths = [str(tmp_path / "images" / f"{name}.nii") for name in "bc"]
     assert text.strip().endswith(f"2 not scored, for the reasons above: {', '.join(paths)}")
     assert f"{paths[1]} has no label" in text
-    assert (tmp_path / "out" / "cases_volumes.csv").read_text().count("\n") == 2
+    assert (tmp_path / "out" / "cases_test.csv").read_text().count("\n") == 2
 
 
 def test_two_processes_score_as_one(pair_root: Path, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ PLACEHOLDERS = {
     "FILE": "logs/train/runs/first/checkpoints/best.ckpt",
     "OTHER": "logs/evaluate/other",
     "MASKS": "pairs/test",
+    "MAPS": "labels",
     "VOLUMES": "volumes",
     "LABELS": "labels",
     "PAIRS": "converted",

@@ -529,10 +529,16 @@ def test_a_checkpoint_repeats_on_volumes_what_convert_did(
     assert found.get("test/nsd") == float(found["test/hd95_infinite"] == 0)
     assert predict(compose([*one, f"output_dir={out}"], "predict")) == (1, {})
     assert {path.name for path in out.iterdir()} == {
-        *("cases_volumes.csv", "metrics.json", "p2_prediction.nii.gz", "volumes.csv")
+        *("cases_test.csv", "metrics.json", "p2_prediction.nii.gz", "patients_test.csv"),
+        *("scores.json", "volumes.csv"),
     }
     with pytest.raises(ValueError, match="labels is not set"):
         evaluate(compose(one, "evaluate"))
+    two = [*one, f"output_dir={tmp_path / 'two'}", "trainer.devices=2", "trainer.accelerator=cpu"]
+    for command, words in ((evaluate, [*two, label]), (predict, two)):
+        with pytest.raises(ValueError, match=r"devices=2 makes 2 processes, and volumes are comp"):
+            command(compose(words, command.__name__))
+    assert not (tmp_path / "two").exists()
 
 
 def test_neighbouring_slices_are_trained_on_scored_and_predicted(

@@ -13,13 +13,22 @@ from lightning import Trainer
 from torch import Tensor, nn
 
 from liverseg.data import FolderStacks, MaskReader
-from liverseg.data.volumes import ClassMap, Conversion, SliceView, convert_volumes, find_cases
+from liverseg.data.volumes import (
+    ClassMap,
+    Conversion,
+    SliceView,
+    convert_volumes,
+    find_cases,
+    find_predictions,
+    named_volumes,
+)
 from liverseg.prediction import (
     Predictor,
     VolumeWriter,
     Voter,
     classes_of,
     predict_volumes,
+    score_label_maps,
     score_volumes,
     view_of,
 )
@@ -64,7 +73,9 @@ def trainer() -> Trainer:
 
 def run(sources: list[Any], folder: Path, **options: Any) -> dict[Path, str]:
     view = options.pop("view", VIEW)
-    return predict_volumes(sources, VolumeWriter(folder, predictor(), **options), trainer(), view)
+    return predict_volumes(
+        named_volumes(sources), VolumeWriter(folder, predictor(), **options), trainer(), view
+    )
 
 
 def test_through_all_48_orientations_each_voxel_comes_back_with_its_class(tmp_path: Path) -> None:
@@ -104,9 +115,9 @@ def test_a_series_gives_nifti_in_its_place_and_a_segmentation(tmp_path: Path) ->
     save_series(tmp_path / "ct", slices_of(organs()), step=(0, 0, -2.5), origin=(20, -30, 17))
     from liverseg.data.volumes import find_volumes, read_label, read_source
 
-    sources = find_volumes(tmp_path / "ct")
-    assert run(sources, tmp_path / "out", with_segmentation=True) == {}
-    volume = read_source(sources[0])
+    (source,) = find_volumes(tmp_path / "ct")
+    assert run([tmp_path / "ct"], tmp_path / "out", with_segmentation=True) == {}
+    volume = read_source(source)
     name = "ct_prediction"
     for file in (tmp_path / "out" / f"{name}.nii.gz", tmp_path / "out" / f"{name}.dcm"):
         (case,) = find_cases(tmp_path / "ct", file)
@@ -241,13 +252,29 @@ def test_scores_are_counted_over_the_voxels_of_a_patient(tmp_path: Path) -> None
     save(tmp_path / "labels" / "b.nii", organs())
     cases = find_cases(tmp_path / "images", tmp_path / "labels")
     scores = SegmentationScores(4, ["liver", "spleen", "kidney"])
-    scored, refused = score_volumes(cases, predictor(), trainer(), VIEW, ClassMap(None), scores)
+    scored, refused, _ = score_volumes(cases, predictor(), trainer(), VIEW, ClassMap(None), scores)
     assert ([case.name for case in scored], refused) == (["a", "b"], {})
     size = int((organs() == 1).sum())
     dice = 2 * (size - 3) / (2 * size - 3)
     values = scores.compute()
     assert float(values["dice/liver"]) == pytest.approx((dice + 1) / 2)
     assert float(values["dice_case/spleen"]) == 1
+
+
+def test_what_is_true_is_known_again_whichever_way_it_is_stored(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.nii", organs().astype(np.int16))
+    hashes = {}
+    for name, truth in (("LPI", organs()), ("SAR", organs()), ("other", organs() * 2 % 4)):
+        codes = "RAS" if name == "other" else name
+        save(tmp_path / name / "a.nii", *turned(truth, affine_of(), codes))
+        cases = find_cases(tmp_path / "images", tmp_path / name)
+        scores = SegmentationScores(4, ["liver", "spleen", "kidney"])
+        found = score_volumes(cases, predictor(), trainer(), VIEW, ClassMap(None), scores)
+        hashes[name] = found.truth
+        (pair,) = find_predictions(tmp_path / "images", tmp_path / name)
+        scores = SegmentationScores(4, ["liver", "spleen", "kidney"])
+        assert score_label_maps([pair], ClassMap(None), scores).truth == found.truth
+    assert hashes["LPI"] == hashes["SAR"] != hashes["other"]
 
 
 @pytest.mark.parametrize("codes", ["RAS", "PIL", "SAR"])
@@ -281,7 +308,7 @@ def test_a_volume_that_cannot_be_scored_is_returned_with_the_reason(tmp_path: Pa
     (tmp_path / "labels" / "c.nii").unlink()
     cases = find_cases(tmp_path / "images", tmp_path / "labels")
     scores = SegmentationScores(4, ["liver", "spleen", "kidney"])
-    scored, refused = score_volumes(cases, predictor(), trainer(), VIEW, ClassMap(None), scores)
+    scored, refused, _ = score_volumes(cases, predictor(), trainer(), VIEW, ClassMap(None), scores)
     assert [case.name for case in scored] == ["a"]
     b, c = (str(tmp_path / "images" / f"{name}.nii") for name in "bc")
     assert list(refused) == [b, c]
@@ -297,5 +324,5 @@ def test_a_series_without_label_beside_the_labelled_one_is_left_out(tmp_path: Pa
     cases = find_cases(tmp_path / "images", tmp_path / "labels")
     assert [case.is_lone for case in cases] == [True, False]
     scores = SegmentationScores(4, ["liver", "spleen", "kidney"])
-    _, refused = score_volumes(cases, predictor(), trainer(), VIEW, ClassMap(None), scores)
+    _, refused, _ = score_volumes(cases, predictor(), trainer(), VIEW, ClassMap(None), scores)
     assert list(map(str, refused)) == [str(cases[1].source)]  # whose label lies elsewhere

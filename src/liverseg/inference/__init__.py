@@ -1,7 +1,7 @@
 """A trained network put to use: what stands behind ``evaluate.py`` and ``predict.py``.
 
 Reading order: ``loading`` (from checkpoints to what predicts), ``running`` (what every pass over
-images needs), ``masks`` (of another tool), ``volumes``, ``evaluating``, ``predicting``.
+images needs), ``volumes``, ``masks`` (of another tool), ``evaluating``, ``predicting``.
 """
 
 from liverseg.inference.evaluating import evaluate

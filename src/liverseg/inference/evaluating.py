@@ -12,7 +12,7 @@ from liverseg.checkpoints import load_data
 from liverseg.checks import check_settings
 from liverseg.data import PairDataModule
 from liverseg.inference.loading import Loaded, load, options_of
-from liverseg.inference.masks import evaluate_masks
+from liverseg.inference.masks import evaluate_predictions
 from liverseg.inference.running import (
     Scores,
     choose_scores,
@@ -44,7 +44,7 @@ def evaluate(config: DictConfig, refused: dict[str, str] | None = None) -> Score
 
     Args:
         config: What ``configs/evaluate.yaml`` composes.
-        refused: Is filled with the volumes of ``source`` that could not be scored, and why.
+        refused: Is filled with the volumes that could not be scored, and why.
 
     Returns:
         The scores by name, as ``metrics.json`` holds them.
@@ -56,7 +56,10 @@ def evaluate(config: DictConfig, refused: dict[str, str] | None = None) -> Score
     check_settings(config)
     settings = plain_values(config)
     if settings["predictions"] is not None:
-        return evaluate_masks(config, settings)
+        scores, unscored = evaluate_predictions(config, settings)
+        if refused is not None:
+            refused.update(unscored)
+        return scores
     if settings["ckpt_path"] is None:
         raise ValueError(
             "ckpt_path is not set; add ckpt_path=... to the command, or predictions=DIR for masks "

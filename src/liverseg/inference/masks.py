@@ -20,6 +20,7 @@ from liverseg.data import (
     PairDataModule,
     stored_size,
 )
+from liverseg.data.volumes import names_volumes
 from liverseg.inference.running import (
     Scores,
     choose_scores,
@@ -28,6 +29,7 @@ from liverseg.inference.running import (
     score,
     warn_of_absent_classes,
 )
+from liverseg.inference.volumes import evaluate_label_maps
 from liverseg.pictures import PictureBoard
 from liverseg.prediction import Options
 from liverseg.runs import SCORES_FILE, write_json
@@ -39,6 +41,7 @@ _OF_A_CHECKPOINT = (
     *("ckpt_path", "tune", "tuned", *(one.name for one in fields(Options))),
     *("source", "labels", "window", "classes"),
 )
+_OF_VOLUMES = ("labels", "classes")
 UNLESS_TOLD: dict[str, Any] = {  # as in configs/data/pairs.yaml, but that nothing is kept in memory
     **dict.fromkeys(("phantom", "image_size", "class_names", "ignore_index")),
     **dict.fromkeys(("mask_values", "mask_threshold", "white_value")),
@@ -50,23 +53,37 @@ _MOST_NAMED = 5
 logger = logging.getLogger(__name__)
 
 
-def evaluate_masks(config: DictConfig, settings: Mapping[str, Any]) -> Scores:
-    """Score a folder of masks against those of a split, by name.
+def evaluate_predictions(
+    config: DictConfig, settings: Mapping[str, Any]
+) -> tuple[Scores, dict[str, str]]:
+    """Score masks, or label volumes, that are there already, by name.
 
     Args:
         config: What ``configs/evaluate.yaml`` composes.
         settings: The same, as plain values.
 
+    Returns:
+        The scores, and why volumes were not scored.
+
     Raises:
-        FileNotFoundError: If a folder or a mask is missing.
-        ValueError: If a mask cannot be read, or has another size than the truth.
+        FileNotFoundError: If a folder or a prediction is missing.
+        ValueError: If a setting is for something else, or a file is refused.
     """
+    predictions = settings["predictions"]
+    are_volumes = names_volumes(predictions)
     for key in _OF_A_CHECKPOINT:
-        if settings.get(key) not in (None, False):
+        if settings.get(key) not in (None, False) and not (are_volumes and key in _OF_VOLUMES):
             raise ValueError(
                 f"{key}={as_typed(settings[key])} is for a checkpoint, and predictions="
-                f"{settings['predictions']} are scored without one; leave one of them out"
+                f"{predictions} are scored without one; leave one of them out"
             )
+    if are_volumes:
+        return evaluate_label_maps(settings)
+    return _evaluate_masks(config, settings), {}
+
+
+def _evaluate_masks(config: DictConfig, settings: Mapping[str, Any]) -> Scores:
+    """Score a folder of masks against those of a split."""
     split: Split = settings["split"]
     given = {key: value for key, value in settings["data"].items() if value is not None}
     if "root" not in given:

@@ -1,18 +1,45 @@
 """Volumes in the place of images, for both commands."""
 
-from collections.abc import Mapping
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lightning import Trainer
 from omegaconf import DictConfig
 
-from liverseg.data.volumes import find_cases, find_volumes, need_packages
+from liverseg.data.volumes import (
+    ClassMap,
+    find_cases,
+    find_predictions,
+    named_volumes,
+    need_packages,
+)
 from liverseg.inference.loading import load, options_of
-from liverseg.inference.running import Scores, scores_of, scoring_trainer
-from liverseg.prediction import VolumeWriter, classes_of, predict_volumes, score_volumes, view_of
-from liverseg.runs import SCORES_FILE, write_json, write_text
-from liverseg.scores import SegmentationScores, cases_text, final_numbers
+from liverseg.inference.running import Scores, scores_of, scoring_trainer, write_tables
+from liverseg.labels import scored_names
+from liverseg.prediction import (
+    ScoredVolumes,
+    VolumeWriter,
+    classes_of,
+    predict_volumes,
+    score_label_maps,
+    score_volumes,
+    view_of,
+)
+from liverseg.runs import SCORES_FILE, write_json
+from liverseg.scores import (
+    SegmentationScores,
+    classes_without_truth,
+    final_numbers,
+    sentence_of_absence,
+)
 from liverseg.settings.values import as_typed
+
+_OF_LABEL_MAPS = ("num_classes", "background", "class_names", "case_pattern")
+logger = logging.getLogger(__name__)
 
 
 def predict_in_volumes(
@@ -26,10 +53,11 @@ def predict_in_volumes(
     need_packages()
     loaded = load(settings["ckpt_path"], settings["allow"], options_of(settings))
     predictor, checkpoint = loaded.predictor, loaded.checkpoint
+    trainer = _one_device(config, checkpoint)
     view = view_of(checkpoint["liverseg"].get("volumes"), settings["window"])
     writer = VolumeWriter(Path(config.output_dir), predictor, with_segmentation=config.seg)
-    sources = find_volumes(settings["source"])
-    refused = predict_volumes(sources, writer, scoring_trainer(config, checkpoint), view)
+    sources = named_volumes(settings["source"])
+    refused = predict_volumes(sources, writer, trainer, view)
     return len(sources) - len(refused), refused
 
 
@@ -44,38 +72,122 @@ def evaluate_volumes(
     need_packages()
     if settings["tune"]:
         raise ValueError("tune=true is for pairs of a val split; leave out source, or tune")
+    _refuse_spacing(settings)
+    if settings["labels"] is None:
+        raise ValueError("labels is not set, which source is scored against; add labels=...")
+    loaded = load(settings["ckpt_path"], settings["allow"], options_of(settings))
+    predictor, checkpoint = loaded.predictor, loaded.checkpoint
+    trainer = _one_device(config, checkpoint)
+    record = checkpoint["liverseg"].get("volumes")
+    view, classes = view_of(record, settings["window"]), classes_of(record, settings["classes"])
+    cases = find_cases(settings["source"], settings["labels"])
+    scores = _scores_for(
+        predictor.num_classes,
+        predictor.class_names,
+        scores_of(checkpoint["liverseg"]["config"], config),
+    )
+    scored = score_volumes(cases, predictor, trainer, view, classes, scores)
+    return _written(settings, scores, scored), scored.refused
+
+
+def evaluate_label_maps(settings: Mapping[str, Any]) -> tuple[Scores, dict[str, str]]:
+    """Score label volumes of another tool against the true ones, by name.
+
+    Args:
+        settings: What ``configs/evaluate.yaml`` composes, as plain values.
+
+    Returns:
+        The scores, and why volumes were not scored.
+
+    Raises:
+        FileNotFoundError: If a source does not exist, or a true label has no prediction.
+        ValueError: If a setting is for something else.
+    """
+    need_packages()
+    _refuse_spacing(settings)
+    predictions, given = settings["predictions"], settings["data"]
+    for key, value in given.items():
+        if value is not None and key not in _OF_LABEL_MAPS:
+            raise ValueError(
+                f"data.{key}={as_typed(value)} is for masks of images, and predictions="
+                f"{predictions} are volumes; leave it out (labels=... names what is true, "
+                "classes=... the values)"
+            )
+    if settings["labels"] is None:
+        raise ValueError(
+            f"labels is not set, which predictions={predictions} are scored against; add labels=..."
+        )
+    classes = ClassMap(settings["classes"])
+    if classes.names is not None:
+        for key in ("num_classes", "class_names", "background"):
+            if given[key] is not None:
+                raise ValueError(
+                    f"data.{key}={as_typed(given[key])} and classes=... both name classes; leave "
+                    "out one of the two"
+                )
+    num_classes = classes.num_classes or given["num_classes"] or 1
+    is_first_background = given["background"] is not False
+    names = classes.names or given["class_names"]
+    names = scored_names(num_classes, names, background=is_first_background)
+    cases = find_predictions(predictions, settings["labels"])
+    if given["case_pattern"]:
+        cases = [replace(one, patient=_patient(one.name, given["case_pattern"])) for one in cases]
+    scores = _scores_for(num_classes, names, scores_of({}, settings))
+    scored = score_label_maps(cases, classes, scores)
+    return _written(settings, scores, scored), scored.refused
+
+
+def _one_device(config: DictConfig, checkpoint: Mapping[str, Any]) -> Trainer:
+    """Return what computes, or refuse several processes: the slices of a volume stay together."""
+    trainer = scoring_trainer(config, checkpoint)
+    if trainer.world_size > 1:
+        raise ValueError(
+            f"trainer.devices={as_typed(config.trainer.get('devices', 'auto'))} makes "
+            f"{trainer.world_size} processes, and volumes are computed by one; set "
+            "trainer.devices=1, and give each device a command with some of the volumes"
+        )
+    return trainer
+
+
+def _patient(name: str, pattern: str) -> str:
+    found = re.search(pattern, name)
+    return found[1] if found else name
+
+
+def _refuse_spacing(settings: Mapping[str, Any]) -> None:
     if settings["spacing"] is not None:
         raise ValueError(
             f"spacing={as_typed(settings['spacing'])} is for pairs; leave it out, a volume says "
             "its own"
         )
-    if settings["labels"] is None:
-        raise ValueError("labels is not set, which source is scored against; add labels=...")
-    loaded = load(settings["ckpt_path"], settings["allow"], options_of(settings))
-    predictor, checkpoint = loaded.predictor, loaded.checkpoint
-    record = checkpoint["liverseg"].get("volumes")
-    view, classes = view_of(record, settings["window"]), classes_of(record, settings["classes"])
-    cases = find_cases(settings["source"], settings["labels"])
-    trainer = scoring_trainer(config, checkpoint)
-    chosen = scores_of(checkpoint["liverseg"]["config"], config)
-    scores = SegmentationScores(
-        predictor.num_classes,
-        predictor.class_names,
-        chosen=chosen["scores"],
-        tolerance=chosen["tolerance"],
+
+
+def _scores_for(
+    num_classes: int, names: Sequence[str], chosen: Mapping[str, Any]
+) -> SegmentationScores:
+    return SegmentationScores(
+        num_classes, names, chosen=chosen["scores"], tolerance=chosen["tolerance"]
     )
-    scored, refused = score_volumes(cases, predictor, trainer, view, classes, scores)
-    if not scored:
+
+
+def _written(
+    settings: Mapping[str, Any], scores: SegmentationScores, scored: ScoredVolumes
+) -> Scores:
+    """Write the tables of volumes as those of a split, and return the scores."""
+    if not scored.cases:
         raise ValueError("no volume could be scored, for the reasons above; name others")
+    folder, split = Path(settings["output_dir"]), settings["split"]
     values = scores.compute() | final_numbers(scores)
-    found = {f"{config.split}/{name}": float(value) for name, value in values.items()}
-    folder, table = Path(config.output_dir), scores.table()
-    text = cases_text(
-        table,
-        scores.class_names,
-        names=[case.name for case in scored],
-        cases=[case.patient for case in scored],
+    found = {f"{split}/{name}": float(value) for name, value in values.items()}
+    write_tables(
+        folder,
+        split,
+        scores,
+        names=[case.name for case in scored.cases],
+        cases=[case.patient for case in scored.cases],
+        truth=scored.truth,
     )
-    write_text(folder / "cases_volumes.csv", text)
+    if absent := classes_without_truth(scores):
+        logger.warning("%s", sentence_of_absence(split, absent))
     write_json(folder / SCORES_FILE, found)
-    return found, refused
+    return found

@@ -4,7 +4,8 @@ Reading order: ``options`` (what may be chosen), ``cleaning`` (components, speck
 ``predictor`` (from an image to a prediction, the one way there), ``exported`` (an exported file in
 the place of a network), ``scoring`` (what it finds against the truth), ``tuning`` (which options
 help), ``sources`` (what is predicted, and the names of its files), ``finding`` (image by image),
-``writing`` (masks, pictures and probabilities), ``volumes`` (label volumes).
+``writing`` (masks, pictures and probabilities), ``volumes`` (label volumes), ``volume_scores``
+(these against the truth).
 """
 
 from liverseg.prediction.cleaning import Cleaning
@@ -23,13 +24,8 @@ from liverseg.prediction.predictor import Prediction, Predictor, Voter
 from liverseg.prediction.scoring import ScoringTask
 from liverseg.prediction.sources import find_images
 from liverseg.prediction.tuning import CandidateTask, tune
-from liverseg.prediction.volumes import (
-    VolumeWriter,
-    classes_of,
-    predict_volumes,
-    score_volumes,
-    view_of,
-)
+from liverseg.prediction.volume_scores import ScoredVolumes, score_label_maps, score_volumes
+from liverseg.prediction.volumes import VolumeWriter, classes_of, predict_volumes, view_of
 from liverseg.prediction.writing import PredictionWriter
 
 __all__ = [
@@ -47,6 +43,7 @@ __all__ = [
     "PredictionTask",
     "PredictionWriter",
     "Predictor",
+    "ScoredVolumes",
     "ScoringTask",
     "VolumeWriter",
     "Voter",
@@ -56,6 +53,7 @@ __all__ = [
     "is_exported",
     "predict_volumes",
     "read_record",
+    "score_label_maps",
     "score_volumes",
     "tune",
     "view_of",

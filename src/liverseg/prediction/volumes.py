@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from liverseg.data.volumes import (
     PLANES,
-    Case,
     ClassMap,
     SliceView,
     Slicing,
@@ -25,22 +24,17 @@ from liverseg.data.volumes import (
     Volume,
     check_window,
     millilitres,
-    name_of,
-    read_label,
     read_source,
     shown_slice,
     slicing_of,
-    spacing_of,
     write_label,
     write_segmentation,
 )
 from liverseg.labels import first_scored
 from liverseg.prediction.predictor import Predictor
-from liverseg.scores import SegmentationScores, dice
 
 TABLE_FILE = "volumes.csv"
 _SLICES_AT_ONCE = 4
-_TOLERANCE = 0.005  # mm by which the corners of volume and label may lie apart
 _WHITE = 65535  # of 16 bits, where a run does not say
 Numbers = npt.NDArray[Any]
 logger = logging.getLogger(__name__)
@@ -178,7 +172,7 @@ class VolumeWriter:
 
 
 def predict_volumes(
-    sources: Sequence[Source],
+    sources: Mapping[str, Source],
     writer: VolumeWriter,
     trainer: Trainer,
     view: SliceView,
@@ -186,109 +180,29 @@ def predict_volumes(
     """Write the label volume of every source that can be read; return why others were not.
 
     One volume is in memory at a time.
+
+    Args:
+        sources: Volumes by the names of their files.
+        writer: Knows where these go.
+        trainer: Knows device and precision.
+        view: How slices are cut and seen.
     """
     refused: dict[Path, str] = {}
     rows: list[tuple[str, Path, str, int, float]] = []
-    for place, (name, source) in enumerate(zip(names_of(sources), sources, strict=True), 1):
+    for place, (name, source) in enumerate(sources.items(), 1):
         path = source if isinstance(source, Path) else source.folder
         try:
             volume = read_source(source, view.assume)
             classes = predict_volume(volume, writer.predictor, trainer, view)
             told = writer.write(name, volume, classes)
         except (ValueError, RuntimeError, MemoryError) as error:
-            refused[path] = _sentence(path, error)
+            refused[path] = sentence_about(path, error)
             logger.error("%s", refused[path])
             continue
         rows += [(name, path, *size) for size in writer.sizes(volume, classes)]
         writer.write_table(rows)
         logger.info("%d/%d %s: %s", place, len(sources), name, told)
     return refused
-
-
-def names_of(sources: Sequence[Source]) -> list[str]:
-    """Return a name for the files of each source; no name occurs twice."""
-    short = [name_of(source) for source in sources]
-    names: list[str] = []
-    for name, source in zip(short, sources, strict=True):
-        if short.count(name) > 1 and not isinstance(source, Path):
-            name = f"{name}_series{source.number}"
-        unique, count = name, 2
-        while unique in names:
-            unique, count = f"{name}_{count}", count + 1
-        names.append(unique)
-    return names
-
-
-def score_volumes(
-    cases: Sequence[Case],
-    predictor: Predictor,
-    trainer: Trainer,
-    view: SliceView,
-    classes: ClassMap,
-    scores: SegmentationScores,
-) -> tuple[list[Case], dict[str, str]]:
-    """Predict volumes and add their counts to scores, each as one image.
-
-    Args:
-        cases: Volumes and their labels.
-        predictor: Maps slices to classes.
-        trainer: Knows device and precision.
-        view: How slices are cut and seen.
-        classes: The class of each value of a label.
-        scores: What is added to: the image's index is its place among those scored. Distances are
-            in mm.
-
-    Returns:
-        The cases that were scored, and why others were not. A series without a label is none of
-        them where another one of its patient has one.
-    """
-    patients = list(dict.fromkeys(case.patient for case in cases))
-    labelled = {case.patient for case in cases if case.label is not None}
-    scored: list[Case] = []
-    refused: dict[str, str] = {}
-    spacings: list[Sequence[float]] = []
-    scores.spacings = spacings
-    for place, case in enumerate(cases, 1):
-        path = case.source if isinstance(case.source, Path) else case.source.folder
-        if case.is_lone and case.patient in labelled:
-            logger.info("%d/%d %s: left out, since no label is of it", place, len(cases), case.name)
-            continue
-        try:
-            if case.label is None:
-                raise ValueError(case.fault)
-            volume = read_source(case.source, view.assume)
-            truth, _ = read_label(case.label, volume, classes, _TOLERANCE, view.assume)
-            _check_classes(case, truth, predictor)
-            found = predict_volume(volume, predictor, trainer, view)
-        except (ValueError, RuntimeError, MemoryError, OSError) as error:
-            refused[str(case.source)] = _sentence(path, error, "scored")
-            logger.error("%s", refused[str(case.source)])
-            continue
-        numbers = (torch.tensor([len(scored)]), torch.tensor([patients.index(case.patient)]))
-        spacings.append(spacing_of(volume.affine))
-        scores.update(_as_image(found), _as_image(truth), *numbers)
-        told = ", ".join(
-            f"{name} {value:.4f}"
-            for name, value in zip(scores.class_names, dice(scores.latest()[1][0]), strict=True)
-        )
-        logger.info("%d/%d %s: Dice %s", place, len(cases), case.name, told)
-        scored.append(case)
-    return scored, refused
-
-
-def _check_classes(case: Case, truth: Numbers, predictor: Predictor) -> None:
-    """Refuse a label with more classes than the network knows."""
-    most = max(predictor.num_classes, 2) - 1
-    if truth.max() > most:
-        raise ValueError(
-            f"{case.label} holds the class {truth.max()}, and the network knows 0 ... {most}; set "
-            "classes=..., such as classes={liver: [1,2]}"
-        )
-
-
-def _as_image(classes: Numbers) -> Tensor:
-    """Return voxels (I, J, K) as one image (1, I, J, K), whose voxels are counted together."""
-    return torch.from_numpy(np.ascontiguousarray(classes))[None]
 
 
 def view_of(record: Any, window: Any) -> SliceView:
@@ -329,7 +243,8 @@ def classes_of(record: Any, classes: Any) -> ClassMap:
     return ClassMap(classes if classes is not None else settings.get("classes"))
 
 
-def _sentence(path: Path, error: BaseException, done: str = "predicted") -> str:
+def sentence_about(path: Path, error: BaseException, done: str = "predicted") -> str:
+    """Return what an error says, with the path that it is about."""
     said = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MemoryError):
         return f"{path} does not fit into memory; predict it on a computer that has more"

@@ -3,9 +3,9 @@
 Reading order: ``geometry`` (where voxels lie, how they are cut, whether a label fits), ``nifti``,
 ``decoding``, ``dicom`` and ``series`` (files to a volume), ``classes`` (label values to class
 indices), ``segmentations`` (DICOM SEG), ``reading`` (of either kind), ``windows`` and ``viewing``
-(HU to grey, at a spacing), ``finding`` (which label goes with which volume), ``conversion`` (a
-folder of pairs). What is imported to read files, nibabel and pydicom, is imported when the first
-one is read.
+(HU to grey, at a spacing), ``entries`` (what a source names), ``finding`` (which label goes with
+which volume), ``conversion`` (a folder of pairs). What is imported to read files, nibabel and
+pydicom, is imported when the first one is read.
 """
 
 from liverseg.data.volumes.classes import ClassMap
@@ -15,12 +15,13 @@ from liverseg.data.volumes.conversion import (
     convert_volumes,
     read_conversion,
 )
+from liverseg.data.volumes.entries import Source
 from liverseg.data.volumes.finding import (
     Case,
-    Source,
     find_cases,
+    find_predictions,
     find_volumes,
-    name_of,
+    named_volumes,
     names_volumes,
 )
 from liverseg.data.volumes.geometry import (
@@ -32,7 +33,7 @@ from liverseg.data.volumes.geometry import (
     spacing_of,
 )
 from liverseg.data.volumes.nifti import write_label
-from liverseg.data.volumes.reading import need_packages, read_label, read_source
+from liverseg.data.volumes.reading import need_packages, read_label, read_label_map, read_source
 from liverseg.data.volumes.segmentations import write_segmentation
 from liverseg.data.volumes.viewing import SliceView, shown_slice
 from liverseg.data.volumes.windows import check_window
@@ -50,13 +51,15 @@ __all__ = [
     "check_window",
     "convert_volumes",
     "find_cases",
+    "find_predictions",
     "find_volumes",
     "millilitres",
-    "name_of",
+    "named_volumes",
     "names_volumes",
     "need_packages",
     "read_conversion",
     "read_label",
+    "read_label_map",
     "read_source",
     "shown_slice",
     "slicing_of",

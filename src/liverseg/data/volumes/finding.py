@@ -1,31 +1,32 @@
 """Which volumes a source names, and which label goes with which."""
 
 import glob
-import os
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from liverseg.data.images import IMAGE_SUFFIXES
-from liverseg.data.volumes.dicom import DicomFile, is_dicom, read_header
-from liverseg.data.volumes.nifti import is_nifti, promised_voxels, without_ending
-from liverseg.data.volumes.series import Series, files_below, find_series
+from liverseg.data.volumes.dicom import DicomFile, is_dicom
+from liverseg.data.volumes.entries import (
+    Entry,
+    Label,
+    Source,
+    entries_of,
+    is_seg,
+    key_of,
+    source_of,
+    told_as,
+)
+from liverseg.data.volumes.nifti import is_nifti, promised_voxels
+from liverseg.data.volumes.series import Series, files_below
 
-Source = Path | Series  # a NIfTI file, or a DICOM series
-Label = Path | DicomFile  # a NIfTI file, or a DICOM SEG
-# Words that say what a file is, not whose it is.
-_OF_LABELS = {
-    *("label", "labels", "labelstr", "labelsts", "seg", "segs", "segmentation", "segmentations"),
-    *("mask", "masks", "gt", "ground", "truth", "groundtruth", "annotation", "annotations"),
-}
-_OF_IMAGES = {
-    *("image", "images", "imagestr", "imagests", "imaging", "img", "volume", "volumes", "vol"),
-    *("ct", "mr", "mri", "scan", "dicom", "dicom_anon", "anon", "dcm", "data", "nifti"),
-}
 _WANTED = "(NIfTI, or a DICOM series); name its folder or file"
+_MOST_NAMED = 5
+_PREDICTED = re.compile(r"[_.-]?(prediction|pred)$", re.IGNORECASE)  # at the end of a name
 _PICTURES = (*IMAGE_SUFFIXES, ".gif")
-_CHANNEL = re.compile(r"0\d{3}")  # at the end of an nnU-Net image's name
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,34 +50,16 @@ class Case:
     is_lone: bool = False
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A file or series with the words of its name."""
-
-    what: Source | Label
-    words: tuple[str, ...]
-    stem: str
-    patient: str
-    is_label: bool  # by its name
-
-    def matches(self, label: "_Entry") -> tuple[int, int]:
-        """Return how well a label's words fit those of an image; (0, 0) is not at all."""
-        mine, theirs = set(self.words), set(label.words)
-        if self.words == label.words:
-            return 3, len(mine)
-        if self.has_channel_more_than(label):
-            return 2, len(theirs)
-        is_part = bool(mine and theirs) and (mine <= theirs or theirs <= mine)
-        return (1, len(mine & theirs)) if is_part else (0, 0)
-
-    def has_channel_more_than(self, label: "_Entry") -> bool:
-        """Tell whether all that a label's name lacks is the channel that nnU-Net adds."""
-        *most, last = self.words or ("",)
-        return bool(_CHANNEL.fullmatch(last)) and tuple(most) == label.words
-
-
 def find_volumes(source: str | Path | Sequence[str | Path]) -> list[Source]:
-    """List the volumes that a source names: NIfTI files and DICOM series.
+    """List the volumes that a source names, see :func:`named_volumes`."""
+    return list(named_volumes(source).values())
+
+
+def named_volumes(source: str | Path | Sequence[str | Path]) -> dict[str, Source]:
+    """Return the volumes that a source names, NIfTI files and DICOM series, by a name for each.
+
+    A name is that of the file, or that of a folder where the file's says only what it is; no name
+    occurs twice.
 
     Args:
         source: A NIfTI file, a folder of volumes or of a DICOM series (and folders below it), a
@@ -86,10 +69,11 @@ def find_volumes(source: str | Path | Sequence[str | Path]) -> list[Source]:
         FileNotFoundError: If a source does not exist.
         ValueError: If it holds no volume.
     """
-    found = [_source(entry) for entry in _entries(source, "source") if not _is_seg(entry.what)]
+    found = [entry for entry in entries_of(source, "source") if not is_seg(entry.what)]
     if not found:
         raise ValueError(f"source={source} holds no volume {_WANTED}")
-    return found
+    names = [name for name, _ in _named(found, allowed=r"[^/]")]
+    return {name: source_of(entry) for name, entry in zip(names, found, strict=True)}
 
 
 def names_volumes(source: str | Path | Sequence[str | Path]) -> bool:
@@ -111,11 +95,6 @@ def names_volumes(source: str | Path | Sequence[str | Path]) -> bool:
     return is_nifti(path) or (path.is_file() and is_dicom(path))
 
 
-def name_of(source: Source) -> str:
-    """Return what the names of a volume's files begin with."""
-    return without_ending(source) if isinstance(source, Path) else source.folder.name
-
-
 def find_cases(
     source: str | Path | Sequence[str | Path], labels: str | Path | Sequence[str | Path]
 ) -> list[Case]:
@@ -128,14 +107,14 @@ def find_cases(
         FileNotFoundError: If a source does not exist.
         ValueError: If one holds no volume or no label, or if no label goes with any volume.
     """
-    images = _entries(source, "source")
-    marks = _entries(labels, "labels")
-    shared = {_key(one.what) for one in images} & {_key(one.what) for one in marks}
+    images = entries_of(source, "source")
+    marks = entries_of(labels, "labels")
+    shared = {key_of(one.what) for one in images} & {key_of(one.what) for one in marks}
     if shared:  # both in one folder: names say which is which
-        marks = [one for one in marks if one.is_label or _key(one.what) not in shared]
-        taken = {_key(one.what) for one in marks}
-        images = [one for one in images if _key(one.what) not in taken]
-    images = [one for one in images if not _is_seg(one.what)]
+        marks = [one for one in marks if one.is_label or key_of(one.what) not in shared]
+        taken = {key_of(one.what) for one in marks}
+        images = [one for one in images if key_of(one.what) not in taken]
+    images = [one for one in images if not is_seg(one.what)]
     marks = [one for one in marks if not isinstance(one.what, Series)]
     if not images:
         raise ValueError(f"source={source} holds no volume {_WANTED}")
@@ -147,14 +126,100 @@ def find_cases(
     if all(case.label is None for case in cases):
         raise ValueError(
             f"labels={labels} holds no label whose name goes with a volume of source={source} "
-            f"({_name(marks[0].what)} and {_name(images[0].what)}, say); give both the same "
+            f"({told_as(marks[0].what)} and {told_as(images[0].what)}, say); give both the same "
             "names, or name one file each"
         )
     return cases
 
 
-def _paired(images: list[_Entry], marks: list[_Entry]) -> list[Case]:
-    fitting: dict[int, list[_Entry]] = {place: [] for place in range(len(images))}
+def find_predictions(
+    predictions: str | Path, labels: str | Path | Sequence[str | Path]
+) -> list[Case]:
+    """Pair label maps with those that were predicted, by the words of their names.
+
+    ``segmentation-3`` goes with ``volume-3_prediction``, ``labelsTs/liver_3`` with ``liver_3``.
+    Names that are equal in their words come first; what is left goes together where a name holds
+    all words of one other name alone. Predictions that go with nothing are named in the log.
+
+    Args:
+        predictions: NIfTI label maps.
+        labels: The true ones.
+
+    Returns:
+        Cases, of which ``source`` is the true label map and ``label`` the predicted one.
+
+    Raises:
+        FileNotFoundError: If a source does not exist, or true ones have no prediction.
+        ValueError: If one is a DICOM file, or two predictions go with one true label map.
+    """
+    truths = _label_maps(labels, "labels")
+    marks = _label_maps(predictions, "predictions")
+    found: dict[int, Entry] = {}
+    left = list(marks)
+    for is_exact in (True, False):
+        fits = {
+            place: [
+                mark
+                for mark in left
+                if (score := truth.matches(mark)[0]) and (score >= 2 or not is_exact)
+            ]
+            for place, truth in enumerate(truths)
+            if place not in found
+        }
+        for place, those in fits.items():
+            if len(those) > 1:
+                raise ValueError(
+                    f"{told_as(those[0].what)} and {told_as(those[1].what)} may both be the "
+                    f"prediction of {told_as(truths[place].what)}; remove one"
+                )
+            if those and sum(those[0] in others for others in fits.values()) == 1:
+                found[place] = those[0]
+        left = [mark for mark in left if mark not in found.values()]
+    if len(truths) == len(marks) == 1:
+        found, left = {0: marks[0]}, []
+    lone = [told_as(truth.what) for place, truth in enumerate(truths) if place not in found]
+    if lone:
+        remedy = f"; of no label are {_some([told_as(one.what) for one in left])}" if left else ""
+        raise FileNotFoundError(
+            f"predictions={predictions} has no label map of {len(lone)} of {len(truths)} labels "
+            f"({_some(lone)}){remedy}; add them, or name the labels that are to be scored"
+        )
+    if left:
+        logger.warning(
+            "predictions=%s: %d label maps go with no label and are left out (%s)",
+            *(predictions, len(left), _some([told_as(one.what) for one in left])),
+        )
+    those = [found[place] for place in range(len(truths))]
+    those = [replace(one, stem=_PREDICTED.sub("", one.stem) or one.stem) for one in those]
+    return [
+        Case(name, patient, source_of(truth), mark.what)
+        for (name, patient), truth, mark in zip(_named(those), truths, those, strict=True)
+        if not isinstance(mark.what, Series)
+    ]
+
+
+def _label_maps(source: str | Path | Sequence[str | Path], key: str) -> list[Entry]:
+    """Return the NIfTI label maps that a source names."""
+    found = entries_of(source, key)
+    for one in found:
+        if not isinstance(one.what, Path):
+            raise ValueError(
+                f"{key}={source} holds DICOM ({told_as(one.what)}), and label maps are scored "
+                "against one another as NIfTI; convert it, or score a checkpoint with source=..."
+            )
+    if not found:
+        raise ValueError(f"{key}={source} holds no label map (NIfTI); name its folder or file")
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_NAMED]) + (
+        f", and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    )
+
+
+def _paired(images: list[Entry], marks: list[Entry]) -> list[Case]:
+    fitting: dict[int, list[Entry]] = {place: [] for place in range(len(images))}
     if len(images) == len(marks) == 1:
         fitting[0] = marks
     else:
@@ -165,33 +230,33 @@ def _paired(images: list[_Entry], marks: list[_Entry]) -> list[Case]:
         if len(found) == 1 and images[place].has_channel_more_than(found[0]):
             images[place] = replace(images[place], stem=images[place].stem.rpartition("_")[0])
     cases = []
-    for place, (name, patient) in enumerate(_names(images)):
+    for place, (name, patient) in enumerate(_named(images)):
         image, found = images[place], fitting[place]
         others = [
             other for other in fitting if other != place and found and fitting[other] == found
         ]
         fault = ""
         if not found:
-            fault = f"{_name(image.what)} has no label; add one of the same name, or leave it out"
+            fault = f"{told_as(image.what)} has no label; add one of the same name, or leave it out"
         elif len(found) > 1:
             fault = (
-                f"{_name(image.what)} has {len(found)} labels ({_name(found[0].what)}, "
-                f"{_name(found[1].what)}); name one of each by a pattern, such as "
+                f"{told_as(image.what)} has {len(found)} labels ({told_as(found[0].what)}, "
+                f"{told_as(found[1].what)}); name one of each by a pattern, such as "
                 "labels='DIR/*/liver.nii.gz'"
             )
         elif others:
             fault = (
-                f"{_name(image.what)} has the label of {_name(images[others[0]].what)} too "
-                f"({_name(found[0].what)}); name one volume per label, by a pattern such as "
+                f"{told_as(image.what)} has the label of {told_as(images[others[0]].what)} too "
+                f"({told_as(found[0].what)}); name one volume per label, by a pattern such as "
                 "source='DIR/*_0000.nii.gz' or by its folder"
             )
         label = None if fault else found[0].what
         assert not isinstance(label, Series)
-        cases.append(Case(name, patient, _source(image), label, fault, is_lone=not found))
+        cases.append(Case(name, patient, source_of(image), label, fault, is_lone=not found))
     return cases
 
 
-def _places_of(mark: _Entry, images: list[_Entry]) -> list[int]:
+def _places_of(mark: Entry, images: list[Entry]) -> list[int]:
     """Return which images a label goes with: one, or several that fit equally well."""
     referred: list[int] = []
     if isinstance(mark.what, DicomFile):
@@ -223,8 +288,13 @@ def _count_of(what: Source | Label) -> int:
     return sum(len(file.frames) * file.size[0] * file.size[1] for file in files)
 
 
-def _names(images: list[_Entry]) -> Iterator[tuple[str, str]]:
-    """Yield name and patient of each image; no name occurs twice."""
+def _named(images: list[Entry], allowed: str = r"[\w.+-]") -> Iterator[tuple[str, str]]:
+    """Yield name and patient of each image; no name occurs twice.
+
+    Args:
+        images: Volumes.
+        allowed: The characters that a name may have; others become ``_``.
+    """
     stems = [one.stem for one in images]
     used: set[str] = set()
     for one in images:
@@ -232,101 +302,12 @@ def _names(images: list[_Entry]) -> Iterator[tuple[str, str]]:
         if stems.count(name) > 1:
             number = one.what.number if isinstance(one.what, Series) else ""
             name = f"{name}_series{number}" if number else "_".join([*one.words]) or name
-        name, count = re.sub(r"[^\w.+-]", "_", name), 2
+        name, count = _cleaned(name, allowed), 2
         while (unique := name) in used:
             name, count = f"{re.sub('_[0-9]+$', '', name)}_{count}", count + 1
         used.add(unique)
-        yield unique, re.sub(r"[^\w.+-]", "_", one.patient) if one.patient else unique
+        yield unique, _cleaned(one.patient, allowed) or unique
 
 
-def _entries(source: str | Path | Sequence[str | Path], key: str) -> list[_Entry]:
-    """Return the volumes and labels that a source names, in order."""
-    if isinstance(source, list | tuple):
-        listed = [entry for one in source for entry in _entries(one, key)]
-        return list({_key(entry.what): entry for entry in listed}.values())
-    path = Path(str(source)).expanduser()
-    if path.is_dir():
-        return list(_below(path, path))
-    if path.is_file():
-        if path.name.upper() == "DICOMDIR":
-            return list(_below(path.parent, path.parent))
-        return list(_of_file(path, path.parent, key))
-    if glob.has_magic(str(source)):
-        files = [Path(one) for one in sorted(glob.glob(str(path), recursive=True))]
-        base = Path(os.path.dirname(re.split(r"[*?\[]", str(path))[0]))
-        found = []
-        for file in files:
-            if file.is_dir():
-                found += list(_below(file, base))
-            elif is_nifti(file) or is_dicom(file):
-                found += list(_of_file(file, base, key))
-        return found
-    raise FileNotFoundError(f"{key}={source} does not exist; name a volume, or a folder of them")
-
-
-def _of_file(path: Path, base: Path, key: str) -> Iterator[_Entry]:
-    if is_nifti(path):
-        yield _entry(path, base, without_ending(path), path.parent)
-        return
-    header = read_header(path) if is_dicom(path) else None
-    if header is None:
-        raise ValueError(
-            f"{key}={path} is no volume that can be read; name a NIfTI file (.nii, .nii.gz) or a "
-            "DICOM series"
-        )
-    if header.modality == "SEG":
-        yield _entry(header, base, path.stem, path.parent)
-    else:
-        yield _entry(Series(path.parent, header.series, (header,)), base, path.stem, path.parent)
-
-
-def _below(folder: Path, base: Path) -> Iterator[_Entry]:
-    """Yield what lies in a folder and below it."""
-    for path in files_below(folder):
-        if is_nifti(path):
-            yield _entry(path, base, without_ending(path), path.parent)
-    for series in find_series(folder)[0]:
-        if series.modality == "SEG":
-            for file in series.files:
-                yield _entry(file, base, file.path.stem, file.path.parent)
-        elif not series.files[0].is_scout:
-            yield _entry(series, base, "", series.folder)
-
-
-def _entry(what: Source | Label, base: Path, stem: str, folder: Path) -> _Entry:
-    """Return an entry; a name that says nothing but what it is takes that of its folder."""
-    above = [] if folder == base else list(folder.relative_to(base).parts)
-    told = [word for part in (*above, stem) for word in _words(part)]
-    words = tuple(word for word in told if word not in _OF_LABELS | _OF_IMAGES)
-    own = [word for word in _words(stem) if word not in _OF_LABELS | _OF_IMAGES]
-    if not own:
-        named = [part for part in above if set(_words(part)) - _OF_LABELS - _OF_IMAGES]
-        stem = "_".join(named) or stem or folder.name
-    patient = (above or [folder.name])[0] if isinstance(what, Series) else ""
-    return _Entry(what, words, stem, patient, bool(_OF_LABELS & set(told)))
-
-
-def _words(text: str) -> list[str]:
-    whole = text.lower()
-    return [whole] if whole == "dicom_anon" else re.findall(r"[^\W_]+", whole)
-
-
-def _source(entry: _Entry) -> Source:
-    assert isinstance(entry.what, Path | Series)
-    return entry.what
-
-
-def _is_seg(what: Source | Label) -> bool:
-    return isinstance(what, DicomFile)
-
-
-def _key(what: Source | Label) -> object:
-    if isinstance(what, Path):
-        return what.resolve()
-    if isinstance(what, Series):
-        return what.uid, what.folder.resolve()
-    return what.path.resolve()
-
-
-def _name(what: Source | Label) -> str:
-    return str(what.path if isinstance(what, DicomFile) else what)
+def _cleaned(name: str, allowed: str) -> str:
+    return "".join(letter if re.match(allowed, letter) else "_" for letter in name)

@@ -17,6 +17,7 @@ _MOST_DEFLATED = 1032  # bytes out of one; deflate cannot do more
 _MOST_VOXELS = 2**32
 _DISAGREE = 1e-2  # mm at the corners, from where on the two transforms of a header are told
 _HAIR = 1e-3  # by which a label may be off a whole number
+_MARK = b"liverseg"  # in the description of what a prediction wrote
 _AXES = ("LR", "AP", "IS")
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,19 @@ def without_ending(path: Path) -> str:
 
 def _ending(path: Path) -> str:
     return ".nii.gz" if path.name.lower().endswith(".gz") else ".nii"
+
+
+def is_prediction(path: Path) -> bool:
+    """Tell whether :func:`write_label` wrote a file as ``NAME_prediction``."""
+    import nibabel
+
+    if not without_ending(path).endswith("_prediction"):
+        return False
+    try:
+        header = nibabel.load(path).header
+        return bool(header["descrip"].item() == _MARK)  # type: ignore[index]
+    except Exception:  # damaged, in whichever way: it will be named when it is read
+        return False
 
 
 def read_nifti(path: Path, assume: str | None = None) -> Volume:
@@ -97,7 +111,6 @@ def write_label(file: Path, label: Numbers, volume: Volume) -> None:
         source: Any = nibabel.load(volume.path)
         header = source.header.copy()
         header["cal_max"] = header["cal_min"] = 0  # of the image's grey
-        header["descrip"] = b"liverseg"
         kind, affine = type(source), source.affine
         if kind.__name__ not in ("Nifti1Image", "Nifti2Image"):
             kind = nibabel.Nifti1Image
@@ -106,6 +119,7 @@ def write_label(file: Path, label: Numbers, volume: Volume) -> None:
     image = kind(label, affine, header)
     image.set_data_dtype(np.uint8)
     image.header.set_slope_inter(1, 0)
+    image.header["descrip"] = _MARK
     if header is None:
         image.set_sform(affine, 1)
         image.set_qform(affine, 1)

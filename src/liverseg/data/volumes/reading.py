@@ -47,3 +47,17 @@ def read_label(
         said = str(error)
         raise ValueError(said if str(label) in said else f"{label}: {said}") from None
     return mask, others
+
+
+def read_label_map(path: Path, classes: ClassMap) -> tuple[Volume, list[int]]:
+    """Return a NIfTI label map as a volume of class indices, and values that became background.
+
+    Raises:
+        ValueError: If it cannot be read, see :func:`read_nifti_label`.
+    """
+    values, affine = read_nifti_label(path)
+    try:
+        mask, others = classes.indices(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return Volume(path, mask, affine), others

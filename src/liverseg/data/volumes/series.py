@@ -58,17 +58,24 @@ def find_series(folder: Path) -> tuple[list[Series], list[Path]]:
         (DICOMDIR), reports and the like are passed over. One UID in the folders of two patients,
         as anonymising leaves it, is two series.
     """
-    found: dict[tuple[str, str], list[DicomFile]] = {}
-    others = []
+    headers, others = [], []
     for path in files_below(folder):
         if not is_dicom(path):
             others.append(path)
             continue
         header = read_header(path)
         if header is not None:
-            found.setdefault((header.series, header.patient), []).append(header)
+            headers.append(header)
+    return series_of(headers, folder), others
+
+
+def series_of(headers: Sequence[DicomFile], folder: Path) -> list[Series]:
+    """Return the series of files that lie in a folder or below it, see :func:`find_series`."""
+    found: dict[tuple[str, str], list[DicomFile]] = {}
+    for header in headers:
+        found.setdefault((header.series, header.patient), []).append(header)
     series = [one for (uid, _), files in found.items() for one in _by_patient(folder, uid, files)]
-    return sorted(series, key=lambda one: (str(one.folder), one.number.zfill(9), one.uid)), others
+    return sorted(series, key=lambda one: (str(one.folder), one.number.zfill(9), one.uid))
 
 
 def _by_patient(folder: Path, uid: str, files: Sequence[DicomFile]) -> list[Series]:
