@@ -86,6 +86,9 @@ NOT_RUN = {
     "test_comparing.py compares what such a sweep leaves",
     "python compare.py runs=logs/train/sweeps/named": "likewise",
     "python train.py -m seed=1,2,3 model=unet,unet_dilated": "six jobs",
+    "python train.py -m experiment=compare_networks": "eighteen jobs; test_sweep.py runs four",
+    "python train.py -m experiment=compare_networks model=unet,unet_attention seed=1,2 "
+    "hydra.launcher.jobs=2": "likewise",
     "python train.py -m trainer=ddp trainer.devices=2 seed=1,2 hydra.launcher.jobs=2": "half a "
     "minute of importing; test_sweep.py runs such a sweep",
 }

@@ -3,8 +3,9 @@
 Hydra imports this module at every command, so what is heavy is imported when a sweep begins.
 """
 
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ from omegaconf import DictConfig
 
 if TYPE_CHECKING:
     from liverseg.sweeps import Pool
+
+logger = logging.getLogger(__name__)
 
 
 class ProcessLauncher(Launcher):
@@ -67,12 +70,15 @@ class ResumableSweeper(Sweeper):
     The same command with the same ``sweep_name`` goes on where the sweep stands.
 
     Args:
+        params: Overrides that an experiment lists, by key; those that are typed win. A choice that
+            needs a package that is not installed is left out with a word.
         conclude: The function that is given the folder once all jobs of a sweep, other than a
             search, have succeeded.
     """
 
-    def __init__(self, *, conclude: str) -> None:
+    def __init__(self, *, params: Mapping[str, str], conclude: str) -> None:
         super().__init__()
+        self._params = params
         self._conclude = conclude
 
     def setup(
@@ -100,7 +106,9 @@ class ResumableSweeper(Sweeper):
         with told_in_one_sentence(ends_command=True):
             run_sweep(
                 config.hydra.sweep.dir,
-                OverridesParser.create(config_loader=loader).parse_overrides(arguments),
+                OverridesParser.create(config_loader=loader).parse_overrides(
+                    [*self.listed(arguments), *arguments]
+                ),
                 config=config,
                 compose=lambda overrides: loader.load_sweep_config(config, list(overrides)),
                 is_group=lambda key: bool(loader.get_group_options(key)),
@@ -108,3 +116,18 @@ class ResumableSweeper(Sweeper):
             )
             if config.get("search") is None:
                 get_method(self._conclude)(Path(config.hydra.sweep.dir))
+
+    def listed(self, typed: Sequence[str]) -> Iterator[str]:
+        """Yield the overrides of the experiment that are not typed, without what cannot be run here."""
+        from liverseg.settings import what_is_lacking
+
+        for key, values in self._params.items():
+            if any(one.startswith(f"{key}=") for one in typed):
+                continue
+            kept = []
+            for value in str(values).split(","):
+                if lacking := what_is_lacking(f"{key}={value}"):
+                    logger.warning("left out: %s", lacking)
+                else:
+                    kept.append(value)
+            yield f"{key}={','.join(kept)}"

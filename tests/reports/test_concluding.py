@@ -73,6 +73,13 @@ def test_folds_that_are_left_out_are_told(tmp_path: Path, caplog: pytest.LogCapt
     assert "val is fold 0, 1 of 5, the others being left out" in concluded(sweep, caplog)
 
 
+def test_of_seeds_of_one_setting_nothing_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sweep = write_sweep(tmp_path / "s", [([f"seed={seed}"], {"wrong": 1}) for seed in (1, 2)])
+    assert concluded(sweep, caplog) == ""
+
+
 def test_settings_that_are_not_repeated_are_not_compared(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
+from liverseg.settings import commandline
 from liverseg.settings.commandline import (
     check_overrides,
     prepare_command,
@@ -54,7 +55,7 @@ BAD = {
     "model=null": f"model=null is not a choice; {UNETS}",
     "experiment=tut": (
         "experiment=tut is not a choice; the nearest is experiment=tutorial, all choices are "
-        "liver_cpu, small, tutorial"
+        "compare_networks, liver_cpu, small, tutorial"
     ),
     "hydra/sweeper=resumabel": (
         "hydra/sweeper=resumabel is not a choice; the nearest is hydra/sweeper=resumable, all "
@@ -299,3 +300,13 @@ def test_a_folder_is_blocked_by_a_file_or_a_broken_link(tmp_path: Path) -> None:
     assert what_blocks(tmp_path) is None
     assert what_blocks(tmp_path / "file" / "run") == f"{tmp_path}/file is a file"
     assert what_blocks(tmp_path / "link" / "run") == f"{tmp_path}/link is a link to nothing"
+
+
+@pytest.mark.parametrize("typed", ["model=smp_unet", "model=unet,smp_unet"])
+def test_a_choice_whose_package_is_missing_is_refused_before_anything_starts(
+    typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commandline, "find_spec", lambda name: None)
+    sentence = r"^model=smp_unet needs a package that is not installed; pip install 'liverseg\[netw"
+    with pytest.raises(ValueError, match=sentence):
+        check_overrides(CONFIGS, "train", ["-m", typed, "data.root=x"])

@@ -6,7 +6,9 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
+from hydra_plugins.liverseg_sweeps import ResumableSweeper
 from liverseg.runs.resume import load_config
+from liverseg.settings import commandline
 from liverseg.sweeps.grid import combinations, prepare_jobs, unfinished
 
 Compose = Callable[..., DictConfig]
@@ -128,3 +130,14 @@ def test_finished_jobs_are_passed_over_and_failed_ones_tried_again(
     record = jobs[3].folder / "job.json"  # another command fails it meanwhile
     record.write_text(record.read_text().replace("waiting", "failed"))
     assert next(rest, None) is None
+
+
+def test_what_an_experiment_lists_is_run_but_for_what_is_typed_or_not_installed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    params = {"model": "unet,smp_unet,unet_small", "seed": "1,2"}
+    sweeper = ResumableSweeper(params=params, conclude="builtins.print")
+    monkeypatch.setattr(commandline, "find_spec", lambda name: None)
+    assert list(sweeper.listed(["model.depth=2"])) == ["model=unet,unet_small", "seed=1,2"]
+    assert "left out: model=smp_unet needs a package that is not installed" in caplog.text
+    assert list(sweeper.listed(["model=unet", "seed=3,4"])) == []

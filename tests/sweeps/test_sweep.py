@@ -149,6 +149,16 @@ def test_a_sweep_of_two_processes_each_scores_as_its_jobs_do_alone(sweeps: Sweep
     assert scores(folders[0]) != scores(folders[1])
 
 
+def test_an_experiment_trains_networks_and_ends_in_their_comparison(sweeps: Sweeps) -> None:
+    listed = ["model=unet,unet_attention", "seed=1,2", "trainer.max_epochs=1"]
+    text = sweeps.run(
+        *("-m", "experiment=compare_networks", *listed, "hydra.launcher.jobs=2", "sweep_name=nets")
+    )
+    assert [line[-3] for line in table(text)] == ["done"] * 4
+    assert "model=unet_attention less that of model=unet is " in text
+    assert (sweeps.sweep("nets") / "comparison" / "report.html").is_file()
+
+
 def test_two_computers_train_one_run_in_one_folder(sweeps: Sweeps) -> None:
     # Two launchers that meet at an address, as on two computers; each starts one process.
     with socket.socket() as free:

@@ -65,7 +65,7 @@ def _conclude_folds(sweep: Path, done: Sequence[Job]) -> None:
         if config.get("fold") is not None:
             folds.setdefault(setting_of(job, FOLDS), {})[int(config.fold)] = job
     folds = {setting: members for setting, members in folds.items() if len(members) > 1}
-    told = labels([dict(setting) for setting in folds]) if len(folds) > 1 else [""]
+    told = labels([dict(setting) for setting in folds]) if len(folds) != 1 else [""]
     for label, members in zip(told, folds.values(), strict=True):
         folder = sweep / FOLDS_FOLDER / re.sub(r"[^\w.=,+-]", "-", label.replace(", ", "_"))[:100]
         config = configs[next(iter(members.values()))]

@@ -11,6 +11,7 @@ from liverseg.settings.commandline import (
     check_overrides,
     prepare_command,
     refuse_bad_overrides,
+    what_is_lacking,
 )
 from liverseg.settings.mistakes import find_sentence, told_in_one_sentence
 from liverseg.settings.paths import expand_home, what_blocks
@@ -29,4 +30,5 @@ __all__ = [
     "told_in_one_sentence",
     "walk",
     "what_blocks",
+    "what_is_lacking",
 ]

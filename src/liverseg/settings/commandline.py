@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 
@@ -33,7 +34,14 @@ from liverseg.settings.paths import as_hydra_reads_it, what_blocks
 from liverseg.settings.words import all_keys, nearest, nearest_key, remedy, walk
 
 _SHOWS_ONLY = ("help", "hydra_help", "version", "cfg", "info", "shell_completion")
-_PACKAGES = {"hydra/launcher=submitit_slurm": "hydra-submitit-launcher"}  # that bring a choice
+_PACKAGES = {  # by a choice: the module that it needs, and what brings it
+    "hydra/launcher=submitit_slurm": (
+        "hydra_plugins.hydra_submitit_launcher",
+        "hydra-submitit-launcher",
+    ),
+    "model=smp_unet": ("segmentation_models_pytorch", "'liverseg[networks]'"),
+    "model=monai_dynunet": ("monai", "'liverseg[networks]'"),
+}
 _ELSEWHERE = ("config_path", "config_dir", "experimental_rerun")  # other files than ours
 
 
@@ -98,6 +106,9 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> lis
     with initialize_config_dir(str(folder), version_base="1.3"):
         composed = None
         for job, changed in _jobs(overrides):
+            for one in job:
+                if lacking := what_is_lacking(one.input_line or ""):
+                    raise ValueError(lacking)
             try:
                 composed = _compose(options.config_name or config_name, job)
             except ValueError as error:
@@ -107,6 +118,14 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> lis
         if composed is not None:
             _refuse_unread(overrides, composed, options.config_name or config_name)
     return [] if composed is None else _folder_of(composed, options.multirun, overrides)
+
+
+def what_is_lacking(choice: str) -> str:
+    """Return a sentence where a choice, GROUP=NAME, needs a package that is not installed."""
+    module, package = _PACKAGES.get(choice, ("", ""))
+    if not module or find_spec(module):
+        return ""
+    return f"{choice} needs a package that is not installed; pip install {package}"
 
 
 def _parse(argument: str) -> Override:
@@ -239,11 +258,6 @@ def _refuse_choice(override: Override, loader: ConfigLoader, shipped: DictConfig
     for one in value if isinstance(value, list) else [value]:
         name = "null" if one is None else str(one)
         if name not in choices:
-            if package := _PACKAGES.get(f"{group}={name}"):
-                raise ValueError(
-                    f"{override.input_line} needs a package that is not installed; "
-                    f"pip install {package}"
-                )
             closest = nearest(name, choices)
             raise ValueError(
                 f"{override.input_line} is not a choice; "
