@@ -118,7 +118,7 @@ class ResumableSweeper(Sweeper):
                 get_method(self._conclude)(Path(config.hydra.sweep.dir))
 
     def listed(self, typed: Sequence[str]) -> Iterator[str]:
-        """Yield the overrides of the experiment that are not typed, without what cannot be run here."""
+        """Yield overrides of the experiment that are not typed, without what cannot be run here."""
         from liverseg.settings import what_is_lacking
 
         for key, values in self._params.items():
