@@ -54,7 +54,8 @@ def test_a_name_that_cannot_be_is_refused(name: str, sentence: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_clone_is_renamed_and_loads_what_was_written_before(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chosen", ["mystudy", "a_much_longer_name"])
+def test_a_clone_is_renamed_and_loads_what_was_written_before(tmp_path: Path, chosen: str) -> None:
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("no clone of git")
     clone = tmp_path / "clone"
@@ -63,25 +64,25 @@ def test_a_clone_is_renamed_and_loads_what_was_written_before(tmp_path: Path) ->
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, clone / name)
     git(tmp_path, "init", "-q", str(clone))
-    assert "not committed" not in script().refusal("mystudy", clone)
+    assert "not committed" not in script().refusal(chosen, clone)
     git(clone, "add", "-A")
     git(clone, "commit", "-q", "-m", "as it was")
     (clone / "README.md").write_text("changed")
-    assert "not committed (README.md)" in script().refusal("mystudy", clone)
+    assert "not committed (README.md)" in script().refusal(chosen, clone)
     git(clone, "checkout", "-q", "README.md")
 
-    command = [sys.executable, "docs/rename.py", "a_much_longer_name"]
+    command = [sys.executable, "docs/rename.py", chosen]
     done = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=True)
-    assert "files now speak of a_much_longer_name" in done.stdout
+    assert f"files now speak of {chosen}" in done.stdout
     left = git(clone, "grep", "--untracked", "-I", "-l", OLD).split()
-    earlier = "src/a_much_longer_name/training/earlier.py"
+    earlier = f"src/{chosen}/training/earlier.py"
     assert left == ["CHANGELOG.md", "LICENSE", "pyproject.toml", earlier]
     ruff = [sys.executable, "-m", "ruff"]
     subprocess.run([*ruff, "check", "."], cwd=clone, check=True)
     subprocess.run([*ruff, "format", "--check", "."], cwd=clone, check=True)
 
     loading = (
-        "from a_much_longer_name.checkpoints import load_checkpoint, load_task\n"
+        f"from {chosen}.checkpoints import load_checkpoint, load_task\n"
         "print(type(load_task(load_checkpoint('tests/training/format_1.ckpt')).net))\n"
     )
     loaded = subprocess.run(
@@ -92,5 +93,5 @@ def test_a_clone_is_renamed_and_loads_what_was_written_before(tmp_path: Path) ->
         text=True,
         check=True,
     )
-    assert "a_much_longer_name.network.unet.UNet" in loaded.stdout
+    assert f"{chosen}.network.unet.UNet" in loaded.stdout
     assert "has been renamed already" in script().refusal("another", clone)
