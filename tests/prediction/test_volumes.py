@@ -143,6 +143,16 @@ def test_the_table_says_millilitres(tmp_path: Path, caplog) -> None:
     ]
 
 
+def test_without_a_thickness_the_table_says_no_millilitres(tmp_path: Path, caplog) -> None:
+    save(tmp_path / "a.nii", organs()[:, :, 1].astype(np.int16), affine_of((0.5, 0.75, 1.0)))
+    with caplog.at_level(logging.INFO):
+        assert run([tmp_path / "a.nii"], tmp_path / "out") == {}
+    assert "does not say how thick" in caplog.text
+    assert "1/1 a: liver 7 voxels" in caplog.text
+    table = list(csv.DictReader((tmp_path / "out" / "volumes.csv").read_text().splitlines()))
+    assert (table[0]["voxels"], table[0]["millilitres"]) == ("7", "")
+
+
 def test_one_bad_volume_stops_no_other(tmp_path: Path) -> None:
     save(tmp_path / "a.nii", organs().astype(np.int16))
     (tmp_path / "b.nii").write_bytes(b"\0" * 500)

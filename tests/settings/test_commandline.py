@@ -157,6 +157,32 @@ def test_the_other_commands_have_their_own_keys(name: str, line: str, sentence: 
 
 
 @pytest.mark.parametrize(
+    ("name", "line", "key"),
+    [
+        ("predict", "source={0} output_dir={0}/", "source"),
+        ("predict", "source=[{0}/a.nii,{0}] output_dir={0}/../{1}", "source"),
+        ("predict", "source={0} hydra.run.dir={0}/link", "source"),
+        ("convert", "source=a labels={0} output_dir={0}", "labels"),
+        ("evaluate", "predictions={0} output_dir={0}", "predictions"),
+        ("evaluate", "data.root={0} output_dir={0}", "data.root"),
+        ("compare", "runs=[{0},b] output_dir={0}", "runs"),
+        ("train", "data=liver data.root={0} hydra.run.dir={0}", "data.root"),
+    ],
+)
+def test_what_is_written_does_not_lie_among_what_is_read(
+    name: str, line: str, key: str, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    words = line.format(tmp_path, tmp_path.name).split()
+    words += ["ckpt_path=a.ckpt"] if name in ("predict", "evaluate") else []
+    with pytest.raises(ValueError, match=rf" is the folder of {key} too, and what is written wou"):
+        check_overrides(CONFIGS, name, words)
+    words = [word.replace("output_dir=", "output_dir=/tmp/o") for word in words]
+    words = [word.replace("run.dir=", "run.dir=/tmp/o") for word in words]
+    check_overrides(CONFIGS, name, words)
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "",

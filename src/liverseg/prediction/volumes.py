@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -146,10 +147,13 @@ class VolumeWriter:
             write_segmentation(
                 self.folder / f"{name}_prediction.dcm", classes, volume, dict(self._numbered())
             )
-        return ", ".join(f"{one} {size:.1f} ml" for one, _, size in self.sizes(volume, classes))
+        return ", ".join(
+            f"{one} {count} voxels" if math.isnan(size) else f"{one} {size:.1f} ml"
+            for one, count, size in self.sizes(volume, classes)
+        )
 
     def sizes(self, volume: Volume, classes: Numbers) -> list[tuple[str, int, float]]:
-        """Return name, voxels and millilitres of each class."""
+        """Return name, voxels and millilitres of each class, NaN where these are not known."""
         counts = np.bincount(classes.ravel(), minlength=256)
         one = millilitres(volume)
         return [(name, int(counts[k]), float(counts[k] * one)) for k, name in self._numbered()]
@@ -162,7 +166,8 @@ class VolumeWriter:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(["name", "source", "class", "voxels", "millilitres"])
             for name, source, class_name, count, size in rows:
-                writer.writerow([name, source, class_name, count, f"{size:.6g}"])
+                shown = "" if math.isnan(size) else f"{size:.6g}"
+                writer.writerow([name, source, class_name, count, shown])
         os.replace(draft, self.folder / TABLE_FILE)
 
     def _numbered(self) -> Iterator[tuple[int, str]]:

@@ -30,7 +30,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from liverseg.settings.paths import as_hydra_reads_it, what_blocks
+from liverseg.settings.paths import as_hydra_reads_it, read_too, what_blocks
 from liverseg.settings.words import all_keys, nearest, nearest_key, remedy, walk
 
 _SHOWS_ONLY = ("help", "hydra_help", "version", "cfg", "info", "shell_completion")
@@ -346,4 +346,9 @@ def _folder_of(config: DictConfig, multirun: bool, overrides: list[Override]) ->
         key = "output_dir"
     if reason := what_blocks(Path(folder)):
         raise ValueError(f"{key}={folder} cannot be written, {reason}; name another folder")
+    if not multirun and (other := read_too(Path(folder), plain)):
+        raise ValueError(
+            f"{key}={folder} is the folder of {other} too, and what is written would lie among "
+            "what is read; name another folder"
+        )
     return [] if folder == str(typed) else [as_hydra_reads_it(f"{key}={folder}")]

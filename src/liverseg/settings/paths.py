@@ -5,6 +5,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,6 +22,7 @@ _PATHS = (
     "output_dir",
     "dir",
 )
+_READ = ("source", "labels", "predictions", "runs")  # keys of files that a command reads
 
 
 def as_hydra_reads_it(argument: str) -> str:
@@ -68,6 +70,27 @@ def expand_home(config: DictConfig) -> None:
         is_number = re.split(r"\.", key)[-1] in _PATHS and type(value) is int
         if is_number or (isinstance(value, str) and re.match(r"~[\w.-]*(/|$)", value)):
             OmegaConf.update(config, key, os.path.expanduser(str(value)))
+
+
+def read_too(folder: Path, plain: Any) -> str:
+    """Return the key of a config that names a folder to read from, where it is this one, or "".
+
+    Args:
+        folder: Where a command is to write.
+        plain: The config, as plain values.
+    """
+    if not isinstance(plain, dict):
+        return ""
+    data = plain.get("data")
+    named = {key: plain.get(key) for key in _READ} | {
+        "data.root": data.get("root") if isinstance(data, dict) else None
+    }
+    for key, value in named.items():
+        for one in value if isinstance(value, list) else [value]:
+            path = os.path.expanduser(str(one))
+            if os.path.isdir(path) and os.path.realpath(path) == os.path.realpath(folder):
+                return key
+    return ""
 
 
 def what_blocks(folder: Path) -> str | None:

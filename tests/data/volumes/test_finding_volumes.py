@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from scans import body, organs, save, save_series, slices_of
 
-from liverseg.data.volumes import read_source, write_segmentation
+from liverseg.data.volumes import named_volumes, read_source, write_label, write_segmentation
 from liverseg.data.volumes.finding import Case, find_cases, find_volumes
 
 
@@ -231,3 +231,27 @@ def test_a_slice_that_lies_there_twice_makes_no_second_series(tmp_path: Path) ->
         (source,) = find_volumes(folder)
         with pytest.raises(ValueError, match="at the place of another"):
             read_source(source)
+
+
+def test_slices_that_a_pattern_or_a_list_names_are_one_volume(tmp_path: Path) -> None:
+    first = save_series(tmp_path / "ct", slices_of(organs()))
+    save_series(tmp_path / "ct", slices_of(body()), name="late{}.dcm", SeriesNumber=3)
+    (source,) = find_volumes(f"{tmp_path}/ct/IMG*.dcm")
+    assert read_source(source).voxels.shape == organs().shape
+    (source,) = find_volumes([str(path) for path in first])
+    assert read_source(source).voxels.shape == organs().shape
+    assert len(find_volumes(f"{tmp_path}/ct/*")) == len(find_volumes(f"{tmp_path}/*")) == 2
+    (source,) = find_volumes(first[2])
+    assert read_source(source).voxels.shape == (7, 6, 1)
+    assert list(named_volumes(f"{tmp_path}/ct/IMG*.dcm")) == ["ct"]
+
+
+def test_what_a_prediction_wrote_is_no_source_and_names_say_whose_it_is(tmp_path: Path) -> None:
+    for name in ("case_1/imaging", "case_2/imaging", "case 3"):
+        save(tmp_path / f"{name}.nii.gz", body())
+        volume = read_source(tmp_path / f"{name}.nii.gz")
+        (tmp_path / "out").mkdir(exist_ok=True)
+        write_label(tmp_path / "out" / f"{Path(name).name}_prediction.nii.gz", organs(), volume)
+    save(tmp_path / "my_prediction.nii", body())  # of somebody else
+    assert sorted(named_volumes(tmp_path)) == ["case 3", "case_1", "case_2", "my_prediction"]
+    assert len(find_volumes(tmp_path / "out" / "case 3_prediction.nii.gz")) == 1  # by its name

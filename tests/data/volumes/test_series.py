@@ -1,10 +1,13 @@
+import base64
 import logging
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import numpy as np
 import pydicom
 import pytest
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     ImplicitVRLittleEndian,
     MediaStorageDirectoryStorage,
@@ -14,7 +17,7 @@ from pydicom.uid import (
 from scans import body, compress, save_series, series_affine, slices_of
 
 from liverseg.data.volumes.finding import find_volumes
-from liverseg.data.volumes.geometry import slicing_of
+from liverseg.data.volumes.geometry import millilitres, slicing_of, spacing_of
 from liverseg.data.volumes.series import Series, find_series, read_series
 
 
@@ -276,11 +279,71 @@ def test_an_enhanced_file_is_the_series_that_it_was_made_of(tmp_path: Path) -> N
     np.testing.assert_allclose(one.affine, many.affine)
 
 
+# The second slice of body(), lossless, by imagecodecs 2026.3.6 (OpenJPH 0.26).
+HIGH_THROUGHPUT = base64.b64decode(
+    "/0//UQApQAAAAAAHAAAABgAAAAAAAAAAAAAABwAAAAYAAAAAAAAAAAABjwEB/1AACAACAAAACv9SAAwAAgABAAUE"
+    "BEAB/1wAEyCIkJCQkJCQkJCQkJCQiIiI/2QAFwABT3BlbkpQSCBWZXIgMC4yNi4zLv+QAAoAAAAAAEUAAf+TwAAl"
+    "+gAHdAAAAMAAEsAAEoANAYd0AOkAB3QAwAATQAASAPf9AIJ0APwA4wCgABOAmZnASb61AP/Z"
+)
+
+
+@pytest.mark.parametrize("syntax", ["HTJ2KLossless", "HTJ2KLosslessRPCL", "HTJ2K"])
+def test_high_throughput_jpeg_2000_is_read(
+    syntax: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = save_series(tmp_path, slices_of(body()))
+    dataset = pydicom.dcmread(paths[1])
+    dataset.PixelData = encapsulate([HIGH_THROUGHPUT])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = getattr(pydicom.uid, syntax)
+    dataset.save_as(paths[1])
+    np.testing.assert_array_equal(slicing_of(found := read(tmp_path)).cut(found.voxels), expected())
+    monkeypatch.setattr("PIL.features.version", lambda name: "2.4.0")
+    with pytest.raises(ValueError, match=r"IMG001\.dcm is compressed in a way .*pip install"):
+        read(tmp_path)
+
+
 def test_a_single_slice_is_a_volume(tmp_path: Path) -> None:
     save_series(tmp_path, slices_of(body())[:1])
     found = read(tmp_path)
     assert found.voxels.shape == (7, 6, 1)
     assert slicing_of(found).plane == "axial"
+
+
+@pytest.mark.parametrize(
+    ("tags", "thickness"),
+    [
+        ({}, 2.5),
+        ({"SpacingBetweenSlices": 3.0}, 3.0),
+        ({"SpacingBetweenSlices": -3.0}, 3.0),  # as some scanners have it
+        ({"SpacingBetweenSlices": 0, "SliceThickness": "5"}, 5.0),
+        ({"SliceThickness": None}, None),
+        ({"SliceThickness": ""}, None),
+        ({"SliceThickness": 0}, None),
+    ],
+)
+def test_a_single_slice_is_as_thick_as_it_says(
+    tags: dict[str, Any], thickness: float | None, tmp_path: Path, caplog
+) -> None:
+    save_series(tmp_path, slices_of(body())[:1], **tags)
+    with caplog.at_level(logging.WARNING):
+        found = read(tmp_path)
+    assert spacing_of(found.affine) == pytest.approx([0.5, 0.75, thickness or 1.0])
+    assert ("millilitres are not told" in caplog.text) == (thickness is None)
+    size = millilitres(found)
+    assert size == pytest.approx(0.5 * 0.75 * thickness / 1000) if thickness else np.isnan(size)
+
+
+def test_a_frame_alone_is_as_thick_as_its_measures_say(tmp_path: Path) -> None:
+    paths = save_series(tmp_path / "single", slices_of(body())[:1], SliceThickness=4)
+    legacy = highdicom.legacy.LegacyConvertedEnhancedCTImage(
+        [pydicom.dcmread(path) for path in paths], generate_uid(), 1, generate_uid(), 1
+    )
+    (group,) = legacy.SharedFunctionalGroupsSequence
+    del group.PixelMeasuresSequence[0].SpacingBetweenSlices  # which highdicom makes up
+    (tmp_path / "many").mkdir()
+    legacy.save_as(tmp_path / "many" / "all.dcm")
+    assert spacing_of(read(tmp_path / "many").affine)[2] == pytest.approx(4)
 
 
 def test_a_folder_without_a_volume_is_refused(tmp_path: Path, caplog) -> None:

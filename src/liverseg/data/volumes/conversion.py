@@ -217,7 +217,7 @@ def _write(
                 "case": case.patient,
                 "slice": str(place),
                 "spacing": _spacing_text(spacing[:2]),
-                "slice_spacing": _spacing_text(spacing[2:]),
+                "slice_spacing": _spacing_text(spacing[2:]) if volume.has_thickness else "",
                 "orientation": slicing.plane,
                 "source": str(case.source),
                 "window": window,

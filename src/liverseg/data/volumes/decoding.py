@@ -20,6 +20,7 @@ _PLUGINS = {
     ".4.91": "pillow",
 }
 _COMPRESSED = "1.2.840.10008.1.2"
+_HIGH_THROUGHPUT = (".4.201", ".4.202", ".4.203")  # pydicom gives these to no decoder that is here
 
 
 def decoded_frame(dataset: Any, index: int) -> Numbers:
@@ -39,6 +40,8 @@ def decoded_frame(dataset: Any, index: int) -> Numbers:
     syntax = dataset.file_meta.TransferSyntaxUID
     count = int(dataset.get("NumberOfFrames") or 1)
     plugin = ""
+    if str(syntax).removeprefix(_COMPRESSED) in _HIGH_THROUGHPUT:
+        syntax = dataset.file_meta.TransferSyntaxUID = _as_jpeg_2000(syntax)
     if syntax.is_encapsulated:
         stream = get_frame(dataset.PixelData, index, number_of_frames=count)
         _check_size(stream, (int(dataset.Rows), int(dataset.Columns)))
@@ -48,6 +51,20 @@ def decoded_frame(dataset: Any, index: int) -> Numbers:
     if pixels.shape != (dataset.Rows, dataset.Columns):
         raise ValueError(f"it holds pixels of the shape {pixels.shape}")
     return np.asarray(pixels)
+
+
+def _as_jpeg_2000(syntax: Any) -> Any:
+    """Return the syntax under which Pillow decodes High-Throughput JPEG 2000, as OpenJPEG does.
+
+    It is the block coder alone that differs, and the stream says which.
+    """
+    from PIL import features
+    from pydicom.uid import JPEG2000
+
+    version = str(features.version("jpg_2000") or "0").split(".")
+    if [int(part) for part in version[:2] if part.isdecimal()] < [2, 5]:
+        raise ValueError(f"missing dependencies for '{syntax.name}', such as OpenJPEG 2.5")
+    return JPEG2000
 
 
 def _check_size(stream: bytes, size: tuple[int, int]) -> None:

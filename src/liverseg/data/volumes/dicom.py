@@ -12,6 +12,7 @@ import numpy as np
 from liverseg.data.arrays import Numbers
 from liverseg.data.images import MOST_PIXELS
 from liverseg.data.volumes.decoding import decoded_frame
+from liverseg.data.volumes.geometry import LEAST_SPACING, MOST_SPACING
 from liverseg.data.volumes.nifti import rescaled
 
 _MAGIC = b"DICM"
@@ -36,6 +37,7 @@ class Frame:
         slope: What stored values are multiplied by.
         intercept: What is added then.
         segment: Of a segmentation, the number of its segment; 0 where pixels say it.
+        thickness: Millimetres to the next slice, or else of this one; 0 where neither is told.
     """
 
     file: Path
@@ -46,6 +48,7 @@ class Frame:
     slope: float
     intercept: float
     segment: int = 0
+    thickness: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +234,22 @@ def _frame(path: Path, index: int, places: list[Any]) -> Frame:
         slope=slope,
         intercept=_number(path, places, "RescaleIntercept", 0.0),
         segment=segment,
+        thickness=_thickness(places),
     )
+
+
+def _thickness(places: list[Any]) -> float:
+    """Return how far the next slice is, or how thick this one; 0 where no number says it."""
+    group = _sequence(places, "PixelMeasuresSequence")
+    for keyword in ("SpacingBetweenSlices", "SliceThickness"):
+        for place in (group, *places):
+            try:
+                found = abs(float(place.get(keyword)))
+            except (AttributeError, TypeError, ValueError):
+                continue
+            if LEAST_SPACING <= found <= MOST_SPACING:
+                return found
+    return 0.0
 
 
 def _numbers(path: Path, places: list[Any], sequence: str, keyword: str, count: int) -> Numbers:

@@ -4,6 +4,7 @@ Affines map voxel indices to millimetres, right, anterior and superior being pos
 it. Slices are turned as a radiologist sees them; nothing is ever resampled to that end.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,10 @@ _SEEN = {"axial": "SPL", "coronal": "AIL", "sagittal": "RIP"}
 _LINES = ("LR", "PA", "IS")  # the axes of the world, from their lower end to the upper
 _THICKER = 1.2  # times the other spacings, from where on slices are taken to be along an axis
 _MOST_SHEAR = 0.5  # degrees between what should be right angles
-_LEAST_SPACING, _MOST_SPACING = 1e-3, 1e3  # mm
+LEAST_SPACING, MOST_SPACING = 1e-3, 1e3  # mm
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +38,7 @@ class Volume:
         affine: Voxel indices to millimetres, shape (4, 4).
         modality: DICOM's word, such as CT or MR; "" where the file does not say.
         places: File and frame of each slice of a DICOM series, in the order of K; none for NIfTI.
+        has_thickness: Whether it is known how thick a slice is; of one alone, files may not say.
     """
 
     path: Path
@@ -41,6 +46,7 @@ class Volume:
     affine: Affine
     modality: str = ""
     places: tuple[tuple[Path, int], ...] = ()
+    has_thickness: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +115,19 @@ def spacing_of(affine: Affine) -> list[float]:
 
 
 def millilitres(volume: Volume) -> float:
-    """Return the size of one voxel."""
+    """Return the size of one voxel; NaN where it is not known how thick the slice is."""
+    if not volume.has_thickness:
+        return float("nan")
     return abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000  # of mm^3
+
+
+def tell_no_thickness(path: object) -> None:
+    """Say that nobody knows how thick a slice is."""
+    logger.warning(
+        "%s is one slice, and does not say how thick: millilitres are not told, and where an "
+        "affine needs a thickness it is 1 mm",
+        path,
+    )
 
 
 def axes_of(affine: Affine) -> str:
@@ -137,7 +154,7 @@ def check_affine(path: Path, affine: Affine) -> None:
     """
     spacing = spacing_of(affine)
     if not np.isfinite(affine).all() or not all(
-        _LEAST_SPACING <= one <= _MOST_SPACING for one in spacing
+        LEAST_SPACING <= one <= MOST_SPACING for one in spacing
     ):
         raise ValueError(
             f"{path} has voxels of {' x '.join(f'{one:g}' for one in spacing)} mm, which cannot "

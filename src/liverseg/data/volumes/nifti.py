@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from liverseg.data.arrays import Numbers
-from liverseg.data.volumes.geometry import Affine, Volume, axes_of, check_affine
+from liverseg.data.volumes.geometry import (
+    Affine,
+    Volume,
+    axes_of,
+    check_affine,
+    spacing_of,
+    tell_no_thickness,
+)
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _MOST_DEFLATED = 1032  # bytes out of one; deflate cannot do more
@@ -67,7 +74,12 @@ def read_nifti(path: Path, assume: str | None = None) -> Volume:
             f"{path} holds {count:,} voxels that are no numbers (NaN or infinite); replace them, "
             "with air for example"
         )
-    return Volume(path, voxels, _affine(image, path, assume))
+    affine = _affine(image, path, assume)
+    # Of an image with two axes, 1 mm is what programs fill in.
+    has_thickness = len(image.shape) > 2 or abs(spacing_of(affine)[2] - 1) > 1e-6
+    if not has_thickness:
+        tell_no_thickness(path)
+    return Volume(path, voxels, affine, has_thickness=has_thickness)
 
 
 def read_nifti_label(path: Path, assume: str | None = None) -> tuple[Numbers, Affine]:

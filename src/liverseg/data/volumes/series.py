@@ -11,7 +11,7 @@ import numpy as np
 
 from liverseg.data.arrays import Numbers
 from liverseg.data.volumes.dicom import DicomFile, Frame, is_dicom, read_header, read_pixels
-from liverseg.data.volumes.geometry import Volume, check_affine
+from liverseg.data.volumes.geometry import Volume, check_affine, tell_no_thickness
 
 _JITTER = 0.11  # mm by which a slice may lie off: positions are often written with one decimal
 _TILT = 0.5  # degrees
@@ -126,7 +126,8 @@ def files_below(folder: Path) -> Iterator[Path]:
 def read_series(series: Series) -> Volume:
     """Read the slices of a series as one volume, in the order in which they lie in space.
 
-    Neither names of files nor instance numbers count. Axis I are columns, J rows, K slices.
+    Neither names of files nor instance numbers count. Axis I are columns, J rows, K slices. One
+    slice alone is as thick as SpacingBetweenSlices says, or else SliceThickness.
 
     Raises:
         ValueError: If a file cannot be read, or slices are missing, doubled, of different kinds or
@@ -139,6 +140,9 @@ def read_series(series: Series) -> Volume:
     _check_alike(series)
     ordered, step = _stacked(series, frames)
     first = ordered[0]
+    has_thickness = len(ordered) > 1 or first.thickness > 0
+    if not has_thickness:
+        tell_no_thickness(series)
     affine = np.eye(4)
     affine[:3] = np.column_stack([first.right, first.down, step, first.position])
     affine = _TO_NIFTI @ affine
@@ -158,6 +162,7 @@ def read_series(series: Series) -> Volume:
         affine=affine,
         modality=series.modality,
         places=tuple((frame.file, frame.index) for frame in ordered),
+        has_thickness=has_thickness,
     )
 
 
@@ -193,7 +198,7 @@ def _stacked(series: Series, frames: Sequence[Frame]) -> tuple[list[Frame], Numb
     normal /= np.linalg.norm(normal)
     ordered = sorted(frames, key=lambda frame: float(frame.position @ normal))
     if len(ordered) == 1:
-        return ordered, normal
+        return ordered, normal * (ordered[0].thickness or 1.0)
     places = np.array([frame.position @ normal for frame in ordered])
     gaps = np.diff(places)
     usual = float(np.median(gaps))
