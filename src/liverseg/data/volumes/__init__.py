@@ -2,10 +2,10 @@
 
 Reading order: ``geometry`` (where voxels lie, how they are cut, whether a label fits), ``nifti``,
 ``decoding``, ``dicom`` and ``series`` (files to a volume), ``classes`` (label values to class
-indices), ``segmentations`` (DICOM SEG), ``reading`` (of either kind), ``windows`` and ``viewing``
-(HU to grey, at a spacing), ``entries`` (what a source names), ``finding`` (which label goes with
-which volume), ``conversion`` (a folder of pairs). What is imported to read files, nibabel and
-pydicom, is imported when the first one is read.
+indices), ``segmentations`` (DICOM SEG), ``stacks`` (PNG files, as of CHAOS), ``reading`` (of either
+kind), ``windows`` and ``viewing`` (HU to grey, at a spacing), ``entries`` (what a source names),
+``finding`` (which label goes with which volume), ``conversion`` (a folder of pairs). What is
+imported to read files, nibabel and pydicom, is imported when the first one is read.
 """
 
 from liverseg.data.volumes.classes import ClassMap

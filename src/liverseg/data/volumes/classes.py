@@ -53,6 +53,10 @@ class ClassMap:
             return None
         return 1 if len(self.names) == 1 else len(self.names) + 1
 
+    def knows(self, value: int) -> bool:
+        """Tell whether a value is of a class, or kept."""
+        return bool(self.table[value] != _OTHER)
+
     def indices(self, label: Numbers) -> tuple[Numbers, list[int]]:
         """Return class indices, uint8 of the same shape, and the values that became background.
 

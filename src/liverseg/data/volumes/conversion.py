@@ -24,6 +24,7 @@ from liverseg.data.volumes.finding import Case, find_cases
 from liverseg.data.volumes.geometry import Plane, slicing_of
 from liverseg.data.volumes.reading import need_packages, read_label, read_source
 from liverseg.data.volumes.series import Series
+from liverseg.data.volumes.stacks import PngStack
 from liverseg.data.volumes.viewing import SliceView, resized_mask, shown_slice
 from liverseg.data.volumes.windows import check_window, window_text
 
@@ -373,7 +374,9 @@ def _stamp(case: Case) -> str:
     """Return a hash of paths, sizes and times of the files of a volume and its label."""
     source, label = case.source, case.label
     files = [one.path for one in source.files] if isinstance(source, Series) else [source]
-    if label is not None:
+    if isinstance(label, PngStack):
+        files += label.files
+    elif label is not None:
         files.append(label.path if isinstance(label, DicomFile) else label)
     stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return hashlib.sha256(repr(stats).encode()).hexdigest()[:32]

@@ -10,9 +10,10 @@ from pathlib import Path
 from liverseg.data.volumes.dicom import DicomFile, is_dicom, read_header
 from liverseg.data.volumes.nifti import is_nifti, is_prediction, without_ending
 from liverseg.data.volumes.series import Series, files_below, find_series, series_of
+from liverseg.data.volumes.stacks import PngStack, find_stacks
 
 Source = Path | Series  # a NIfTI file, or a DICOM series
-Label = Path | DicomFile  # a NIfTI file, or a DICOM SEG
+Label = Path | DicomFile | PngStack  # a NIfTI file, a DICOM SEG, or a folder of PNG files
 # Words that say what a file is, not whose it is.
 _OF_LABELS = {
     *("label", "labels", "labelstr", "labelsts", "seg", "segs", "segmentation", "segmentations"),
@@ -128,6 +129,9 @@ def _below(folder: Path, base: Path, key: str) -> Iterator[Entry]:
                 yield _entry(file, base, file.path.stem, file.path.parent)
         elif not series.files[0].is_scout:
             yield _entry(series, base, "", series.folder)
+    if key == "labels":
+        for stack in find_stacks(folder):
+            yield _entry(stack, base, "", stack.folder)
 
 
 def _entry(what: Source | Label, base: Path, stem: str, folder: Path) -> Entry:
@@ -139,7 +143,8 @@ def _entry(what: Source | Label, base: Path, stem: str, folder: Path) -> Entry:
     if not own:
         named = [part for part in above if set(_words(part)) - _KINDS]
         stem = "_".join(named) or stem or folder.name
-    patient = (above or [folder.name])[0] if isinstance(what, Series) else ""
+    whose = [part for part in above if set(_words(part)) - _KINDS] or above or [folder.name]
+    patient = whose[0] if isinstance(what, Series) else ""
     return Entry(what, words, stem, patient, bool(_OF_LABELS & set(told)))
 
 
@@ -165,7 +170,7 @@ def key_of(what: Source | Label) -> object:
         return what.resolve()
     if isinstance(what, Series):
         return what.uid, what.folder.resolve()
-    return what.path.resolve()
+    return what.folder.resolve() if isinstance(what, PngStack) else what.path.resolve()
 
 
 def told_as(what: Source | Label) -> str:

@@ -21,6 +21,7 @@ from liverseg.data.volumes.entries import (
 )
 from liverseg.data.volumes.nifti import is_nifti, promised_voxels
 from liverseg.data.volumes.series import Series, files_below
+from liverseg.data.volumes.stacks import PngStack
 
 _WANTED = "(NIfTI, or a DICOM series); name its folder or file"
 _MOST_NAMED = 5
@@ -120,7 +121,8 @@ def find_cases(
         raise ValueError(f"source={source} holds no volume {_WANTED}")
     if not marks:
         raise ValueError(
-            f"labels={labels} holds no label (NIfTI, or DICOM SEG); name its folder or file"
+            f"labels={labels} holds no label (NIfTI, DICOM SEG, or Ground/*.png of a series); name "
+            "its folder or file"
         )
     cases = _paired(images, marks)
     if all(case.label is None for case in cases):
@@ -204,8 +206,9 @@ def _label_maps(source: str | Path | Sequence[str | Path], key: str) -> list[Ent
     for one in found:
         if not isinstance(one.what, Path):
             raise ValueError(
-                f"{key}={source} holds DICOM ({told_as(one.what)}), and label maps are scored "
-                "against one another as NIfTI; convert it, or score a checkpoint with source=..."
+                f"{key}={source} holds {told_as(one.what)}, which is no NIfTI file, and label maps "
+                "are scored against one another as NIfTI; convert it, or score a checkpoint with "
+                "source=..."
             )
     if not found:
         raise ValueError(f"{key}={source} holds no label map (NIfTI); name its folder or file")
@@ -235,6 +238,8 @@ def _paired(images: list[Entry], marks: list[Entry]) -> list[Case]:
         others = [
             other for other in fitting if other != place and found and fitting[other] == found
         ]
+        if len(found) == 1 and isinstance(found[0].what, PngStack):
+            others = []  # the phases of one acquisition share it
         fault = ""
         if not found:
             fault = f"{told_as(image.what)} has no label; add one of the same name, or leave it out"
@@ -258,6 +263,15 @@ def _paired(images: list[Entry], marks: list[Entry]) -> list[Case]:
 
 def _places_of(mark: Entry, images: list[Entry]) -> list[int]:
     """Return which images a label goes with: one, or several that fit equally well."""
+    if isinstance(mark.what, PngStack):
+        above = mark.what.folder.parent.resolve()
+        beside = [
+            place
+            for place, one in enumerate(images)
+            if isinstance(one.what, Series) and one.what.folder.resolve().is_relative_to(above)
+        ]
+        if beside:
+            return beside
     referred: list[int] = []
     if isinstance(mark.what, DicomFile):
         referred = [
@@ -284,6 +298,8 @@ def _count_of(what: Source | Label) -> int:
     """Return the number of voxels that a header promises; 0 where it cannot be read."""
     if isinstance(what, Path):
         return promised_voxels(what)
+    if isinstance(what, PngStack):
+        return 0
     files = what.files if isinstance(what, Series) else (what,)
     return sum(len(file.frames) * file.size[0] * file.size[1] for file in files)
 

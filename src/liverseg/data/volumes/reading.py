@@ -10,6 +10,7 @@ from liverseg.data.volumes.geometry import Volume, fitted
 from liverseg.data.volumes.nifti import read_nifti, read_nifti_label
 from liverseg.data.volumes.segmentations import read_segmentation
 from liverseg.data.volumes.series import Series, read_series
+from liverseg.data.volumes.stacks import PngStack, read_stack_label
 
 
 def need_packages() -> None:
@@ -31,7 +32,11 @@ def read_source(source: Path | Series, assume: str | None = None) -> Volume:
 
 
 def read_label(
-    label: Path | DicomFile, volume: Volume, classes: ClassMap, tolerance: float, assume: str | None
+    label: Path | DicomFile | PngStack,
+    volume: Volume,
+    classes: ClassMap,
+    tolerance: float,
+    assume: str | None,
 ) -> tuple[Numbers, list[int]]:
     """Return a label as class indices on a volume's voxels, and values that became background.
 
@@ -40,6 +45,8 @@ def read_label(
     """
     if isinstance(label, DicomFile):
         return read_segmentation(label, volume, classes, tolerance)
+    if isinstance(label, PngStack):
+        return read_stack_label(label, volume, classes)
     values, affine = read_nifti_label(label, assume)
     try:
         mask, others = classes.indices(fitted(values, affine, label, volume, tolerance))

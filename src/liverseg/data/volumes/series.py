@@ -15,6 +15,7 @@ from liverseg.data.volumes.geometry import Volume, check_affine, tell_no_thickne
 
 _JITTER = 0.11  # mm by which a slice may lie off: positions are often written with one decimal
 _TILT = 0.5  # degrees
+_FEWEST = 3  # files that are a stack by more than chance
 _TURNED = 1e-3  # by which the directions of slices may differ
 _TO_NIFTI = np.diag([-1.0, -1.0, 1.0, 1.0])  # left and posterior to right and anterior
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def series_of(headers: Sequence[DicomFile], folder: Path) -> list[Series]:
     for header in headers:
         found.setdefault((header.series, header.patient), []).append(header)
     series = [one for (uid, _), files in found.items() for one in _by_patient(folder, uid, files)]
-    return sorted(series, key=lambda one: (str(one.folder), one.number.zfill(9), one.uid))
+    return sorted(_joined(series), key=lambda one: (str(one.folder), one.number.zfill(9), one.uid))
 
 
 def _by_patient(folder: Path, uid: str, files: Sequence[DicomFile]) -> list[Series]:
@@ -85,12 +86,14 @@ def _by_patient(folder: Path, uid: str, files: Sequence[DicomFile]) -> list[Seri
     one folder goes on where another one ends.
     """
     whole = Series(_above([file.path for file in files]), uid, tuple(files))
+    frames = _frames_of(whole)
+    if whole.modality == "SEG" or not frames or _is_stack(whole, frames):
+        return [whole]
     parts: dict[tuple[str, ...], list[DicomFile]] = {}
     for file in files:
         parts.setdefault(file.path.parent.relative_to(folder).parts[:1], []).append(file)
-    frames = [frame for file in files for frame in file.frames]
-    if len(parts) == 1 or whole.modality == "SEG" or not frames or _is_stack(whole, frames):
-        return [whole]
+    if len(parts) == 1:
+        return _by_folder(files) or [whole]
     normal = np.cross(frames[0].right, frames[0].down)
     places = [
         [float(frame.position @ normal) for file in part for frame in file.frames]
@@ -100,11 +103,48 @@ def _by_patient(folder: Path, uid: str, files: Sequence[DicomFile]) -> list[Seri
     if all(after[0] > before[1] for before, after in pairwise(ends)):
         return [whole]
     return [
-        Series(_above([file.path for file in part]), uid, tuple(part)) for part in parts.values()
+        one
+        for part in parts.values()
+        for one in _by_folder(part)
+        or [Series(_above([file.path for file in part]), uid, tuple(part))]
     ]
 
 
+def _by_folder(files: Sequence[DicomFile]) -> list[Series]:
+    """Return a series of each folder where each is a stack: phases of one UID; else none."""
+    parts: dict[Path, list[DicomFile]] = {}
+    for file in files:
+        parts.setdefault(file.path.parent, []).append(file)
+    found = [Series(place, part[0].series, tuple(part)) for place, part in parts.items()]
+    return found if len(found) > 1 and all(_is_stack(one, _frames_of(one)) for one in found) else []
+
+
+def _joined(found: Sequence[Series]) -> list[Series]:
+    """Join the files of a folder that each have a UID of their own, where they are a stack.
+
+    Anonymising leaves such UIDs.
+    """
+    alone: dict[tuple[Path, str, str], list[DicomFile]] = {}
+    for one in found:
+        (file, *more) = one.files
+        if not more and len(file.frames) == 1 and not file.is_scout:
+            alone.setdefault((file.path.parent, file.modality, file.patient), []).append(file)
+    joined = []
+    for (place, modality, _), files in alone.items():
+        whole = Series(place, files[0].series, tuple(files))
+        if len(files) >= _FEWEST and modality != "SEG" and _is_stack(whole, _frames_of(whole)):
+            joined.append(whole)
+    taken = {file.path for one in joined for file in one.files}
+    return [one for one in found if one.files[0].path not in taken] + joined
+
+
+def _frames_of(series: Series) -> list[Frame]:
+    return [frame for file in series.files for frame in file.frames]
+
+
 def _is_stack(series: Series, frames: Sequence[Frame]) -> bool:
+    if len(frames) < 2:
+        return False
     try:
         _check_alike(series)
         _stacked(series, frames)
@@ -136,7 +176,7 @@ def read_series(series: Series) -> Volume:
     for file in series.files:
         if file.fault:
             raise ValueError(file.fault)
-    frames = [frame for file in series.files for frame in file.frames]
+    frames = _frames_of(series)
     _check_alike(series)
     ordered, step = _stacked(series, frames)
     first = ordered[0]
