@@ -25,7 +25,13 @@ from liverseg.prediction.scoring import ScoringTask
 from liverseg.prediction.sources import find_images
 from liverseg.prediction.tuning import CandidateTask, tune
 from liverseg.prediction.volume_scores import ScoredVolumes, score_label_maps, score_volumes
-from liverseg.prediction.volumes import VolumeWriter, classes_of, predict_volumes, view_of
+from liverseg.prediction.volumes import (
+    SliceDataset,
+    VolumeWriter,
+    classes_of,
+    predict_volumes,
+    view_of,
+)
 from liverseg.prediction.writing import PredictionWriter
 
 __all__ = [
@@ -45,6 +51,7 @@ __all__ = [
     "Predictor",
     "ScoredVolumes",
     "ScoringTask",
+    "SliceDataset",
     "VolumeWriter",
     "Voter",
     "classes_of",

@@ -55,7 +55,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
         self, volume: Volume, slicing: Slicing, view: SliceView, predictor: Predictor
     ) -> None:
         self._slices = slicing.cut(volume.voxels)
-        self._limits = view.limits(volume)
+        self.limits = view.limits(volume)
         self._seen = view.size(slicing, self.size)
         self._predictor = predictor
 
@@ -71,7 +71,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
         return {"image": self._predictor.prepare(torch.cat([self._image(one) for one in near]))}
 
     def _image(self, index: int) -> Tensor:
-        shown = shown_slice(self._slices[index], self._seen, self._limits)
+        shown = shown_slice(self._slices[index], self._seen, self.limits)
         image = torch.from_numpy(shown)
         if shown.dtype == np.uint16:  # no window
             white = self._predictor.white_value or _WHITE

@@ -2,7 +2,8 @@
 
 Reading order: ``graph`` (all from pixels to classes as one graph, and as a file), ``parity`` (a
 file held against its checkpoint), ``card`` (the model card), ``exporting`` (the three in a row);
-``answers`` (what the page asks for), ``serving`` (the page); ``commands`` (from a config).
+``encoding``, ``computing``, ``volumes`` and ``answers`` (what the page asks for), ``serving`` (the
+page); ``commands`` (from a config).
 """
 
 from liverseg.sharing.commands import export, page_server

@@ -1,17 +1,14 @@
 """What the page asks for: a prediction of an image, a mask beside it, a file to keep."""
 
-import base64
 import io
 import secrets
 import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -21,12 +18,14 @@ from liverseg.data import Pair, stored_size
 from liverseg.labels import first_scored
 from liverseg.pictures import as_shown, class_colour
 from liverseg.prediction import Prediction, Predictor
+from liverseg.sharing.computing import computing_as, device_of
+from liverseg.sharing.encoding import deep_png, encoded, png
+from liverseg.sharing.volumes import VolumeAnswers
 
 MOST_PIXELS = 2**22  # of an image, 2048 x 2048: what a network makes of it must fit into memory
 _FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP")  # Pillow reads others by other programs
 _MOST_KEPT = 4  # predictions that a mask can be fetched of
 _MOST_EXAMPLES = 24
-_SIXTEEN_BITS = 65535
 
 
 class _Kept(NamedTuple):
@@ -44,6 +43,7 @@ class Answers:
         title: What the page is headed with.
         examples: Pairs that the page offers.
         precision: What the run computed in, as Lightning names it.
+        volumes: Answers what is asked of volumes; None where none are taken.
     """
 
     def __init__(
@@ -53,7 +53,9 @@ class Answers:
         title: str,
         examples: Sequence[Pair] = (),
         precision: str = "32-true",
+        volumes: VolumeAnswers | None = None,
     ) -> None:
+        self.volumes = volumes
         self._predictor = predictor
         self._title = title
         step = max(1, -(-len(examples) // _MOST_EXAMPLES))
@@ -75,6 +77,7 @@ class Answers:
             ],
             "threshold": self._predictor.threshold if self._predictor.num_classes == 1 else None,
             "examples": [pair.name for pair in self._examples],
+            "volumes": self.volumes is not None,
         }
 
     def predict(self, content: bytes) -> dict[str, Any]:
@@ -95,13 +98,13 @@ class Answers:
             _refuse_large(*stored_size(pair.image))
             found = self._predicted(self._predictor.read(pair.image))
             truth = self._predictor.mask_reader.read(pair.mask)
-            return {**found, "truth": _png(truth), "spacing": pair.spacing}
+            return {**found, "truth": png(truth), "spacing": pair.spacing}
 
     def mask(self, content: bytes) -> dict[str, Any]:
         """Return the class indices of a mask file, 255 where pixels count nowhere."""
         with self._lock:
             mask = self._read(content, self._predictor.mask_reader.read, "mask")
-        return {"height": mask.shape[0], "width": mask.shape[1], "truth": _png(mask)}
+        return {"height": mask.shape[0], "width": mask.shape[1], "truth": png(mask)}
 
     def file(self, name: str, threshold: float | None) -> bytes:
         """Return the mask of an earlier prediction as a PNG file, in the values of the data set."""
@@ -135,8 +138,9 @@ class Answers:
 
     def _predicted(self, image: Tensor) -> dict[str, Any]:
         try:
-            with self._computing():
-                found: Prediction = self._predictor.predict(image[None].to(self._device))
+            with computing_as(self._predictor, self._precision):
+                device = device_of(self._predictor)
+                found: Prediction = self._predictor.predict(image[None].to(device))
         except (RuntimeError, MemoryError) as error:  # a size that the network does not take, say
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise ValueError(f"the network does not take this image ({reason})") from error
@@ -150,21 +154,10 @@ class Answers:
             "id": name,
             "height": image.shape[-2],
             "width": image.shape[-1],
-            "image": _encoded(shown),
-            "classes": _png(kept.classes),
-            "probability": _deep_png(kept.probabilities[0]) if len(kept.probabilities) == 1 else "",
+            "image": encoded(shown),
+            "classes": png(kept.classes),
+            "probability": deep_png(kept.probabilities[0]) if len(kept.probabilities) == 1 else "",
         }
-
-    @property
-    def _device(self) -> torch.device:
-        return next((one.device for one in self._predictor.parameters()), torch.device("cpu"))
-
-    def _computing(self) -> AbstractContextManager[Any]:
-        """Compute as the run did, so that the page finds what ``predict.py`` finds."""
-        kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-        if self._precision not in kinds:
-            return nullcontext()
-        return torch.autocast(self._device.type, dtype=kinds[self._precision])
 
 
 def _refuse_other_formats(path: Path, what: str) -> None:
@@ -186,20 +179,3 @@ def _refuse_large(height: int, width: int) -> None:
             f"the file is {height:,} x {width:,} pixels, and this page takes {MOST_PIXELS:,} in "
             "all; make it smaller or cut it, or use predict.py, which takes more"
         )
-
-
-def _png(numbers: Tensor) -> str:
-    return _encoded(Image.fromarray(numbers.to(torch.uint8).numpy()))
-
-
-def _deep_png(probability: Tensor) -> str:
-    """Return a probability in 16 bits: a browser gives eight back, so red and green hold them."""
-    values = (probability * _SIXTEEN_BITS).round().to(torch.int32).numpy()
-    parts = [values >> 8, values & 255, np.zeros_like(values)]
-    return _encoded(Image.fromarray(np.stack(parts, axis=-1).astype(np.uint8)))
-
-
-def _encoded(picture: Image.Image) -> str:
-    stream = io.BytesIO()
-    picture.save(stream, "PNG", compress_level=1)
-    return base64.b64encode(stream.getvalue()).decode()

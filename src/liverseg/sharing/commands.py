@@ -12,11 +12,13 @@ from werkzeug.serving import BaseWSGIServer
 from liverseg.checkpoints import load_checkpoint, load_data, load_task
 from liverseg.checks import check_settings
 from liverseg.data import Pair
+from liverseg.data.volumes import SliceView, need_packages
 from liverseg.inference import load, plain_values, quieten
-from liverseg.prediction import is_exported
+from liverseg.prediction import Predictor, is_exported, view_of
 from liverseg.sharing.answers import Answers
 from liverseg.sharing.exporting import Exported, export_checkpoint
 from liverseg.sharing.serving import make_page_server
+from liverseg.sharing.volumes import VolumeAnswers
 
 logger = logging.getLogger(__name__)
 
@@ -67,13 +69,34 @@ def page_server(config: DictConfig) -> BaseWSGIServer:
         )
     record = loaded.checkpoint["liverseg"]["config"]
     predictor = loaded.predictor.to("cuda" if torch.cuda.is_available() else "cpu")
+    precision = str(record["trainer"].get("precision", "32-true"))
     answers = Answers(
         predictor,
         title=f"Try it: {', '.join(predictor.class_names[:4])}",
         examples=_examples(loaded.checkpoint, config),
-        precision=str(record["trainer"].get("precision", "32-true")),
+        precision=precision,
+        volumes=_volumes(loaded.checkpoint, predictor, settings["window"], precision),
     )
     return make_page_server(answers, config.port)
+
+
+def _volumes(
+    checkpoint: Mapping[str, Any], predictor: Predictor, window: Any, precision: str
+) -> VolumeAnswers | None:
+    """Return what answers about volumes, none where the packages are not here."""
+    view: SliceView | str
+    try:
+        need_packages()
+    except ValueError as error:
+        logger.info("the page takes no volumes: %s", error)
+        return None
+    try:
+        view = view_of(checkpoint["liverseg"].get("volumes"), window)
+    except ValueError as error:
+        if window is not None:
+            raise
+        view = f"{error}, when demo.py is started"
+    return VolumeAnswers(predictor, view, precision)
 
 
 def _examples(checkpoint: Mapping[str, Any], config: DictConfig) -> list[Pair]:

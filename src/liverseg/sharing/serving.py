@@ -22,14 +22,20 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, ThreadedWSGIServer, WSGIRequestHandler
 
 from liverseg.sharing.answers import Answers
+from liverseg.sharing.volumes import MOST_BYTES, VolumeAnswers
 
 HOST = "127.0.0.1"
 _MOST_BYTES = 2**26  # of a file
 _SECONDS_TO_READ = 20.0  # a whole request
 _SECONDS_TO_WAIT = 120.0  # for those before
 _MOST_CONNECTIONS = 32
+_WHOLE = re.compile(r"[0-9]{1,6}")
 _HASHED = re.compile(r"<(style|script)>(.*?)</\1>", re.DOTALL)
 _OPEN = "liverseg.read"  # the key of what tells that a request has been read
+_FILES = {  # to be kept; the page knows the name of a volume
+    "image/png": 'attachment; filename="mask.png"',
+    "application/gzip": "attachment",
+}
 _HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
@@ -72,8 +78,8 @@ class Page:
             status = "422 Unprocessable Content"
             kind, body = _told("there is not enough memory for this image; make it smaller")
         headers = [("Content-Type", kind), ("Content-Length", str(len(body)))]
-        if kind == "image/png":
-            headers.append(("Content-Disposition", 'attachment; filename="mask.png"'))
+        if kind in _FILES:
+            headers.append(("Content-Disposition", _FILES[kind]))
         start(status, [*headers, ("Content-Security-Policy", self._policy), *_HEADERS])
         return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
 
@@ -90,18 +96,32 @@ class Page:
                 return _json(self._answers.model())
             if path == "/mask.png":
                 return "image/png", self._answers.file(query.get("id", ""), _threshold(query))
+            if path == "/slice" and _WHOLE.fullmatch(query.get("index", "")):
+                return _json(self._volumes().slice(query.get("id", ""), int(query["index"])))
+            if path == "/volume.nii.gz":
+                return "application/gzip", self._volumes().file(query.get("id", ""))
             raise _Refused("404 Not Found", "there is no such page")
         if method != "POST":
             raise _Refused("405 Method Not Allowed", "this page answers GET and POST alone")
-        content = _content(environ)
+        content = _content(environ, MOST_BYTES if path == "/volume" else _MOST_BYTES)
         if path == "/predict":
             return _json(self._one_at_a_time(lambda: self._answers.predict(content)))
         if path == "/mask":
             return _json(self._one_at_a_time(lambda: self._answers.mask(content)))
-        if path == "/example" and re.fullmatch(r"[0-9]{1,6}", query.get("index", "")):
+        if path == "/volume":
+            return _json(self._one_at_a_time(lambda: self._volumes().take(content)))
+        if path == "/volume/next":
+            name = query.get("id", "")
+            return _json(self._one_at_a_time(lambda: self._volumes().go_on(name)))
+        if path == "/example" and _WHOLE.fullmatch(query.get("index", "")):
             index = int(query["index"])
             return _json(self._one_at_a_time(lambda: self._answers.predict_example(index)))
         raise _Refused("404 Not Found", "there is no such page")
+
+    def _volumes(self) -> VolumeAnswers:
+        if self._answers.volumes is None:
+            raise ValueError("this page takes no volumes; pip install 'liverseg[volumes]'")
+        return self._answers.volumes
 
     def _one_at_a_time(self, answer: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         if not self._computing.acquire(timeout=_SECONDS_TO_WAIT):
@@ -200,7 +220,7 @@ def _refuse_others(environ: WSGIEnvironment) -> None:
         raise _Refused("403 Forbidden", "another page may not use this one")
 
 
-def _content(environ: WSGIEnvironment) -> bytes:
+def _content(environ: WSGIEnvironment, most: int) -> bytes:
     """Read what was sent, no more than was announced."""
     if "HTTP_TRANSFER_ENCODING" in environ:
         raise _Refused("411 Length Required", "send the file as a whole, with its length")
@@ -208,10 +228,10 @@ def _content(environ: WSGIEnvironment) -> bytes:
     if not re.fullmatch(r"[0-9]{1,18}", announced):
         raise _Refused("411 Length Required", "say how long the file is")
     length = int(announced)
-    if length > _MOST_BYTES:
+    if length > most:
         raise _Refused(
             "413 Content Too Large",
-            f"the file has {length:,} bytes, and this page takes {_MOST_BYTES:,}",
+            f"the file has {length:,} bytes, and this page takes {most:,}",
         )
     try:
         content: bytes = environ["wsgi.input"].read(length)

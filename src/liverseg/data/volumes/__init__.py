@@ -32,7 +32,7 @@ from liverseg.data.volumes.geometry import (
     slicing_of,
     spacing_of,
 )
-from liverseg.data.volumes.nifti import write_label
+from liverseg.data.volumes.nifti import promised_bytes, write_label
 from liverseg.data.volumes.reading import need_packages, read_label, read_label_map, read_source
 from liverseg.data.volumes.segmentations import write_segmentation
 from liverseg.data.volumes.viewing import SliceView, shown_slice
@@ -57,6 +57,7 @@ __all__ = [
     "named_volumes",
     "names_volumes",
     "need_packages",
+    "promised_bytes",
     "read_conversion",
     "read_label",
     "read_label_map",

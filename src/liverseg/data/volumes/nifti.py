@@ -1,9 +1,12 @@
 """NIfTI files in and out."""
 
+import gzip
 import logging
 import math
 import os
+import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,9 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _MOST_DEFLATED = 1032  # bytes out of one; deflate cannot do more
 _MOST_VOXELS = 2**32
 _DISAGREE = 1e-2  # mm at the corners, from where on the two transforms of a header are told
+# Bytes of a header, and where and how it says where voxels begin: NIfTI-1, NIfTI-2.
+_HEADS = ((348, 108, "f"), (540, 168, "q"))
+_MOST_BEFORE = 2**26  # bytes before the voxels
 _HAIR = 1e-3  # by which a label may be off a whole number
 _MARK = b"liverseg"  # in the description of what a prediction wrote
 _AXES = ("LR", "AP", "IS")
@@ -144,6 +150,16 @@ def write_label(file: Path, label: Numbers, volume: Volume) -> None:
         draft.unlink(missing_ok=True)
 
 
+def promised_bytes(path: Path) -> int:
+    """Return how many bytes the voxels of a file take as they are stored.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    image = _opened(path)
+    return math.prod(int(size) for size in image.shape) * int(image.get_data_dtype().itemsize)
+
+
 def promised_voxels(path: Path) -> int:
     """Return the number of voxels that a header promises; 0 where it cannot be read."""
     try:
@@ -159,6 +175,7 @@ def _opened(path: Path) -> Any:
 
     if not path.is_file():
         raise ValueError(f"{path} is no regular file; name a NIfTI file")
+    _check_head(path)
     try:
         image = nibabel.load(path)
         shape, dtype = image.shape, image.get_data_dtype()  # type: ignore[attr-defined]
@@ -175,6 +192,48 @@ def _opened(path: Path) -> Any:
             "restore it"
         )
     return image
+
+
+def _check_head(path: Path) -> None:
+    """Refuse a file whose voxels, or what lies before them, begin out of all proportion.
+
+    nibabel reads up to there, and as much of an extension as that says it has.
+    """
+    kind = gzip.open if _ending(path) == ".nii.gz" else open
+    try:
+        with kind(path, "rb") as stream:
+            head = stream.read(_HEADS[1][0])
+            for size, place, code in _HEADS:
+                for order in "<>":
+                    if len(head) >= size and struct.unpack(f"{order}i", head[:4])[0] == size:
+                        (offset,) = struct.unpack_from(order + code, head, place)
+                        stream.seek(size)
+                        told = stream.read(4)
+                        _check_extensions(stream.read, size + 4, float(offset), order, told)
+                        return
+    except (OSError, EOFError, zlib.error, struct.error):
+        return  # nibabel says what is wrong
+    except OverflowError as error:
+        raise ValueError(
+            f"{path} says that its voxels begin out of all proportion ({error}); it is damaged: "
+            "restore it"
+        ) from None
+
+
+def _check_extensions(
+    read: Callable[[int], bytes], place: int, offset: float, order: str, told: bytes
+) -> None:
+    if not offset <= _MOST_BEFORE:  # NaN too
+        raise OverflowError(f"behind {offset:g} bytes")
+    while told[:1] != b"\0" and place + 8 <= offset:
+        content = read(8)
+        if len(content) < 8:
+            return
+        (size,) = struct.unpack(f"{order}i", content[:4])
+        if size < 8 or place + size > offset:
+            raise OverflowError(f"an extension of {size} bytes before {offset:g}")
+        read(size - 8)
+        place += size
 
 
 def _values(image: Any, path: Path) -> Numbers:
