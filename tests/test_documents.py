@@ -70,7 +70,9 @@ NOT_RUN = {
     "python benchmarks/machinery.py": "likewise",
     "python benchmarks/augmentation.py": "likewise",
     "python benchmarks/check.py": "draws and reads 11,000 pairs",
-    "python benchmarks/intervals.py": "likewise",
+    "python benchmarks/start.py": "draws and reads 111,000 pairs",
+    "python benchmarks/start.py 20000 100000": "likewise",
+    "python benchmarks/intervals.py": "a measurement, some minutes long",
     "python benchmarks/fuzz_settings.py": "1,000 commands; test_fuzz_settings.py types some",
     "python benchmarks/fuzz_volumes.py": "5,000 damaged volumes, some minutes; "
     "test_fuzz_volumes.py reads some of them",

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 from serving import module_of
 
-from liverseg.data.fingerprints import FileHashes, hash_of_sizes
+from liverseg.data.datamodule import PairDataModule
+from liverseg.data.fingerprints import FileFacts, hash_of_sizes, kept_file
 from liverseg.data.pairs import find_pairs
+from liverseg.data.samples import PairDataset
 
 
 def refusal(root: Path, split: str) -> str:
@@ -102,9 +104,9 @@ def test_a_second_start_reads_only_what_has_changed(pair_root, tmp_path, monkeyp
 
 def test_what_has_just_changed_is_not_trusted_to_have_settled(tmp_path):
     (tmp_path / "a").write_bytes(b"a")
-    hashes = FileHashes(tmp_path / "kept.json")
+    hashes = FileFacts(tmp_path / "kept.json")
     assert hashes.of([tmp_path / "a"]) == [hashlib.blake2b(b"a", digest_size=16).hexdigest()]
-    hashes.keep()
+    hashes.keep(tmp_path / "kept.json")
     assert json.loads((tmp_path / "kept.json").read_text()) == {}
 
 
@@ -112,6 +114,92 @@ def test_what_has_just_changed_is_not_trusted_to_have_settled(tmp_path):
 def test_a_damaged_file_of_hashes_is_read_anew(tmp_path, content):
     (tmp_path / "kept.json").write_text(content)
     (tmp_path / "a").write_bytes(b"a")
-    hashes = FileHashes(tmp_path / "kept.json")
+    hashes = FileFacts(tmp_path / "kept.json")
     assert hashes.of([tmp_path / "a"]) == [hashlib.blake2b(b"a", digest_size=16).hexdigest()]
-    hashes.keep()
+    hashes.keep(tmp_path / "kept.json")
+
+
+@pytest.fixture
+def kept(pair_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a start on few files keeps what others keep of many."""
+    age(pair_root, monkeypatch)
+    monkeypatch.setattr("liverseg.data.fingerprints._WORTH_KEEPING", 1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return kept_file(pair_root)
+
+
+def decoded_by(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of pairs, once they have been decoded."""
+    decoded: list[str] = []
+    decode = PairDataset._decode
+    monkeypatch.setattr(
+        PairDataset, "_decode", lambda self, pair: decoded.append(pair.name) or decode(self, pair)
+    )
+    return decoded
+
+
+def start(root: Path, run: Path, **settings: object) -> PairDataModule:
+    module = module_of(root, cache_megabytes=64, **settings)
+    module.keep_hashes(run / "pairs.json")
+    return module
+
+
+def test_what_one_run_has_read_the_next_decodes_when_it_is_used(
+    pair_root, tmp_path, kept, monkeypatch
+):
+    first = start(pair_root, tmp_path / "first")
+    decoded = decoded_by(monkeypatch)
+    second = start(pair_root, tmp_path / "second")
+    assert (decoded, second.state_dict()) == ([], first.state_dict())
+    datasets = [module.dataset("train") for module in (first, second)]
+    assert all(one.is_cached for one in datasets)
+    assert datasets[0].classes() == datasets[1].classes() == {0, 1}
+    assert datasets[0].statistics() == datasets[1].statistics()
+    for index in (0, 3, 0):
+        ours, theirs = (one[index] for one in datasets)
+        assert ours["image"].equal(theirs["image"])
+        assert ours["mask"].equal(theirs["mask"])
+    assert len(decoded) == len(set(decoded))  # each once
+
+
+@pytest.mark.parametrize("settings", [{"mask_values": [0, [1, 255]]}, {"num_workers": 1}])
+def test_another_reading_decodes_all_pairs_before(pair_root, tmp_path, kept, monkeypatch, settings):
+    start(pair_root, tmp_path / "first")
+    decoded = decoded_by(monkeypatch)
+    start(pair_root, tmp_path / "second", **settings)
+    assert len(decoded) == sum(len(find_pairs(pair_root / one)) for one in ("train", "val"))
+
+
+def test_a_mask_that_is_replaced_is_read_before_training(pair_root, tmp_path, kept):
+    start(pair_root, tmp_path / "first")
+    mask = find_pairs(pair_root / "train")[1].mask
+    with Image.open(mask) as shown:
+        shown.point(lambda value: 7).save(mask)
+    with pytest.raises(ValueError, match=r"holds undeclared values \(7\)"):
+        start(pair_root, tmp_path / "second")
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"checked": 5}', '{"checked": {"train": "x"}}', "*"])
+def test_what_is_damaged_there_is_read_anew(pair_root, tmp_path, kept, damage):
+    first = start(pair_root, tmp_path / "first")
+    if damage == "*":  # every entry
+        entries = json.loads(kept.read_text())
+        damage = json.dumps(
+            {key: [*list(one)[:3], {}, "x", 0, None] for key, one in entries.items()}
+        )
+    kept.write_text(damage)
+    second = start(pair_root, tmp_path / "second")
+    assert second.state_dict() == first.state_dict()
+    assert second.dataset("val").sizes() == first.dataset("val").sizes()
+
+
+def test_a_place_that_cannot_be_written_changes_nothing(pair_root, tmp_path, kept):
+    (tmp_path / "cache").write_text("a file")
+    start(pair_root, tmp_path / "first")
+    assert start(pair_root, tmp_path / "second").dataset("train").is_cached
+
+
+def test_few_files_leave_nothing_behind(pair_root, tmp_path, kept, monkeypatch):
+    monkeypatch.setattr("liverseg.data.fingerprints._WORTH_KEEPING", 1000)
+    start(pair_root, tmp_path / "first")
+    assert not (tmp_path / "cache").exists()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from liverseg.data.augmentation import BatchAugment, is_for_batches
-from liverseg.data.fingerprints import FileHashes, hash_of_bytes, hash_of_sizes
+from liverseg.data.fingerprints import FileFacts, hash_of_bytes, hash_of_sizes, kept_file
 from liverseg.data.folders import PairFolders
 from liverseg.data.folds import Division, divide_folders
 from liverseg.data.images import MOST_PIXELS, shown_channels
@@ -189,8 +189,11 @@ class PairDataModule(LightningDataModule):
         self._fold = fold
         self._num_folds = num_folds
         self._datasets: dict[Split, PairDataset] = {}
-        self._hashes = FileHashes()
+        self._listed: dict[Split, list[Pair]] = {}
         self._fingerprints: dict[Split, str] = {}
+        # What a pair is decoded to depends on, beside its files.
+        self._reading = repr([channels, white_value, num_classes, ignore_index, mask_values])
+        self._reading += repr([mask_threshold, mask_colors, self.image_size])
 
     def prepare_data(self) -> None:
         """Draw the phantom, where one is declared."""
@@ -212,16 +215,26 @@ class PairDataModule(LightningDataModule):
         return " and ".join(self.folders.where(source) for source in self._sources(split))
 
     @cached_property
+    def _facts(self) -> FileFacts:
+        """What earlier runs have found out about the files."""
+        return FileFacts(kept_file(self.root))
+
+    @cached_property
     def _division(self) -> Division:
         return divide_folders(
-            {source: self.folders.pairs(source) for source in self._sources("train")},
+            {
+                source: self.folders.pairs(source, self._facts.headers)
+                for source in self._sources("train")
+            },
             num_folds=self._num_folds,
             where=self._where("train"),
         )
 
     def _pairs(self, split: Split) -> list[Pair]:
         if self._fold is None or split == "test":
-            return self.folders.pairs(split)
+            if split not in self._listed:
+                self._listed[split] = self.folders.pairs(split, self._facts.headers)
+            return self._listed[split]
         if split == "val":
             return self._division.inside(self._fold)
         return self._division.outside(self._fold)
@@ -272,24 +285,42 @@ class PairDataModule(LightningDataModule):
                 white_value=self.white_value,
                 slices=self.slices,
                 cache_megabytes=self._cache_megabytes,
+                header=self._facts.header,
+                classes=self._known_classes(split),
             )
         return self._datasets[split]
+
+    def _known_classes(self, split: Split) -> list[int] | None:
+        """Return the classes that an earlier start has found in these very files, read alike.
+
+        Processes that load would each decode pairs of their own, so that all are decoded before.
+        """
+        if self._num_workers or not self._facts.has_checks:
+            return None
+        return self._facts.checked(self._check_of(split))
+
+    def _check_of(self, split: Split) -> str:
+        return f"{split} {self.fingerprint(split)} {self._reading}"
 
     def keep_hashes(self, file: Path) -> None:
         """Keep hashes of the pairs' bytes in a file, so that a resumed run need not read them.
 
         An image that is in two splits is told.
         """
-        self._hashes = FileHashes(file)
+        self._facts.add(file)
         self._fingerprints.clear()
         self.state_dict()
-        self._hashes.keep()
-        images = {
+        self._facts.keep(file)
+        splits: tuple[Split, ...] = ("train", "val")
+        for split in splits:
+            if (found := self.dataset(split).classes()) is not None:
+                self._facts.check(self._check_of(split), found)
+        self._facts.keep_for_all(kept_file(self.root))
+        images: dict[str, dict[str, str]] = {
             split: {
-                self._hashes.known(pair.image): pair.image.name
-                for pair in self.dataset(split).pairs
+                self._facts.known(pair.image): pair.image.name for pair in self.dataset(split).pairs
             }
-            for split in ("train", "val")
+            for split in splits
         }
         for sentence in shared_images(images):
             logger.warning("%s: %s", self.root, sentence)
@@ -297,7 +328,7 @@ class PairDataModule(LightningDataModule):
     def fingerprint(self, split: Split) -> str:
         """Return a hash of the names and bytes of a split's pairs, as at the first call."""
         if split not in self._fingerprints:
-            self._fingerprints[split] = hash_of_bytes(self.dataset(split).pairs, self._hashes)
+            self._fingerprints[split] = hash_of_bytes(self._pairs(split), self._facts)
         return self._fingerprints[split]
 
     def state_dict(self) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from functools import cached_property
 from pathlib import Path
 
-from liverseg.data.pairs import Pair, check_sizes, list_below, list_pairs
+from liverseg.data.pairs import Headers, Pair, check_sizes, list_below, list_pairs
 from liverseg.data.table import SPLIT_NAMES, TABLE, CaseTable, Row
 
 
@@ -94,8 +94,12 @@ class PairFolders:
                 told.append(f"patients by {TABLE}")
         return ", ".join(told)
 
-    def pairs(self, split: str) -> list[Pair]:
+    def pairs(self, split: str, headers: Headers | None = None) -> list[Pair]:
         """List the pairs of a split, ordered by name, with their cases.
+
+        Args:
+            split: The split.
+            headers: As :func:`~liverseg.data.pairs.check_sizes` takes it.
 
         Raises:
             FileNotFoundError: If the split is missing.
@@ -103,7 +107,7 @@ class PairFolders:
                 is no image.
         """
         found = self.listed(split)
-        check_sizes(found)
+        check_sizes(found, headers)
         return found
 
     def listed(self, split: str) -> list[Pair]:

@@ -1,11 +1,12 @@
 """Pairs as tensors: what training, scoring and pictures are served."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -13,7 +14,8 @@ from torchvision.transforms.v2 import functional
 from torchvision.tv_tensors import Image as ImageTensor
 from torchvision.tv_tensors import Mask as MaskTensor
 
-from liverseg.data.images import decoded_bytes, read_image, resize_image, stored_size
+from liverseg.data.fingerprints import Header, in_threads
+from liverseg.data.images import decoded_bytes, read_image, resize_image
 from liverseg.data.intensities import Intensities, histogram, sample_statistics, spread
 from liverseg.data.masks import MaskReader
 from liverseg.data.pairs import Pair
@@ -54,6 +56,9 @@ class PairDataset(Dataset[Sample]):
         white_value: What is white in images of 16 bits, see :func:`read_image`.
         cache_megabytes: Decoded pairs stay in memory if all fit into this; 0 decodes every time.
         slices: How many slices of a patient are seen together, see :mod:`liverseg.data.slices`.
+        header: Returns :func:`~liverseg.data.images.decoded_bytes` of a file.
+        classes: The class indices of all masks, where all pairs have been decoded before: those
+            that stay in memory are then decoded when they are first used.
     """
 
     def __init__(
@@ -70,6 +75,8 @@ class PairDataset(Dataset[Sample]):
         white_value: int | None = None,
         cache_megabytes: int = 0,
         slices: int = 1,
+        header: Callable[[Path], Header] = decoded_bytes,
+        classes: Collection[int] | None = None,
     ) -> None:
         self.pairs = list(pairs)
         self.cases = [pair.case for pair in self.pairs]
@@ -88,10 +95,13 @@ class PairDataset(Dataset[Sample]):
         numbers = {case: number for number, case in enumerate(dict.fromkeys(self.cases))}
         has_cases = None not in numbers
         self.case_numbers = [numbers[case] if has_cases else -1 for case in self.cases]
-        self._cache: list[tuple[Tensor, Tensor]] | None = None
+        self._header = header
+        self._classes = None if classes is None else set(classes)
+        self._cache: list[tuple[Tensor, Tensor] | None] | None = None
         if self._decoded_bytes() <= cache_megabytes * 2**20:
-            with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
-                self._cache = list(pool.map(self._decode, self.pairs))
+            self._cache = [None] * len(self.pairs)
+            if classes is None:  # Pillow decodes outside the interpreter lock
+                self._cache = [*in_threads(self._decode, self.pairs)]
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -99,7 +109,7 @@ class PairDataset(Dataset[Sample]):
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         """Return the sample at an index, or at (index, epoch), which decides its augmentation."""
         index, epoch = key if isinstance(key, tuple) else (key, 0)
-        image, mask = self._cache[index] if self._cache else self._decode(self.pairs[index])
+        image, mask = self._decoded_pair(index)
         if self._stacks is not None:
             places = self._stacks[index]
             near = [image if one == index else self._image_of(one) for one in places]
@@ -128,28 +138,43 @@ class PairDataset(Dataset[Sample]):
         """Return the class indices that the masks hold; None where they are not in memory."""
         if self._cache is None:
             return None
-        return {value for _, mask in self._cache for value in mask.unique().tolist()} - {IGNORED}
+        if self._classes is None:
+            is_there = np.zeros(IGNORED + 1, bool)
+            for index in range(len(self.pairs)):
+                is_there[self._decoded_pair(index)[1].numpy()] = True
+            self._classes = set(np.flatnonzero(is_there).tolist()) - {IGNORED}
+        return self._classes
 
     def statistics(self) -> dict[str, Any]:
         """Return how bright the images are, see :meth:`Intensities.statistics`, of some of them."""
         if self._cache is None:
             images = [pair.image for pair in self.pairs]
             return sample_statistics(images, self._channels, self._white_value)
-        return Intensities([histogram(image) for image, _ in spread(self._cache)]).statistics()
+        some = (self._decoded_pair(index)[0] for index in spread(range(len(self.pairs))))
+        return Intensities([histogram(image) for image in some]).statistics()
 
     def sizes(self) -> list[tuple[int, int]]:
         """Return height and width of every mask as served."""
         if self._resize_masks and self._image_size:
             return [self._image_size] * len(self.pairs)
-        return [stored_size(pair.mask) for pair in self.pairs]
+        return [self._header(pair.mask)[0] for pair in self.pairs]
 
     def _image_of(self, index: int) -> Tensor:
         """Return an image as decoded, at the size that it is served in."""
-        return self._cache[index][0] if self._cache else self._decoded(self.pairs[index])
+        return self._decoded_pair(index)[0] if self._cache else self._decoded(self.pairs[index])
 
     def _decoded(self, pair: Pair) -> Tensor:
         image = read_image(pair.image, self._channels, self._white_value)
         return resize_image(image, self._image_size)
+
+    def _decoded_pair(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return image and mask at the size that they are served in, from memory where they are."""
+        found = self._cache[index] if self._cache else None
+        if found is None:
+            found = self._decode(self.pairs[index])
+            if self._cache:
+                self._cache[index] = found
+        return found
 
     def _decode(self, pair: Pair) -> tuple[Tensor, Tensor]:
         image = self._decoded(pair)
@@ -161,7 +186,7 @@ class PairDataset(Dataset[Sample]):
     def _decoded_bytes(self) -> int:
         total = 0
         for pair in self.pairs:
-            stored, value_bytes = decoded_bytes(pair.image)
+            stored, value_bytes = self._header(pair.image)
             seen = self._image_size or stored
             masked = seen if self._resize_masks else stored
             total += seen[0] * seen[1] * self._channels * value_bytes + masked[0] * masked[1]
