@@ -1,4 +1,4 @@
-"""Find what ruins a study before it begins: ``python check.py data.root=DIR [data=...]``."""
+"""Find what ruins a study before it begins: ``python check.py data.root=DIR [preview=true]``."""
 
 import sys
 
@@ -15,15 +15,15 @@ from liverseg.settings import prepare_command, refuse_bad_overrides, told_in_one
 def main(config: DictConfig) -> None:
     """Check, say what was found and where it is written, and end with status 1 after an error."""
     from liverseg.experiment import check
-    from liverseg.reports import counted
+    from liverseg.reports import counted, in_words
     from liverseg.runs import short_path
 
     with told_in_one_sentence():
         findings = check(config)
     print("\n".join(["", *(finding.lines() for finding in findings), ""]))
-    counts = ", ".join(f"{count} {level}" for level, count in counted(findings).items())
-    print(f"{counts}\npage    {short_path(config.output_dir)}/report.html")
-    if counted(findings)["errors"]:
+    counts = counted(findings)
+    print(f"{in_words(counts)}\npage    {short_path(config.output_dir)}/report.html")
+    if counts["errors"]:
         sys.exit(1)
 
 

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig
+from PIL import Image
 
 from liverseg.checkpoints import AtomicCheckpointIO, load_checkpoint, load_weights
 from liverseg.checks import check_settings
@@ -45,6 +46,7 @@ from liverseg.pictures import (
     HISTORY_FILE,
     Calibration,
     History,
+    draw_augmentation,
     show_result,
 )
 from liverseg.reports import Cell, write_findings
@@ -159,6 +161,8 @@ def check(config: DictConfig) -> list[Finding]:
     quieten()
     check_settings(config)
     plain_values(config)
+    if "cache_megabytes" in config.data:
+        config.data.cache_megabytes = 0  # files are read one by one
     data = instantiate(config.data, _convert_="all")
     if not isinstance(data, PairDataModule):
         raise ValueError(
@@ -168,8 +172,19 @@ def check(config: DictConfig) -> list[Finding]:
     data.prepare_data()
     surveyed = survey(data, num_processes=num_cores())
     findings = inspect(surveyed)
-    write_findings(Path(config.output_dir), surveyed, findings)
+    preview = _preview(data) if config.get("preview") else None
+    write_findings(Path(config.output_dir), surveyed, findings, preview)
     return findings
+
+
+def _preview(data: PairDataModule) -> Image.Image | str:
+    """Draw what augmentation does, or say why it cannot be drawn."""
+    if not data.is_augmenting:
+        return "Nothing is changed: add augment=NAME to see what it does."
+    try:
+        return draw_augmentation(data)
+    except (OSError, ValueError) as error:  # a faulty file, which is among the findings
+        return f"It cannot be drawn: {error}."
 
 
 def _found_out(config: DictConfig) -> tuple[DictConfig, str, bool]:

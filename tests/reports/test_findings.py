@@ -3,6 +3,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from omegaconf import DictConfig
 
 from liverseg.experiment import check
@@ -28,6 +29,30 @@ def test_a_check_writes_a_page_plain_values_and_sheets(
     assert {"images_train.png", "images_val.png"} <= {
         one.name for one in (tmp_path / "run" / "sheets").iterdir()
     }
+
+
+@pytest.mark.parametrize(
+    ("augment", "is_drawn", "said"),
+    [
+        ("flips", True, "as the first five epochs of training see it"),
+        ("none", False, "Nothing is changed: add augment=NAME to see what it does."),
+    ],
+)
+def test_a_preview_shows_what_augmentation_does(
+    compose: Compose, pair_root: Path, tmp_path: Path, augment: str, is_drawn: bool, said: str
+) -> None:
+    check(compose([f"data.root={pair_root}", f"augment={augment}", "preview=true"], "check"))
+    assert said in (tmp_path / "run" / "report.html").read_text()
+    assert (tmp_path / "run" / "sheets" / "augmentation.png").is_file() == is_drawn
+
+
+def test_a_preview_of_a_faulty_folder_says_why_there_is_none(
+    compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    (pair_root / "train" / "patient001_slice00_mask.png").unlink()
+    check(compose([f"data.root={pair_root}", "augment=flips", "preview=true"], "check"))
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert re.search("It cannot be drawn: .*patient001_slice00.png has no partner", page)
 
 
 def test_a_check_writes_the_same_bytes_twice(

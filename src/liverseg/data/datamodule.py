@@ -394,6 +394,11 @@ class PairDataModule(LightningDataModule):
         """Tell whether images are served normalised; batches are after they were augmented."""
         return self.is_normalizing and not (split == "train" and self._batch_augment is not None)
 
+    @property
+    def is_augmenting(self) -> bool:
+        """Whether training sees images other than they are."""
+        return self._augment is not None or self._batch_augment is not None
+
     def augmented(self, index: int, epochs: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return what training sees of one of its images in some epochs.
 

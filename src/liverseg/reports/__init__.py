@@ -7,7 +7,7 @@ Reading order: ``style`` (how pages look), ``pages`` (the frame: sections, table
 
 from liverseg.reports.comparing import compare_runs
 from liverseg.reports.concluding import conclude_sweep
-from liverseg.reports.findings import counted, write_findings
+from liverseg.reports.findings import counted, in_words, write_findings
 from liverseg.reports.graphs import Line, graph
 from liverseg.reports.pages import (
     Cell,
@@ -40,6 +40,7 @@ __all__ = [
     "facts",
     "fold",
     "graph",
+    "in_words",
     "item",
     "mark",
     "page",

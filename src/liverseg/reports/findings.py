@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -26,8 +26,19 @@ _MOST_TILES = 6  # of a finding
 _PER_SPLIT = 12  # images that show what a split is like
 
 
-def write_findings(folder: Path, survey: Survey, findings: Sequence[Finding]) -> None:
+def write_findings(
+    folder: Path,
+    survey: Survey,
+    findings: Sequence[Finding],
+    preview: Image.Image | str | None = None,
+) -> None:
     """Write ``report.html``, ``report.json`` and the contact sheets in ``sheets/``.
+
+    Args:
+        folder: Where they go.
+        survey: What was read.
+        findings: What was found.
+        preview: What augmentation does, or why that cannot be drawn; None leaves it out.
 
     Raises:
         OSError: If they cannot be written.
@@ -54,13 +65,11 @@ def write_findings(folder: Path, survey: Survey, findings: Sequence[Finding]) ->
         Section("Classes", [_classes(survey)]),
         Section("Brightness", _brightness(survey)),
         Section("Images", _images(folder, survey)),
+        *([Section("Augmentation", [_preview(folder, preview)])] if preview else []),
         Section("What was looked for", [facts(LOOKED_FOR)]),
     ]
-    said = ", ".join(
-        f"{count} {level}{'' if count == 1 else 's'}" for level, count in counts.items()
-    )
-    title = f"Check of {survey.root.absolute().name}"
-    write_text(folder / REPORT_FILE, page(title, sections, lead=f"{survey.root}: {said}"))
+    title, lead = f"Check of {survey.root.absolute().name}", f"{survey.root}: {in_words(counts)}"
+    write_text(folder / REPORT_FILE, page(title, sections, lead=lead))
 
 
 def counted(findings: Sequence[Finding]) -> dict[str, int]:
@@ -69,6 +78,29 @@ def counted(findings: Sequence[Finding]) -> dict[str, int]:
         f"{level}s": sum(1 for one in findings if one.level == level)
         for level in ("error", "warning", "note")
     }
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """Return what :func:`counted` has counted as text.
+
+    >>> in_words({"errors": 1, "warnings": 0, "notes": 2})
+    '1 error, 0 warnings, 2 notes'
+    """
+    return ", ".join(
+        f"{count} {level.removesuffix('s') if count == 1 else level}"
+        for level, count in counts.items()
+    )
+
+
+def _preview(folder: Path, preview: Image.Image | str) -> Html | str:
+    if isinstance(preview, str):
+        return preview
+    write_bytes(folder / SHEETS / "augmentation.png", _as_png(preview))
+    return picture(
+        preview,
+        alt="images of train, each with its mask, and beside it as five epochs of training see it",
+        caption="as it is, and as the first five epochs of training see it",
+    )
 
 
 def _files(finding: Finding) -> list[Html]:
@@ -126,10 +158,14 @@ def _kept(folder: Path, name: str, tiles: Sequence[Tile], survey: Survey, alt: s
     if not tiles:
         return []
     sheet: Image.Image = draw_sheet(tiles, first=survey.first)
+    write_bytes(folder / SHEETS / f"{name}.png", _as_png(sheet))
+    return [picture(sheet, alt=alt)]
+
+
+def _as_png(sheet: Image.Image) -> bytes:
     stream = io.BytesIO()
     sheet.save(stream, "PNG")
-    write_bytes(folder / SHEETS / f"{name}.png", stream.getvalue())
-    return [picture(sheet, alt=alt)]
+    return stream.getvalue()
 
 
 def _splits(survey: Survey) -> Html:

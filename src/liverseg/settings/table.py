@@ -80,6 +80,7 @@ TOP: dict[str, Any] = {
     "val": Annotated[float, Field(gt=0, lt=1)],
     "test": BelowOne,
     "overwrite": bool,
+    "preview": bool,
     "seg": bool,
     "allow": list[str],
     "format": Literal["onnx", "torch"],
