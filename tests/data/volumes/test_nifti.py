@@ -138,3 +138,39 @@ def test_a_gzip_that_is_named_nii_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "a.nii.gz", body()).rename(tmp_path / "b.nii")
     with pytest.raises(ValueError, match=r"b\.nii.*restore it"):
         read_nifti(path)
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("meter", 1e-3), ("micron", 1e3), ("unknown", 1)])
+def test_a_header_in_other_units_is_read_in_millimetres(
+    unit: str, scale: float, tmp_path: Path
+) -> None:
+    affine = affine_of()
+    affine[:3] *= scale
+    image = nib.Nifti1Image(body(), affine)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "a.nii")
+    np.testing.assert_allclose(read_nifti(tmp_path / "a.nii").affine, affine_of(), rtol=1e-6)
+
+
+def test_metres_that_would_be_a_room_are_millimetres(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(body(), affine_of())
+    image.header.set_xyzt_units("meter")
+    nib.save(image, tmp_path / "a.nii")
+    np.testing.assert_allclose(read_nifti(tmp_path / "a.nii").affine, affine_of())
+
+
+@pytest.mark.parametrize(("name", "other"), [("a.nii", "a.nii.gz"), ("a.nii.gz", "a.nii")])
+def test_a_name_that_belies_its_content_is_told_with_the_right_one(
+    name: str, other: str, tmp_path: Path
+) -> None:
+    save(tmp_path / other, body()).rename(tmp_path / name)
+    with pytest.raises(
+        ValueError, match=rf"compressed, other than its name .* to {other}, or rest"
+    ):
+        read_nifti(tmp_path / name)
+
+
+def test_values_that_float32_does_not_hold_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "a.nii", body() * 1e300)
+    with pytest.raises(ValueError, match=r"a\.nii holds values from -1e\+302 to .*; restore it"):
+        read_nifti(tmp_path / "a.nii")

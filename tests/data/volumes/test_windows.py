@@ -28,6 +28,8 @@ def test_percentiles_are_those_of_the_volume() -> None:
     assert window_text("percentiles", (low, high)) == "percentiles (5 to 995)"
     constant = limits_of("percentiles", np.full((3, 3, 3), 7.0))
     assert grey(np.full(2, 7.0), constant).tolist() == [0, 0]
+    large = np.full((2, 2, 2), 2**63, np.uint64)
+    assert grey(large, limits_of("percentiles", large)).tolist() == np.zeros_like(large).tolist()
 
 
 @pytest.mark.parametrize("window", ["tissue", [1, 0], [1], [1, 2, 3], [0, float("nan")], 5, True])

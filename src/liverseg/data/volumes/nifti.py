@@ -28,9 +28,13 @@ _MOST_VOXELS = 2**32
 _DISAGREE = 1e-2  # mm at the corners, from where on the two transforms of a header are told
 # Bytes of a header, and where and how it says where voxels begin: NIfTI-1, NIfTI-2.
 _HEADS = ((348, 108, "f"), (540, 168, "q"))
+_GZIP = b"\x1f\x8b"
 _MOST_BEFORE = 2**26  # bytes before the voxels
 _HAIR = 1e-3  # by which a label may be off a whole number
 _MARK = b"liverseg"  # in the description of what a prediction wrote
+_MOST_VALUE = float(np.finfo(np.float32).max)
+_UNITS = {"meter": 1000.0, "micron": 0.001}  # to millimetres
+_LARGEST_VOXEL = 50.0  # mm; where metres make more of it, programs have written the wrong unit
 _AXES = ("LR", "AP", "IS")
 logger = logging.getLogger(__name__)
 
@@ -79,6 +83,11 @@ def read_nifti(path: Path, assume: str | None = None) -> Volume:
         raise ValueError(
             f"{path} holds {count:,} voxels that are no numbers (NaN or infinite); replace them, "
             "with air for example"
+        )
+    low, high = float(voxels.min()), float(voxels.max())
+    if max(-low, high) > _MOST_VALUE:
+        raise ValueError(
+            f"{path} holds values from {low:g} to {high:g}, which no scanner gives; restore it"
         )
     affine = _affine(image, path, assume)
     # Of an image with two axes, 1 mm is what programs fill in.
@@ -199,9 +208,17 @@ def _check_head(path: Path) -> None:
 
     nibabel reads up to there, and as much of an extension as that says it has.
     """
-    kind = gzip.open if _ending(path) == ".nii.gz" else open
+    is_gzip = _ending(path) == ".nii.gz"
+    with path.open("rb") as plain:
+        start = plain.read(2)
+    if len(start) == 2 and (start == _GZIP) != is_gzip:
+        ending = ".nii" if is_gzip else ".nii.gz"
+        raise ValueError(
+            f"{path} is {'not ' if is_gzip else ''}compressed, other than its name says; rename it "
+            f"to {without_ending(path)}{ending}, or restore it"
+        )
     try:
-        with kind(path, "rb") as stream:
+        with gzip.open(path, "rb") if is_gzip else path.open("rb") as stream:
             head = stream.read(_HEADS[1][0])
             for size, place, code in _HEADS:
                 for order in "<>":
@@ -211,7 +228,9 @@ def _check_head(path: Path) -> None:
                         told = stream.read(4)
                         _check_extensions(stream.read, size + 4, float(offset), order, told)
                         return
-    except (OSError, EOFError, zlib.error, struct.error):
+    except (EOFError, zlib.error) as error:
+        raise _unreadable(path, error) from error
+    except (OSError, struct.error):
         return  # nibabel says what is wrong
     except OverflowError as error:
         raise ValueError(
@@ -307,8 +326,22 @@ def _affine(image: Any, path: Path, assume: str | None) -> Affine:
                     *(path, apart, axes_of(sform), _origin(sform)),
                     *(axes_of(qform), _origin(qform)),
                 )
+    affine = _in_mm(header, affine)
     check_affine(path, affine)
     return affine
+
+
+def _in_mm(header: Any, affine: Affine) -> Affine:
+    """Return an affine in millimetres, where a header says metres or microns and may mean it."""
+    try:
+        scale = _UNITS.get(header.get_xyzt_units()[0], 1.0)
+    except (AttributeError, KeyError):  # of Analyze; no unit that there is
+        return affine
+    if scale == 1 or not max(spacing_of(affine)) * scale <= _LARGEST_VOXEL:
+        return affine
+    scaled = affine.copy()
+    scaled[:3] *= scale
+    return scaled
 
 
 def _qform(header: Any, path: Path) -> tuple[Any, int]:
@@ -335,6 +368,8 @@ def _origin(affine: Affine) -> str:
 
 def _unreadable(path: Path, error: BaseException) -> ValueError:
     reason = " ".join(str(error).split()) or type(error).__name__
+    if reason.startswith("Cannot work out file type"):
+        reason = "it is cut short, damaged or of another kind"
     if isinstance(error, zlib.error | EOFError):
         reason = f"{reason}; it is cut short or damaged"
     return ValueError(f"{path} cannot be read as NIfTI ({reason[:200]}); restore it")

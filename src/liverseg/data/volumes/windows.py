@@ -38,7 +38,7 @@ def limits_of(window: WindowSetting, voxels: Numbers) -> Limits | None:
     if window == "percentiles":
         step = max(1, round((voxels.size / 2**24) ** (1 / 3)))  # of a large one, some will do
         low, high = np.percentile(voxels[::step, ::step, ::step], PERCENTILES)
-        return float(low), float(max(high, low + 1e-6))
+        return float(low), float(max(high, low + max(1e-6, 1e-6 * abs(low))))
     centre, width = WINDOWS[window] if isinstance(window, str) else window
     return centre - width / 2, centre + width / 2
 
