@@ -32,10 +32,10 @@ train: $(STAMP) ## Train, e.g. make train ARGS="model=unet_dilated"
 test: $(STAMP) ## Run all tests
 	@$(PYTEST) $(ARGS)
 
-test-fast: $(STAMP) ## Run the tests that spawn no process
+test-fast: $(STAMP) ## Run the quick tests: no process, no training of more than a second
 	@$(PYTEST) -m "not slow and not faults and not slurm" $(ARGS)
 
-test-slow: $(STAMP) ## Run the tests that spawn a process
+test-slow: $(STAMP) ## Run the others: processes, training, exports
 	@$(PYTEST) -m slow $(ARGS)
 
 test-faults: $(STAMP) ## Kill runs at many points, resume them, compare bit for bit

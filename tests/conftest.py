@@ -134,7 +134,7 @@ def _sketched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
             render(figure, file, **options)
 
     def write(image: Image.Image, stream: IO[bytes], name: str | bytes) -> None:
-        image.encoderinfo = {"compress_level": 1, **image.encoderinfo}
+        image.encoderinfo = {"compress_level": 0, **image.encoderinfo}
         PngImagePlugin._save(image, stream, name)
 
     if "rendered" not in request.fixturenames:

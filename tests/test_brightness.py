@@ -12,6 +12,7 @@ from liverseg.experiment import evaluate, predict, train
 Compose = Callable[..., DictConfig]
 
 
+@pytest.mark.slow
 def test_images_of_another_window_are_told_with_both_numbers(
     compose: Compose, pair_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

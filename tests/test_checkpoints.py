@@ -72,6 +72,7 @@ def test_a_name_off_the_allowlist_is_refused_before_anything_is_called(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_file_that_names_a_command_runs_nothing(
     compose: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
@@ -373,6 +374,7 @@ def test_a_write_replaces_the_file_as_a_whole(tmp_path: Path) -> None:
     assert list(file.parent.iterdir()) == [file]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_the_file_alone_rebuilds_the_network(
     model: str, compose: Callable[..., DictConfig], tmp_path: Path
@@ -393,6 +395,7 @@ def test_the_file_alone_rebuilds_the_network(
     assert not task.training
 
 
+@pytest.mark.slow
 def test_data_comes_back_without_augmentation(
     compose: Callable[..., DictConfig], pair_root: Path, tmp_path: Path
 ) -> None:
@@ -406,6 +409,7 @@ def test_data_comes_back_without_augmentation(
     assert load_data(checkpoint, {"root": str(tmp_path)}).root == tmp_path
 
 
+@pytest.mark.slow
 def test_a_checkpoint_from_before_there_were_folds_loads(
     compose: Callable[..., DictConfig], pair_root: Path, tmp_path: Path
 ) -> None:
@@ -417,6 +421,7 @@ def test_a_checkpoint_from_before_there_were_folds_loads(
         assert len(load_data(checkpoint, changes).dataset("val")) == 4
 
 
+@pytest.mark.slow
 def test_a_fold_is_of_the_runs_own_folder(
     compose: Callable[..., DictConfig],
     pair_root: Path,
@@ -436,6 +441,7 @@ def test_a_fold_is_of_the_runs_own_folder(
         assert len(load_data(checkpoint, changes).dataset("val")) == count
 
 
+@pytest.mark.slow
 def test_weights_that_do_not_fit_the_config_are_refused(
     compose: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
@@ -446,6 +452,7 @@ def test_weights_that_do_not_fit_the_config_are_refused(
         load_task(checkpoint)
 
 
+@pytest.mark.slow
 def test_the_file_says_what_made_it(compose: Callable[..., DictConfig], tmp_path: Path) -> None:
     train(compose(["data.class_names=[organ]"]))
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)

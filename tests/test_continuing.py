@@ -52,6 +52,7 @@ def resume(run: Path, *overrides: str) -> None:
     train_on_all_devices(config)
 
 
+@pytest.mark.slow
 def test_settings_of_an_optimizer_hold_from_the_first_step_on(compose: Compose) -> None:
     run = run_of(compose, "scheduler=constant")
     changes = ["optimizer.lr=1e-6", "optimizer.weight_decay=0.5", "+optimizer.betas=[0.5,0.75]"]
@@ -67,6 +68,7 @@ def test_settings_of_an_optimizer_hold_from_the_first_step_on(compose: Compose) 
     assert Steps.rates == [1e-6] * 3
 
 
+@pytest.mark.slow
 def test_a_longer_cosine_is_where_one_begun_that_long_would_be(compose: Compose) -> None:
     run = run_of(compose, "scheduler=cosine", "trainer.max_epochs=2")
     assert Steps.rates == pytest.approx([1e-2] * 3 + [5e-3] * 3)
@@ -75,18 +77,21 @@ def test_a_longer_cosine_is_where_one_begun_that_long_would_be(compose: Compose)
     assert Steps.rates == pytest.approx([by_hand[0]] * 3 + [by_hand[1]] * 3)
 
 
+@pytest.mark.slow
 def test_another_schedule_is_where_one_begun_with_it_would_be(compose: Compose) -> None:
     run = run_of(compose, "scheduler=constant", "trainer.max_epochs=2")
     resume(run, "trainer.max_epochs=3", "scheduler.factor=0.5", "+scheduler.total_iters=4")
     assert Steps.rates == pytest.approx([5e-3] * 3)  # half of the rate for the first 4 epochs
 
 
+@pytest.mark.slow
 def test_a_rate_holds_under_a_schedule_that_watches_a_score(compose: Compose) -> None:
     run = run_of(compose, "scheduler=plateau")
     resume(run, "trainer.max_epochs=2", "optimizer.lr=1e-5")
     assert Steps.rates == [1e-5] * 3
 
 
+@pytest.mark.slow
 def test_a_patience_holds(compose: Compose) -> None:
     early = ["callbacks=early_stopping", "callbacks.early_stopping.patience=1"]
     run = run_of(compose, *early, "trainer.max_epochs=8", "optimizer.lr=1e-9")
@@ -98,6 +103,7 @@ def test_a_patience_holds(compose: Compose) -> None:
     assert state["patience"] == 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "steps"), [(4, 2), (1, 6)])
 def test_every_image_is_trained_on_once_whatever_the_batch_size(
     batch_size: int, steps: int, compose: Compose
@@ -120,6 +126,7 @@ class StopAt(Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_what_orders_images_does_not_change_within_an_epoch(compose: Compose) -> None:
     with pytest.raises(SystemExit):
         run_of(compose, "trainer.max_epochs=2", f"+callbacks.stop._target_={__name__}.StopAt")
@@ -135,6 +142,7 @@ def test_what_orders_images_does_not_change_within_an_epoch(compose: Compose) ->
     assert (run / "config.yaml").read_text() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "changes", "sentence"),
     [
@@ -167,6 +175,7 @@ def test_what_could_not_hold_is_refused_before_anything_is_written(
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_config_that_was_edited_by_hand_is_held_against_the_checkpoint(compose: Compose) -> None:
     run = run_of(compose)
     config = load_config(run)
@@ -176,6 +185,7 @@ def test_a_config_that_was_edited_by_hand_is_held_against_the_checkpoint(compose
         resume(run)
 
 
+@pytest.mark.slow
 def test_the_best_of_a_run_that_was_moved_is_kept(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +197,7 @@ def test_the_best_of_a_run_that_was_moved_is_kept(
     assert again["global_step"] == best["global_step"]
 
 
+@pytest.mark.slow
 def test_a_schedule_by_steps_is_stepped_after_each(compose: Compose) -> None:
     by_step = ["scheduler=cosine", "scheduler_interval=step", "scheduler.T_max=6"]
     run = run_of(compose, *by_step)

@@ -18,6 +18,7 @@ LIGHTNING = "lightning.pytorch.callbacks"
 SHORT = ["data.batch_size=2", "trainer.max_epochs=3", "scheduler=constant"]  # 3 steps in an epoch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -100,6 +101,7 @@ def test_what_could_not_be_scored_or_recorded_is_refused(
         check_settings(compose(overrides))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "steps", "told"),
     [

@@ -54,6 +54,7 @@ def test_a_run_leaves_what_the_design_promises(compose: Compose, tmp_path: Path)
     assert len(list((run / "pictures").glob("test_*.png"))) == 3
 
 
+@pytest.mark.slow
 def test_the_dashboard_shows_curves_pictures_and_final_scores(
     compose: Compose, tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Curve], dict[
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("rendered")
 def test_the_curves_of_a_run_are_drawn_beside_its_pictures(
     compose: Compose, tmp_path: Path, drawn: list[Any]
@@ -103,6 +105,7 @@ def test_the_curves_of_a_run_are_drawn_beside_its_pictures(
     assert min(loss for _, loss in curves["val/loss"]) == pytest.approx(scores["val/loss"])
 
 
+@pytest.mark.slow
 def test_a_stopped_run_shows_how_far_it_came_and_a_resumed_one_all_epochs(
     compose: Compose, tmp_path: Path, drawn: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +139,7 @@ def test_a_stopped_run_shows_how_far_it_came_and_a_resumed_one_all_epochs(
     assert all(value > 1 for _, value in resumed["machine/images_per_second"])
 
 
+@pytest.mark.slow
 def test_a_run_has_curves_whatever_its_loggers(
     compose: Compose, tmp_path: Path, drawn: list[Any]
 ) -> None:
@@ -170,6 +174,7 @@ def test_a_logger_whose_package_is_missing_is_told_with_the_package(compose: Com
         train(compose(["logger=wandb"]))
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_written_costs_no_scores(
     compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -180,6 +185,7 @@ def test_a_picture_that_cannot_be_written_costs_no_scores(
     assert f"{file} could not be drawn: [Errno 21] Is a directory" in caplog.text
 
 
+@pytest.mark.slow
 def test_evaluating_a_run_repeats_its_scores(compose: Compose, tmp_path: Path) -> None:
     scores = train(compose([]))
     file = tmp_path / "run" / "checkpoints" / "best.ckpt"
@@ -189,6 +195,7 @@ def test_evaluating_a_run_repeats_its_scores(compose: Compose, tmp_path: Path) -
         assert again == {key: value for key, value in scores.items() if key.startswith(split)}
 
 
+@pytest.mark.slow
 def test_a_run_in_bf16_is_evaluated_in_bf16(compose: Compose, tmp_path: Path) -> None:
     scores = train(compose(["trainer.precision=bf16-mixed"]))
     file = tmp_path / "run" / "checkpoints" / "best.ckpt"
@@ -198,6 +205,7 @@ def test_a_run_in_bf16_is_evaluated_in_bf16(compose: Compose, tmp_path: Path) ->
     assert evaluate(other)["test/loss"] != scores["test/loss"]
 
 
+@pytest.mark.slow
 def test_evaluating_elsewhere_needs_the_folder_alone(
     compose: Compose, pair_root: Path, tmp_path: Path
 ) -> None:
@@ -208,6 +216,7 @@ def test_evaluating_elsewhere_needs_the_folder_alone(
     assert "test/dice" in evaluate(compose(overrides, name="evaluate"))
 
 
+@pytest.mark.slow
 def test_a_fold_is_trained_and_evaluated_on_its_own_val(
     compose: Compose, pair_root: Path, tmp_path: Path
 ) -> None:
@@ -239,6 +248,7 @@ def test_a_fold_is_trained_and_evaluated_on_its_own_val(
     assert predict(compose(overrides, name="predict")) == (4, {})
 
 
+@pytest.mark.slow
 def test_a_fold_is_resumed_with_its_own_pairs_alone(compose: Compose, tmp_path: Path) -> None:
     train(compose(["fold=3"]))
     last = str(tmp_path / "run" / "checkpoints" / "last.ckpt")
@@ -252,6 +262,7 @@ def test_a_fold_is_resumed_with_its_own_pairs_alone(compose: Compose, tmp_path: 
         train(config)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_scored_at_another_threshold(compose: Compose, tmp_path: Path) -> None:
     train(compose([]))
     file = f"ckpt_path={tmp_path / 'run' / 'checkpoints' / 'best.ckpt'}"
@@ -268,6 +279,7 @@ def test_a_checkpoint_is_scored_at_another_threshold(compose: Compose, tmp_path:
     assert found["0.999"] < found["0.5"]
 
 
+@pytest.mark.slow
 def test_a_threshold_is_refused_where_there_is_none(compose: Compose, tmp_path: Path) -> None:
     train(compose(["data=pairs", "data.num_classes=3", "data.mask_values=[0,255,7]"]))
     file = f"ckpt_path={tmp_path / 'run' / 'checkpoints' / 'best.ckpt'}"
@@ -277,6 +289,7 @@ def test_a_threshold_is_refused_where_there_is_none(compose: Compose, tmp_path: 
         evaluate(compose([file, "threshold=1.5"], name="evaluate"))
 
 
+@pytest.mark.slow
 def test_a_split_that_does_not_exist_is_named_with_another(
     compose: Compose, pair_root: Path, tmp_path: Path
 ) -> None:
@@ -287,6 +300,7 @@ def test_a_split_that_does_not_exist_is_named_with_another(
         evaluate(compose([file], name="evaluate"))
 
 
+@pytest.mark.slow
 def test_a_class_that_is_found_nowhere_is_told(
     compose: Compose, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -298,6 +312,7 @@ def test_a_class_that_is_found_nowhere_is_told(
     assert "epoch 1 of 1: train loss " in caplog.text
 
 
+@pytest.mark.slow
 def test_a_class_that_is_found_somewhere_is_passed_over(
     compose: Compose, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -316,6 +331,7 @@ def test_a_value_that_is_not_set_is_named(compose: Compose) -> None:
         predict(compose(["ckpt_path=a.ckpt"], name="predict"))
 
 
+@pytest.mark.slow
 def test_several_classes_run_through_the_same_code(
     compose: Compose, pair_root: Path, tmp_path: Path
 ) -> None:
@@ -334,11 +350,13 @@ def test_several_classes_run_through_the_same_code(
     assert set(Image.open(prediction).get_flattened_data()) <= {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_the_network_without_padding_trains_and_predicts(compose: Compose) -> None:
     scores = train(compose(["model=unet_paper", "model.width=2", "model.depth=2"]))
     assert 0 <= scores["val/dice"] <= 1
 
 
+@pytest.mark.slow
 def test_a_prediction_has_the_images_own_size(
     compose: Compose, pair_root: Path, tmp_path: Path
 ) -> None:
@@ -359,6 +377,7 @@ def test_a_prediction_has_the_images_own_size(
     assert (three_panels, four_panels) == (3 * 300 + 2 * 4, 4 * 256 + 3 * 4)
 
 
+@pytest.mark.slow
 def test_what_is_predicted_is_what_was_scored(
     compose: Compose, pair_root: Path, tmp_path: Path
 ) -> None:
@@ -371,6 +390,7 @@ def test_what_is_predicted_is_what_was_scored(
         assert prediction.histogram()[255] == int(line["tp"]) + int(line["fp"])
 
 
+@pytest.mark.slow
 def test_a_second_run_with_the_same_seed_is_the_same_run(compose: Compose) -> None:
     first = train(compose(["trainer.max_epochs=2", "model.dropout=0.3"]))
     assert train(compose(["trainer.max_epochs=2", "model.dropout=0.3"])) == first
@@ -385,6 +405,7 @@ def test_a_json_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert list(file.parent.iterdir()) == [file]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_late", [False, True], ids=["at once", "a step later"])
 def test_a_loss_that_is_no_number_ends_the_run_and_names_files_and_checkpoint(
     is_late: bool, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -416,6 +437,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_files_and_checkpoint(
     assert state["global_step"] <= int(found[3])
 
 
+@pytest.mark.slow
 def test_other_pairs_than_those_the_run_began_with_are_refused(
     compose: Compose, pair_root: Path, tmp_path: Path
 ) -> None:
@@ -430,6 +452,7 @@ def test_other_pairs_than_those_the_run_began_with_are_refused(
         train(config)
 
 
+@pytest.mark.slow
 def test_a_run_says_how_it_was_started(compose: Compose, tmp_path: Path) -> None:
     train(compose(["seed=3"]))
     (start,) = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -442,6 +465,7 @@ def test_a_run_says_how_it_was_started(compose: Compose, tmp_path: Path) -> None
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("megabytes", [0, 64])
 def test_empty_masks_are_told_early_and_again_beside_the_table(
     compose: Compose, pair_root: Path, caplog: pytest.LogCaptureFixture, megabytes: int
@@ -459,6 +483,7 @@ def test_empty_masks_are_told_early_and_again_beside_the_table(
     assert sorted(found[2:]) == ["no mask of test", "no mask of train", "no mask of val"]
 
 
+@pytest.mark.slow
 def test_every_class_is_scored_where_there_is_no_background(
     compose: Compose, tmp_path: Path
 ) -> None:
@@ -473,6 +498,7 @@ def test_every_class_is_scored_where_there_is_no_background(
     assert {name: again[name] for name in again} == {name: scores[name] for name in again}
 
 
+@pytest.mark.slow
 def test_images_of_any_number_of_channels_are_trained_on_scored_and_predicted(
     compose: Compose, pair_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -494,6 +520,7 @@ def test_images_of_any_number_of_channels_are_trained_on_scored_and_predicted(
     assert (tmp_path / "p" / "patient006_slice00_picture.png").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slices", [1, 3])
 def test_a_checkpoint_repeats_on_volumes_what_convert_did(
     slices: int, compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -541,6 +568,7 @@ def test_a_checkpoint_repeats_on_volumes_what_convert_did(
     assert not (tmp_path / "two").exists()
 
 
+@pytest.mark.slow
 def test_neighbouring_slices_are_trained_on_scored_and_predicted(
     compose: Compose, pair_root: Path, tmp_path: Path
 ) -> None:

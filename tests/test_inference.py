@@ -28,6 +28,7 @@ def members(compose: Compose, tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "sweep").glob("*/checkpoints/best.ckpt"))
 
 
+@pytest.mark.slow
 def test_several_checkpoints_vote_in_evaluate_and_predict_alike(
     members: list[Path], compose: Compose, pair_root: Path, tmp_path: Path
 ) -> None:
@@ -67,6 +68,7 @@ def test_a_pattern_names_checkpoints_in_the_order_of_their_jobs(tmp_path: Path) 
         find_checkpoints([])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -115,6 +117,7 @@ def masks(folder: Path, like: Path) -> dict[str, Tensor]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -140,6 +143,7 @@ def test_predict_writes_what_evaluate_scores(
     assert values["iou_pooled"].item() == scores["test/iou_pooled"]
 
 
+@pytest.mark.slow
 def test_options_change_what_is_found(best: Path, compose: Compose, tmp_path: Path) -> None:
     found = [
         evaluate(compose([f"ckpt_path={best}", "split=val", option], name="evaluate"))
@@ -148,6 +152,7 @@ def test_options_change_what_is_found(best: Path, compose: Compose, tmp_path: Pa
     assert len({scores["val/dice"] for scores in found}) == 4
 
 
+@pytest.mark.slow
 def test_any_batch_and_number_of_images_give_the_same_tables(
     best: Path, compose: Compose, tmp_path: Path
 ) -> None:
@@ -160,6 +165,7 @@ def test_any_batch_and_number_of_images_give_the_same_tables(
     assert tables[0] == tables[1] == tables[2]
 
 
+@pytest.mark.slow
 def test_tuning_on_val_writes_a_file_that_both_commands_take(
     best: Path, compose: Compose, pair_root: Path, tmp_path: Path
 ) -> None:
@@ -186,6 +192,7 @@ def test_tuning_on_val_writes_a_file_that_both_commands_take(
         assert predictor.predict(image[None]).classes[0].equal(mask)
 
 
+@pytest.mark.slow
 def test_what_tuning_looks_for_itself_is_not_typed(compose: Compose, best: Path) -> None:
     sentence = "min_pixels=30 is what tune=true looks for itself; leave out one of the two"
     with pytest.raises(ValueError, match=f"^{sentence}$"):

@@ -46,6 +46,7 @@ def _copied(net: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in net.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_five_steps_of_the_tutorial_are_those_of_the_lesson(
     compose: Callable[..., DictConfig], pair_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

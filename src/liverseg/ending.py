@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -135,19 +136,26 @@ def write_report(
 
 def _defaults(config: DictConfig) -> dict[str, Any]:
     """Return what ``configs/train.yaml`` composes where nothing is typed; empty without it."""
+    composed = _shipped().copy()
+    if not composed:
+        return {}
+    with open_dict(composed):  # what only a running job knows
+        composed.output_dir, composed.sweep_name = config.output_dir, ""
+    return plain_values(composed)
+
+
+@cache
+def _shipped() -> DictConfig:
     folder = Path(__file__).parents[2] / "configs"
     if not (folder / "train.yaml").is_file():
-        return {}
+        return DictConfig({})
     hydra = GlobalHydra.instance()
     running, hydra.hydra = hydra.hydra, None  # there is room for one, and it may be that of main()
     try:
         with initialize_config_dir(str(folder), version_base="1.3"):
-            composed = compose("train")
+            return compose("train")
     finally:
         hydra.hydra = running
-    with open_dict(composed):  # what only a running job knows
-        composed.output_dir, composed.sweep_name = config.output_dir, ""
-    return plain_values(composed)
 
 
 def cluster() -> list[SLURMEnvironment]:

@@ -777,6 +777,7 @@ def test_the_check_leaves_nothing_in_the_folder_and_draws_no_random_number(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_no_junk_anywhere_ends_in_a_traceback(compose: Compose) -> None:
     config = compose(["callbacks=early_stopping", "scheduler=plateau"])
     OmegaConf.set_struct(config, False)

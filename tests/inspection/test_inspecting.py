@@ -221,6 +221,7 @@ def test_numbers_of_photographs_are_no_slices(study: Path) -> None:
     assert not [kind for kind in kinds(found(photographs)) if "consecutive" in kind[1]]
 
 
+@pytest.mark.slow
 def test_several_processes_find_what_one_does(study: Path) -> None:
     inverted(study)
     alone_here = inspect(survey(module(study), num_processes=1))

@@ -55,6 +55,7 @@ def test_logits_have_the_size_of_the_image(
         net(torch.rand(1, 5, 32, 32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "part"), CHOICES)
 def test_a_run_trains_and_its_file_alone_rebuilds_the_network(
     settings: list[str], part: str, compose: Callable[..., DictConfig], tmp_path: Path

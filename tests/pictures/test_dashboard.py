@@ -190,6 +190,7 @@ def test_other_passes_draw_no_curve(tmp_path: Path) -> None:
     assert curve._counts is None
 
 
+@pytest.mark.slow
 def test_several_classes_have_a_curve_each(compose: Compose, tmp_path: Path) -> None:
     classes = [
         "data.num_classes=3",
@@ -230,6 +231,7 @@ def charts(board: EventAccumulator) -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.slow
 def test_splits_are_runs_that_share_a_chart_and_no_chart_is_empty(
     compose: Compose, tmp_path: Path
 ) -> None:
@@ -259,6 +261,7 @@ def test_splits_are_runs_that_share_a_chart_and_no_chart_is_empty(
     assert {path.name for path in folder.iterdir()} == {"train", "val", "final"}
 
 
+@pytest.mark.slow
 def test_the_final_scores_stand_at_the_step_of_the_best_weights(
     compose: Compose, tmp_path: Path
 ) -> None:
@@ -273,6 +276,7 @@ def test_the_final_scores_stand_at_the_step_of_the_best_weights(
     assert on_val[step] == pytest.approx(scores["val/dice"])
 
 
+@pytest.mark.slow
 def test_lightnings_own_logger_shows_the_same_in_one_run(compose: Compose, tmp_path: Path) -> None:
     own = "logger.tensorboard._target_=lightning.pytorch.loggers.TensorBoardLogger"
     scores = train(compose([own, "trainer.max_epochs=2"]))
@@ -287,6 +291,7 @@ def test_lightnings_own_logger_shows_the_same_in_one_run(compose: Compose, tmp_p
     assert (tmp_path / "run" / "pictures" / "curves.png").is_file()
 
 
+@pytest.mark.slow
 def test_hyperparameters_are_those_that_change_a_result(compose: Compose, tmp_path: Path) -> None:
     scores = train(compose(["optimizer.lr=0.02", "seed=7", "monitor=val/iou"]))
     board = events(tmp_path / "run" / "tensorboard", "final")
@@ -338,6 +343,7 @@ def test_drawing_the_network_leaves_it_as_it_is(padding: Any, tmp_path: Path) ->
     assert any("ConvTranspose2d" in node.name for node in graph.node)
 
 
+@pytest.mark.slow
 def test_the_network_is_drawn_on_request_alone(compose: Compose, tmp_path: Path) -> None:
     scores = {}
     for wanted in (False, True):

@@ -63,6 +63,7 @@ def by_dice(lines: list[dict[str, str]]) -> list[str]:
     return [f"{line['name']}   Dice {float(line['dice']):.3f}" for line in ordered]
 
 
+@pytest.mark.slow
 def test_each_check_shows_the_same_images_and_then_the_worst(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +112,7 @@ def dice_of(line: dict[str, str]) -> float:
     return float(line["dice"])
 
 
+@pytest.mark.slow
 def test_evaluating_draws_the_best_and_the_worst_too(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +161,7 @@ def test_no_image_is_among_the_best_and_the_worst() -> None:
     assert gallery._apart([images[0]], [images[0]]) == ([], [images[0]])
 
 
+@pytest.mark.slow
 def test_processes_share_what_they_have_kept(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +198,7 @@ def test_a_kept_image_holds_no_batch_in_memory() -> None:
     assert gallery._alone(one, batch) is one
 
 
+@pytest.mark.slow
 def test_pictures_show_the_image_as_it_lies_on_disk(
     compose: Compose, pair_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +221,7 @@ def test_pictures_show_the_image_as_it_lies_on_disk(
     assert np.array_equal(panel, fine)
 
 
+@pytest.mark.slow
 def test_files_that_are_gone_stop_no_run(
     compose: Compose, pair_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

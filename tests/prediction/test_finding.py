@@ -110,6 +110,7 @@ def test_batches_hold_images_of_one_size_and_change_no_pixel(tmp_path: Path) -> 
             assert np.allclose(one.probabilities, other.probabilities, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_strips_of_a_large_image_are_put_together(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = UNet(1, 3, depth=2, width=4, norm="none")

@@ -104,6 +104,7 @@ def test_a_damaged_file_of_the_folder_costs_its_part_alone(tmp_path: Path, damag
     assert "<h1>" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_its_report_and_without_it_where_it_cannot_be_written(
     compose: Compose,
     tmp_path: Path,

@@ -36,6 +36,7 @@ def graph_of(net: nn.Module, channels: int = 1) -> ImageToClasses:
     return ImageToClasses(net.eval(), Normalize(mean=0.5, std=0.2, channels=channels), 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_gives_the_same_classes_at_odd_sizes(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -77,6 +78,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_a_file_says_what_it_is_and_is_one(tiny: Path) -> None:
     assert [one.name for one in tiny.parent.iterdir()] == ["a.onnx"]
     model = onnx.load(tiny)
@@ -95,6 +97,7 @@ def test_a_file_says_what_it_is_and_is_one(tiny: Path) -> None:
     assert read_record(tiny)["config"]["data"] == {"mean": 0.0, "std": 1.0}  # normalised inside
 
 
+@pytest.mark.slow
 def test_floats_are_taken_where_they_are_asked_for(tiny: Path, tmp_path: Path) -> None:
     net = UNet(in_channels=1, num_classes=1, depth=1, width=2)
     file = tmp_path / "a.onnx"
@@ -106,6 +109,7 @@ def test_floats_are_taken_where_they_are_asked_for(tiny: Path, tmp_path: Path) -
         ExportedNetwork(tiny, takes="uint8")(torch.rand(1, 3, 9, 7))
 
 
+@pytest.mark.slow
 def test_a_program_takes_a_size_of_one_and_is_opened_only_on_trust(tmp_path: Path) -> None:
     net = UNet(in_channels=1, num_classes=1, depth=1, width=2)
     file = tmp_path / "a.pt2"
@@ -124,6 +128,7 @@ def test_tiles_that_leave_seams_are_refused() -> None:
         graph_of(UNet(in_channels=1, num_classes=1, depth=1, width=2, **settings))
 
 
+@pytest.mark.slow
 def test_another_file_than_its_network_is_found(tiny: Path) -> None:
     other = graph_of(UNet(in_channels=3, num_classes=1, depth=1, width=2), 3)
     with pytest.raises(ValueError, match=r"probabilities that differ by .* it is not kept"):
@@ -140,6 +145,7 @@ def test_a_file_of_others_is_refused_in_a_sentence(
         read_record(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_with_its_card_and_scores_and_predicts_as_its_checkpoint(
     compose: Compose, pair_root: Path, tmp_path: Path
 ) -> None:

@@ -211,6 +211,7 @@ def test_searches_that_begin_at_once_share_one_study(compose: Compose, tmp_path:
     assert len(find_jobs(tmp_path / "sweep")) == max(numbers) + 1
 
 
+@pytest.mark.slow
 def test_searches_that_begin_at_once_may_share_a_new_storage(tmp_path: Path) -> None:
     for place in range(5):  # without another attempt, two of three times
         begin = threading.Barrier(4)
@@ -243,6 +244,7 @@ def test_outcomes_are_told_to_the_study(study: Callable[..., Study]) -> None:
     assert "model.width=4" in last.overrides or "model.width=6" in last.overrides
 
 
+@pytest.mark.slow
 def test_a_search_that_is_started_again_goes_on_as_if_nothing_had_happened(
     study: Callable[..., Study],
 ) -> None:
@@ -331,6 +333,7 @@ def test_a_key_that_does_not_exist_fails_the_trial_and_the_command(
     assert states(one) == ["FAIL"]
 
 
+@pytest.mark.slow
 def test_a_hopeless_trial_is_stopped_and_its_reports_are_kept(
     study: Callable[..., Study], compose: Compose
 ) -> None:
@@ -347,6 +350,7 @@ def test_a_hopeless_trial_is_stopped_and_its_reports_are_kept(
     assert trial.intermediate_values[1] == stopped["val/dice"]
 
 
+@pytest.mark.slow
 def test_a_search_without_a_pruner_lets_every_trial_run_to_its_end(
     study: Callable[..., Study],
 ) -> None:

@@ -34,6 +34,7 @@ def test_steps_and_minutes_limit_a_run() -> None:
     assert is_limited({"max_time": "00:00:01:00"})
 
 
+@pytest.mark.slow
 def test_a_run_of_steps_is_that_of_the_epochs_that_they_fill(
     compose: Compose, tmp_path: Path
 ) -> None:
@@ -50,6 +51,7 @@ def test_a_run_of_steps_is_that_of_the_epochs_that_they_fill(
     assert steps.trainer.max_epochs == 1  # config.yaml says what was asked for
 
 
+@pytest.mark.slow
 def test_a_run_of_minutes_is_repeated_by_its_number_of_epochs(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
@@ -71,6 +73,7 @@ def test_a_run_of_minutes_is_repeated_by_its_number_of_epochs(
     assert record["num_epochs"] == record["config"]["trainer"]["max_epochs"] == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped_after", [1, 3])
 def test_a_run_of_minutes_goes_on_with_the_number_it_has_found(
     stopped_after: int, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

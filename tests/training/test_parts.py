@@ -27,6 +27,7 @@ def state_of(file: Path) -> dict[str, torch.Tensor]:
     return load_checkpoint(file)["state_dict"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [None, 2])
 def test_a_frozen_part_is_the_same_to_the_bit_with_its_norms(
     epochs: int | None, compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -45,6 +46,7 @@ def test_a_frozen_part_is_the_same_to_the_bit_with_its_norms(
     load_task(load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt"))
 
 
+@pytest.mark.slow
 def test_a_part_thaws_after_its_epochs(compose: Compose, tmp_path: Path) -> None:
     settings = [
         "data.batch_size=3",
@@ -63,6 +65,7 @@ def test_a_part_thaws_after_its_epochs(compose: Compose, tmp_path: Path) -> None
     assert thawed["net.encoder.0.layers.1.num_batches_tracked"] == 2
 
 
+@pytest.mark.slow
 def test_a_run_with_frozen_parts_and_rates_resumes_exactly(
     compose: Compose, tmp_path: Path
 ) -> None:
@@ -139,6 +142,7 @@ def test_parameters_that_are_frozen_are_counted() -> None:
     assert str(Freezing(net, [])) == ""
 
 
+@pytest.mark.slow
 def test_weights_of_another_shape_are_told_and_the_run_needs_them_once(
     compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

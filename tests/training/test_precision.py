@@ -51,6 +51,7 @@ def test_gpus_compute_in_what_the_oldest_of_them_is_fast_in(
     assert fast_precision("mps")[0] == "32-true"
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_the_precision_that_it_began_in(
     compose: Compose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

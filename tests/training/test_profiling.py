@@ -52,6 +52,7 @@ def test_the_limit_is_what_takes_more_than_its_share(
     assert profile_of(tmp_path, **seconds).sentence() == sentence
 
 
+@pytest.mark.slow
 def test_a_profiled_run_says_where_its_time_went(
     compose: Compose, caplog: pytest.LogCaptureFixture
 ) -> None:

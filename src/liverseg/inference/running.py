@@ -11,6 +11,7 @@ from typing import Any
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
 from liverseg.data import PairDataModule, far_apart, hash_of_masks
 from liverseg.runs import write_json, write_text
@@ -135,9 +136,11 @@ def progress_of(settings: Mapping[str, Any]) -> dict[str, bool]:
 
 def plain_values(config: DictConfig) -> dict[str, Any]:
     """Return a config with everything resolved, as plain dictionaries, lists and values."""
-    if missing := sorted(OmegaConf.missing_keys(config)):
-        raise ValueError(f"{missing[0]} is not set; add {missing[0]}=... to the command")
-    plain = OmegaConf.to_container(config, resolve=True)
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        key = error.full_key
+        raise ValueError(f"{key} is not set; add {key}=... to the command") from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 

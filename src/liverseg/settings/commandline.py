@@ -221,7 +221,7 @@ def _compose(config_name: str, overrides: list[Override]) -> DictConfig | None:
         _refuse_choice(one, loader, shipped)
     try:
         plain = [one.input_line or "" for one in choices if one.type == OverrideType.CHANGE]
-        config = compose(config_name, plain, return_hydra_config=True)
+        config = compose(config_name, plain, return_hydra_config=True) if plain else shipped
     except Exception:
         return None
     for one in overrides:

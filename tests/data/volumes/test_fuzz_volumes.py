@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parents[3] / "benchmarks" / "fuzz_volumes.py"
 pytest.importorskip("resource", reason="the benchmark measures by Unix means")
 
 
+@pytest.mark.slow
 def test_damaged_volumes_are_read_or_refused_in_one_sentence_with_their_path(tmp_path: Path):
     spec = importlib.util.spec_from_file_location("fuzz_volumes", SOURCE)
     fuzz = importlib.util.module_from_spec(spec)
