@@ -118,6 +118,18 @@ def test_classes_are_told_by_number_too_and_others_become_background(
     assert "test/dice/liver" not in scores  # one class
 
 
+def test_what_predict_wrote_holds_class_indices(compose: Compose, maps: Path) -> None:
+    from liverseg.data.volumes import read_source, write_label
+
+    values = np.array([0, 63, 126, 1], np.uint8)  # of liver, spleen and kidney
+    for number in (3, 13):
+        file = save(maps / "truth" / f"segmentation-{number}.nii", values[organs()])
+        target = maps / "theirs" / f"volume-{number}_prediction.nii.gz"
+        write_label(target, organs(), read_source(file))
+    scores = scored(compose, maps, "classes={liver: 63, spleen: 126, kidney: 1}")
+    assert [scores[f"test/dice_case/{name}"] for name in ("liver", "spleen", "kidney")] == [1] * 3
+
+
 @pytest.mark.parametrize(
     ("typed", "error", "sentence"),
     [

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from liverseg.data.volumes import (
     ClassMap,
     SliceView,
     Volume,
+    is_prediction,
     read_label,
     read_label_map,
     read_source,
@@ -71,6 +72,7 @@ def score_volumes(
             in mm.
     """
     labelled = {case.patient for case in cases if case.label is not None}
+    others: dict[int, str] = {}
 
     def read(case: Case) -> _Both | None:
         if case.is_lone and case.patient in labelled:
@@ -78,11 +80,14 @@ def score_volumes(
         if case.label is None:
             raise ValueError(case.fault)
         volume = read_source(case.source, view.assume)
-        truth, _ = read_label(case.label, volume, classes, _TOLERANCE, view.assume)
+        truth, left = read_label(case.label, volume, classes, _TOLERANCE, view.assume)
+        others.update({value: str(case.label) for value in left if value not in others})
         _refuse_more(truth, case.label, scores)
         return _Both(volume, truth, predict_volume(volume, predictor, trainer, view))
 
-    return _scored(cases, read, scores)
+    result = _scored(cases, read, scores)
+    _tell_others(others)
+    return result
 
 
 def score_label_maps(
@@ -92,7 +97,8 @@ def score_label_maps(
 
     Args:
         cases: True label maps as ``source``, and predicted ones as ``label``.
-        classes: The class of each value of both.
+        classes: The class of each value of both; what :func:`predict_volumes` wrote holds class
+            indices already.
         scores: What is added to.
     """
     others: dict[int, str] = {}  # values of no class, and where they were first seen
@@ -101,15 +107,22 @@ def score_label_maps(
         assert isinstance(case.source, Path)
         assert case.label is not None
         volume, left = read_label_map(case.source, classes)
-        found, more = read_label(case.label, volume, classes, _TOLERANCE, None)
+        is_ours = isinstance(case.label, Path) and is_prediction(case.label)
+        own = ClassMap(None) if is_ours else classes
+        found, more = read_label(case.label, volume, own, _TOLERANCE, None)
         for name, values in ((case.source, left), (case.label, more)):
-            for value in values:
-                others.setdefault(value, str(name))
+            others.update({value: str(name) for value in values if value not in others})
         _refuse_more(volume.voxels, case.source, scores)
         _refuse_more(found, case.label, scores)
         return _Both(volume, volume.voxels, found)
 
     result = _scored(cases, read, scores)
+    _tell_others(others)
+    return result
+
+
+def _tell_others(others: Mapping[int, str]) -> None:
+    """Say which label values are of no class, and where they were first seen."""
     if others:
         values = sorted(others)
         logger.warning(
@@ -117,7 +130,6 @@ def score_label_maps(
             ", ".join(map(str, values[:8])) + (" ..." if len(values) > 8 else ""),
             others[values[0]],
         )
-    return result
 
 
 def _scored(

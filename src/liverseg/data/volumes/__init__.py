@@ -32,7 +32,7 @@ from liverseg.data.volumes.geometry import (
     slicing_of,
     spacing_of,
 )
-from liverseg.data.volumes.nifti import promised_bytes, write_label
+from liverseg.data.volumes.nifti import is_prediction, promised_bytes, write_label
 from liverseg.data.volumes.reading import need_packages, read_label, read_label_map, read_source
 from liverseg.data.volumes.segmentations import write_segmentation
 from liverseg.data.volumes.viewing import SliceView, shown_slice
@@ -53,6 +53,7 @@ __all__ = [
     "find_cases",
     "find_predictions",
     "find_volumes",
+    "is_prediction",
     "millilitres",
     "named_volumes",
     "names_volumes",
