@@ -20,6 +20,7 @@ NAMES = [
     "3_upsampling",
     "4_dilated_convolution",
     "5_train_and_read_a_run",
+    "6_judge_and_compare",
 ]
 LARGEST_PICTURE, LARGEST_NOTEBOOK = 60_000, 400_000  # bytes
 # Where somebody's files lie, or where an object lay in memory.
@@ -72,7 +73,7 @@ def assert_clean(notebook: NotebookNode) -> None:
         assert not LOCAL.search(text), text
 
 
-def test_the_lesson_has_five_notebooks() -> None:
+def test_the_lesson_has_six_notebooks() -> None:
     assert sorted(file.stem for file in (ROOT / "notebooks").glob("*.ipynb")) == NAMES
 
 
