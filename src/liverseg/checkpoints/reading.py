@@ -24,10 +24,10 @@ from liverseg.checkpoints.limits import (
 from liverseg.data import PairDataModule
 from liverseg.labels import IGNORED
 from liverseg.network import Shrinking
-from liverseg.prediction import ExportedNetwork, is_exported, read_record
+from liverseg.prediction import ExportedNetwork, Threshold, is_exported, read_record
 from liverseg.settings import find_sentence
 from liverseg.settings.classes import check_node, class_nodes
-from liverseg.settings.table import TOP, rules_of
+from liverseg.settings.table import rules_of
 from liverseg.settings.values import check_value
 from liverseg.training import (
     SegmentationTask,
@@ -230,7 +230,7 @@ def _first_wrong_value(config: Mapping[str, Any]) -> str:
     try:
         if not isinstance(config.get("threshold"), int | float):
             return "config.threshold must be a number"
-        check_value("config.threshold", config["threshold"], TOP["threshold"])
+        check_value("config.threshold", config["threshold"], Threshold)
         check_value("config.trainer.precision", precision, dict(rules_of(Trainer))["precision"])
     except ValueError as error:
         return str(error)

@@ -17,6 +17,7 @@ from liverseg.checks.building import try_building
 from liverseg.checks.callbacks import check_callbacks, check_loggers
 from liverseg.checks.devices import check_device
 from liverseg.checks.folders import check_root, check_written
+from liverseg.checks.keys import TOP
 from liverseg.checks.kinds import check_kind
 from liverseg.checks.monitors import check_cases, check_monitors, check_scores
 from liverseg.data import PairDataModule
@@ -28,7 +29,6 @@ from liverseg.settings.classes import (
     class_nodes,
     refuse_no_class,
 )
-from liverseg.settings.table import TOP
 from liverseg.settings.values import as_typed, check_value, is_whole
 
 _SECTIONS = ("data", "model", "loss", "optimizer", "scheduler", "trainer")

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from omegaconf import OmegaConf
 
@@ -14,7 +14,6 @@ from liverseg.data import PairDataModule
 from liverseg.labels import first_scored
 from liverseg.prediction import Cleaning, Options, Predictor, Voter
 from liverseg.settings import nearest
-from liverseg.settings.table import TOP
 from liverseg.settings.values import check_value
 from liverseg.training import SegmentationTask
 
@@ -135,14 +134,14 @@ def read_tuned(file: Path) -> dict[str, Any]:
         raise ValueError(f"tuned={file} is no YAML; evaluate.py tune=true writes one") from error
     if not isinstance(content, dict):
         raise ValueError(f"tuned={file} is no list of options; evaluate.py tune=true writes one")
-    known = [one.name for one in fields(Options)]
+    known = get_type_hints(Options, include_extras=True)
     found = {str(name): value for name, value in content.items() if value is not None}
     for name, value in found.items():
         if name not in known:
             closest = nearest(name, known)
             remedy = f"the nearest is {closest}" if closest else f"these are {', '.join(known)}"
             raise ValueError(f"tuned={file} holds {name}, which is no option; {remedy}")
-        check_value(f"tuned={file}: {name}", value, TOP[name])
+        check_value(f"tuned={file}: {name}", value, known[name])
     return found
 
 

@@ -19,7 +19,7 @@ from liverseg.prediction.exported import (
     read_record,
 )
 from liverseg.prediction.finding import Found, ImageDataset, PredictionTask
-from liverseg.prediction.options import Flip, Options
+from liverseg.prediction.options import Flip, Options, Threshold
 from liverseg.prediction.predictor import Prediction, Predictor, Voter
 from liverseg.prediction.scoring import ScoringTask
 from liverseg.prediction.sources import find_images
@@ -52,6 +52,7 @@ __all__ = [
     "ScoredVolumes",
     "ScoringTask",
     "SliceDataset",
+    "Threshold",
     "VolumeWriter",
     "Voter",
     "classes_of",

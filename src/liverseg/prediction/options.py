@@ -2,9 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 Flip = Literal["horizontal", "vertical"]
+Threshold = Annotated[float, Field(gt=0, lt=1)]
+_Count = Annotated[int, Field(ge=0)]
+_Pixels = Annotated[
+    _Count | Mapping[str, _Count],
+    Field(description="a whole number from 0 up, or a mapping of classes to such"),
+]
+_Classes = Annotated[bool | Sequence[str], Field(description="true, false or a list of classes")]
 
 
 @dataclass(frozen=True)
@@ -20,9 +29,11 @@ class Options:
         tile_size: Larger images are computed in tiles of about this many pixels.
     """
 
-    threshold: float | None = None
-    flips: Sequence[Flip] | None = None
-    min_pixels: int | Mapping[str, int] | None = None
-    largest_component: bool | Sequence[str] | None = None
-    fill_holes: bool | Sequence[str] | None = None
-    tile_size: int | None = None
+    threshold: Threshold | None = None
+    flips: (
+        Annotated[Sequence[Flip], Field(description="a list of horizontal and vertical")] | None
+    ) = None
+    min_pixels: _Pixels | None = None
+    largest_component: _Classes | None = None
+    fill_holes: _Classes | None = None
+    tile_size: Annotated[int, Field(ge=1)] | None = None

@@ -13,7 +13,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 
 from liverseg.settings.words import nearest
 
@@ -33,6 +40,11 @@ def _names_class(section: Any) -> Any:
 
 
 Section = Annotated[Any, AfterValidator(_names_class)]
+
+
+def told(hint: Any, words: str) -> Any:
+    """Return a type that a sentence tells in these words."""
+    return Annotated[hint, Field(description=words)]
 
 
 def check_value(key: str, value: Any, hint: Any) -> None:
