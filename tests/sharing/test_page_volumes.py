@@ -22,7 +22,8 @@ from PIL import Image
 from torch import Tensor, nn
 from werkzeug.serving import BaseWSGIServer
 
-from liverseg.data import MaskReader
+from liverseg.data import FolderStacks, MaskReader
+from liverseg.data.pairs import find_pairs
 from liverseg.data.volumes import SliceView, read_source, slicing_of
 from liverseg.prediction import Predictor, Voter
 from liverseg.prediction.volumes import predict_volume
@@ -46,15 +47,16 @@ class Greys(nn.Module):
         return -((image - steps) ** 2) * 1e4
 
 
-def predictor() -> Predictor:
+def predictor(net: nn.Module | None = None, stacks: FolderStacks | None = None) -> Predictor:
     return Predictor(
-        [Voter(Greys(), lambda image: image)],
+        [Voter(net or Greys(), lambda image: image)],
         channels=1,
         image_size=None,
         white_value=None,
         num_classes=4,
         class_names=["liver", "spleen", "kidney"],
         mask_reader=MaskReader(num_classes=4),
+        stacks=stacks,
     ).eval()
 
 
@@ -126,6 +128,30 @@ def test_the_page_finds_what_predict_finds(server: BaseWSGIServer, tmp_path: Pat
     _, content = get(server, f"/volume.nii.gz?id={name}")
     (tmp_path / "back.nii.gz").write_bytes(content)
     np.testing.assert_array_equal(nib.load(tmp_path / "back.nii.gz").dataobj, wanted)
+
+
+def test_a_network_that_sees_several_slices_takes_volumes_and_no_file_of_one(
+    tmp_path: Path,
+) -> None:
+    class Middle(Greys):
+        def forward(self, image: Tensor) -> Tensor:
+            return super().forward(image[:, 1:2])
+
+    stacks = FolderStacks(3, case_pattern=r"^(.+)_slice\d+$", mask_suffix="_mask")
+    found = predictor(Middle(), stacks=stacks)
+    for place in range(3):
+        Image.new("L", (7, 5), 60 * place).save(tmp_path / f"a_slice{place:02}.png")
+        Image.new("L", (7, 5), 0).save(tmp_path / f"a_slice{place:02}_mask.png")
+    seen = VolumeAnswers(found, VIEW, "32-true")
+    answers = Answers(found, title="Try it", examples=find_pairs(tmp_path), volumes=seen)
+    with pytest.raises(ValueError, match="sees 3 slices at once, and a file is one; choose a vol"):
+        answers.predict((tmp_path / "a_slice01.png").read_bytes())
+    example = answers.predict_example(1)
+    assert (pixels(example["image"]) == 60).all()
+    assert (pixels(example["classes"]) == 1).all()
+    name = seen.take(save(tmp_path / "a.nii", organs().astype(np.int16)).read_bytes())["id"]
+    assert seen.go_on(name)["done"] == 5
+    assert np.array_equal(pixels(seen.slice(name, 1)["classes"]), organs()[::-1, ::-1, 1].T)
 
 
 def test_one_volume_is_kept_and_its_folder_is_not(server: BaseWSGIServer, tmp_path: Path) -> None:

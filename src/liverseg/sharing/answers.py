@@ -86,6 +86,11 @@ class Answers:
         Raises:
             ValueError: If it is no image that can be predicted; the sentence says why.
         """
+        if (stacks := self._predictor.stacks) is not None:
+            raise ValueError(
+                f"the network sees {stacks.slices} slices at once, and a file is one; choose a "
+                "volume (.nii.gz) or an image of val, or use predict.py with the folder as source"
+            )
         with self._lock:
             return self._predicted(self._decoded(content))
 
@@ -149,7 +154,9 @@ class Answers:
         self._kept[name] = kept
         while len(self._kept) > _MOST_KEPT:
             self._kept.popitem(last=False)
-        shown = to_pil_image(as_shown(image[: 3 if len(image) > 2 else 1]))
+        stacks, channels = self._predictor.stacks, self._predictor.channels
+        own = image if stacks is None else image[stacks.slices // 2 * channels :][:channels]
+        shown = to_pil_image(as_shown(own[: 3 if len(own) > 2 else 1]))
         return {
             "id": name,
             "height": image.shape[-2],

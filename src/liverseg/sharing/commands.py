@@ -62,11 +62,6 @@ def page_server(config: DictConfig) -> BaseWSGIServer:
     check_settings(config)
     settings = plain_values(config)
     loaded = load(settings["ckpt_path"], config.allow)
-    if (num_slices := loaded.data.slices) > 1:
-        raise ValueError(
-            f"{settings['ckpt_path']} sees {num_slices} slices at once, and the page shows one "
-            "image at a time; use predict.py, with the folder or the volume as its source"
-        )
     record = loaded.checkpoint["liverseg"]["config"]
     predictor = loaded.predictor.to("cuda" if torch.cuda.is_available() else "cpu")
     precision = str(record["trainer"].get("precision", "32-true"))
