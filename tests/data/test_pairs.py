@@ -234,9 +234,9 @@ def test_no_channel_is_refused(tmp_path):
 def test_an_image_is_resized_bilinear_and_antialiased():
     image = tensor([[[0, 0, 96, 96, 192, 192, 0, 0]]], dtype=torch.uint8)
     assert resize_image(image, None) is image
-    assert resize_image(image, (1, 8)) is image
+    assert torch.allclose(resize_image(image, (1, 8)), image / 255)
     # weights 9, 11, 13, 15, 15, 13, 11, 9 of 96: (28 * 96 + 28 * 192) / 96
-    assert resize_image(image, (1, 1)).tolist() == [[[84]]]
+    assert resize_image(image, (1, 1)).item() == pytest.approx(84 / 255)
     assert resize_image(tensor([[[0.0, 1.0]]]), (1, 4)).tolist() == [[[0, 0.25, 0.75, 1]]]
 
 
@@ -487,8 +487,8 @@ def test_what_a_caller_does_to_a_sample_leaves_the_cache_alone(pair_root):
     [
         ({}, 2 * 32 * 32),
         ({"channels": 3}, 4 * 32 * 32),
-        ({"image_size": (16, 8)}, 16 * 8 + 32 * 32),
-        ({"image_size": (16, 8), "resize_masks": True}, 2 * 16 * 8),
+        ({"image_size": (16, 8)}, 4 * 16 * 8 + 32 * 32),  # resized, it is of float32
+        ({"image_size": (16, 8), "resize_masks": True}, 5 * 16 * 8),
         ({"resize_masks": True}, 2 * 32 * 32),
     ],
 )

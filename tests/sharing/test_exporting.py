@@ -146,12 +146,13 @@ def test_a_file_of_others_is_refused_in_a_sentence(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("image_size", ["null", "[24,40]"])  # resized within the file
 def test_a_run_is_exported_with_its_card_and_scores_and_predicts_as_its_checkpoint(
-    compose: Compose, pair_root: Path, tmp_path: Path
+    image_size: str, compose: Compose, pair_root: Path, tmp_path: Path
 ) -> None:
     seen = {"window": "lung", "spacing": [0.8, 0.7]}
     (pair_root / "volumes.json").write_text(json.dumps({"settings": seen}))
-    scores = train(compose(["trainer.precision=32-true"]))
+    scores = train(compose(["trainer.precision=32-true", f"data.image_size={image_size}"]))
     checkpoint = tmp_path / "run" / "checkpoints" / "best.ckpt"
     out = tmp_path / "out"
     done = export(compose([f"ckpt_path={checkpoint}", f"output_dir={out}"], name="export"))

@@ -151,8 +151,12 @@ def load_task(checkpoint: dict[str, Any], allow: Sequence[str] = ()) -> Segmenta
     storages = {one.untyped_storage().data_ptr(): one.untyped_storage() for one in weights.values()}
     held = sum(storage.nbytes() for storage in storages.values())
     if _EXPORTED in checkpoint:
+        record = checkpoint["liverseg"]
         net: nn.Module = ExportedNetwork(
-            checkpoint[_EXPORTED], takes=checkpoint["liverseg"]["input"], allow=allow
+            checkpoint[_EXPORTED],
+            takes=record["input"],
+            resizes=record.get("resizes") is True,
+            allow=allow,
         )
         with Budget("loss", _SLACK):
             loss = build(config["loss"], allow)

@@ -173,8 +173,16 @@ def shown_channels(channels: int) -> str:
 
 
 def resize_image(image: Tensor, size: tuple[int, int] | None) -> Tensor:
-    """Resize an image of shape (C, H, W), bilinear and antialiased; None leaves it alone."""
-    if size is None or image.shape[-2:] == size:
+    """Resize an image of shape (C, H, W), bilinear and antialiased; None leaves it alone.
+
+    Returns:
+        float32 in [0, 1], not rounded to 8 bits again: an exported file, which resizes by itself,
+        would round some ties to the other side. With None, what was given.
+    """
+    if size is None:
+        return image
+    image = functional.to_dtype(image, torch.float32, scale=True)
+    if image.shape[-2:] == size:
         return image
     resized: Tensor = functional.resize_image(image, list(size), antialias=True)
     return resized

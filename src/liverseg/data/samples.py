@@ -188,6 +188,7 @@ class PairDataset(Dataset[Sample]):
         for pair in self.pairs:
             stored, value_bytes = self._header(pair.image)
             seen = self._image_size or stored
+            value_bytes = 4 if self._image_size else value_bytes
             masked = seen if self._resize_masks else stored
             total += seen[0] * seen[1] * self._channels * value_bytes + masked[0] * masked[1]
         return total

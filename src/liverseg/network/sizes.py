@@ -105,11 +105,13 @@ def strips_of_logits(
         size: Height and width of all strips together; where they differ from H and W, the logits
             are resized (bilinear).
         pads: Whether borders of a rectangle may differ from what they are within the image.
-        tile_size: Larger images are divided, see :func:`~liverseg.network.tiles.is_large`.
+        tile_size: Larger images are divided, see :func:`~liverseg.network.tiles.is_large`, unless
+            a network has an attribute ``resizes`` that is true: it has to see each image whole.
     """
     height, width = image.shape[-2:]
     tiling = None
-    if is_large(image, tile_size):
+    sees_whole = any(getattr(one, "resizes", False) is True for one in owner.modules())
+    if not sees_whole and is_large(image, tile_size):
         if pads:
             tiling = plan_tiles(owner, lambda one: _whole(compute, one), image, tile_size)
         else:

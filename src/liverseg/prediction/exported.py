@@ -30,7 +30,8 @@ def is_exported(file: str | Path) -> bool:
 def read_record(file: Path) -> dict[str, Any]:
     """Return what an exported file says about itself, without running anything of it.
 
-    Its ``config`` is that of the run; mean and std there are 0 and 1, for the file normalises.
+    Its ``config`` is that of the run; mean and std there are 0 and 1, for the file normalises, and
+    images keep their sizes where the file resizes them.
 
     Raises:
         ValueError: If the file is damaged or was not exported by liverseg.
@@ -42,6 +43,8 @@ def read_record(file: Path) -> dict[str, Any]:
         record = json.loads(text)
         data = record["config"]["data"]
         data["mean"], data["std"] = 0.0, 1.0
+        if record.get("resizes"):
+            data["image_size"] = None
         record["config"]["trainer"]["precision"] = "32-true"  # as the file computes, whatever run
         if record["input"] not in ("uint8", "float"):
             raise ValueError(record["input"])
@@ -60,6 +63,7 @@ class ExportedNetwork(nn.Module):
     Args:
         file: What ``export.py`` has written.
         takes: Type of the pixels that the file takes.
+        resizes: Whether it resizes images to the size that its network learnt, and logits back.
         allow: Modules that the user trusts. A file of ``torch.export`` is opened only where
             ``torch.export`` is among them, for opening one evaluates text that it holds.
 
@@ -67,8 +71,11 @@ class ExportedNetwork(nn.Module):
         ValueError: If the file cannot be opened.
     """
 
-    def __init__(self, file: Path, *, takes: Input, allow: Sequence[str] = ()) -> None:
+    def __init__(
+        self, file: Path, *, takes: Input, resizes: bool = False, allow: Sequence[str] = ()
+    ) -> None:
         super().__init__()
+        self.resizes = resizes
         self._takes = takes
         is_onnx = _SUFFIXES[file.suffix.lower()] == "onnx"
         self._run = _session(file) if is_onnx else _program(file, allow)

@@ -104,8 +104,8 @@ def _facts(record: Mapping[str, Any], classes: str) -> Iterator[tuple[str, str]]
         yield "foreground where the probability exceeds", f"{record['threshold']:g}"
     yield "image", f"{record['channels']} channel(s), {record['input']}, any height and width"
     yield (
-        "resize the image first, to height x width",
-        f"{size[0]} x {size[1]}, bilinear with antialiasing" if size else "no",
+        "resized within the file, to height x width",
+        f"{size[0]} x {size[1]}, bilinear with antialiasing, and back" if size else "no",
     )
     if record["window"]:
         yield "window, by name or as centre and width", str(record["window"])
@@ -157,11 +157,6 @@ def _said(record: Mapping[str, Any], parity: Parity) -> Iterator[str]:
         yield (
             f"The run computes in {record['precision_of_training']}, as `evaluate.py` does with "
             "its checkpoint: near a boundary a pixel can differ from that."
-        )
-    if record["image_size"]:
-        yield (
-            "This holds for images of the size that the network is given. Resizing is outside of "
-            "the file, and two programs that resize do not agree to the last digit."
         )
 
 

@@ -68,7 +68,7 @@ def export_checkpoint(
         ValueError: If the network cannot be written as a graph, or the file differs from it.
     """
     net = copy.deepcopy(task.net).cpu().to(memory_format=torch.contiguous_format)
-    graph = ImageToClasses(net, data.normalize, task.threshold).eval()
+    graph = ImageToClasses(net, data.normalize, task.threshold, data.image_size).eval()
     record = _record(checkpoint, file, data=data, takes=takes, threshold=task.threshold)
     write = to_onnx if format == "onnx" else to_program
     content = write(graph, takes, data.channels * data.slices, record)
@@ -76,8 +76,11 @@ def export_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f".{uuid.uuid4().hex}.unfinished{target.suffix}"
 
+    def resized(images: Tensor) -> Tensor:
+        return torch.stack([resize_image(one, data.image_size) for one in images])
+
     def reference(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits = task(data.normalize(image))
+        logits = task(data.normalize(resized(image)), size=(image.shape[-2], image.shape[-1]))
         probabilities = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
         return task.predict_classes(logits), probabilities, logits
 
@@ -85,7 +88,7 @@ def export_checkpoint(
         with torch.inference_mode():
             net = copy.deepcopy(task.net).double()
             size = (image.shape[-2], image.shape[-1])
-            logits = whole_image_logits(net, data.normalize(image.double()), size)
+            logits = whole_image_logits(net, data.normalize(resized(image).double()), size)
         return (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)).double()
 
     try:
@@ -129,6 +132,7 @@ def _record(
         "mean": settings["mean"],
         "std": settings["std"],
         "image_size": data.image_size,
+        "resizes": data.image_size is not None,
         "window": (kept.get("volumes") or {}).get("window"),
         "spacing": _spacing(data),
         "white_value": data.white_value,
@@ -193,7 +197,7 @@ def _spacing(data: PairDataModule) -> list[float] | None:
 
 
 def _images_of(data: PairDataModule, takes: Input) -> Iterator[Tensor]:
-    """Yield images of val as a network sees them before they are normalised, in [0, 1]."""
+    """Yield images of val at their own sizes, in [0, 1]."""
     try:
         pairs = data.dataset("val").pairs if data.has_split("val") else []
     except ValueError as error:
@@ -202,7 +206,7 @@ def _images_of(data: PairDataModule, takes: Input) -> Iterator[Tensor]:
     stacks = data.stacks()
     for pair in pairs[:: max(1, -(-len(pairs) // _MOST_COMPARED))]:
         files = stacks.of(pair.image)
-        image = resize_image(read_stack(files, data.channels, data.white_value), data.image_size)
+        image = read_stack(files, data.channels, data.white_value)
         if takes == "uint8" and image.dtype != torch.uint8:
             raise ValueError(
                 f"{pair.image} has more than 8 bits, and input=uint8 holds no more; export with "

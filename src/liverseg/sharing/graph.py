@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 from torchvision.transforms.v2 import functional
 
 from liverseg.network import TILE_SIZE, Shrinking
@@ -25,10 +26,11 @@ _TRACED = (2, 53, 77)
 
 
 class ImageToClasses(nn.Module):
-    """Scale, normalise, pad, compute, crop and decide.
+    """Scale, resize, normalise, pad, compute, crop, resize back and decide.
 
     Args:
         net: Maps normalised images to logits.
+        image_size: Height and width that images are resized to; None keeps each image's own.
         normalize: Maps an image in [0, 1] to what the network takes.
         threshold: With one logit, a pixel is foreground where its probability exceeds this.
 
@@ -37,12 +39,17 @@ class ImageToClasses(nn.Module):
     """
 
     def __init__(
-        self, net: nn.Module, normalize: Callable[[Tensor], Tensor], threshold: float
+        self,
+        net: nn.Module,
+        normalize: Callable[[Tensor], Tensor],
+        threshold: float,
+        image_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.net = net
         self._normalize = normalize
         self._threshold = threshold
+        self._image_size = image_size
         self._steps = _steps(net) if _is_shrinking(net) else None
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,11 +61,17 @@ class ImageToClasses(nn.Module):
         Returns:
             Classes, uint8 (N, H, W); probabilities, float32 (N, K, H, W); logits likewise.
         """
-        image = self._normalize(functional.to_dtype(image, torch.float32, scale=True))
+        image = functional.to_dtype(image, torch.float32, scale=True)
+        height, width = image.shape[-2:]
+        if self._image_size is not None:
+            image = interpolate(image, self._image_size, mode="bilinear", antialias=True)
+        image = self._normalize(image)
         if self._steps is None:
             logits = self.net(image).float()  # in one view, however large; tiles are for predict.py
         else:
             logits = self._untiled_logits(image, *self._steps)
+        if self._image_size is not None:
+            logits = interpolate(logits, (height, width), mode="bilinear")
         is_binary = logits.shape[1] == 1
         probabilities = logits.sigmoid() if is_binary else logits.softmax(dim=1)
         return predict_classes(logits, self._threshold), probabilities, logits
