@@ -70,7 +70,7 @@ def evaluate_predictions(
         ValueError: If a setting is for something else, or a file is refused.
     """
     predictions = settings["predictions"]
-    are_volumes = names_volumes(predictions)
+    are_volumes = settings["labels"] is not None or names_volumes(predictions)
     for key in _OF_A_CHECKPOINT:
         if settings.get(key) not in (None, False) and not (are_volumes and key in _OF_VOLUMES):
             raise ValueError(

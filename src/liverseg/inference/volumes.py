@@ -1,7 +1,6 @@
 """Volumes in the place of images, for both commands."""
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from lightning import Trainer
 from omegaconf import DictConfig
 
+from liverseg.data import case_of
 from liverseg.data.volumes import (
     ClassMap,
     find_cases,
@@ -131,7 +131,8 @@ def evaluate_label_maps(settings: Mapping[str, Any]) -> tuple[Scores, dict[str, 
     names = scored_names(num_classes, names, background=is_first_background)
     cases = find_predictions(predictions, settings["labels"])
     if given["case_pattern"]:
-        cases = [replace(one, patient=_patient(one.name, given["case_pattern"])) for one in cases]
+        pattern = given["case_pattern"]
+        cases = [replace(one, patient=case_of(one.name, pattern) or one.name) for one in cases]
     scores = _scores_for(num_classes, names, scores_of({}, settings))
     scored = score_label_maps(cases, classes, scores)
     return _written(settings, scores, scored), scored.refused
@@ -147,11 +148,6 @@ def _one_device(config: DictConfig, checkpoint: Mapping[str, Any]) -> Trainer:
             "trainer.devices=1, and give each device a command with some of the volumes"
         )
     return trainer
-
-
-def _patient(name: str, pattern: str) -> str:
-    found = re.search(pattern, name)
-    return found[1] if found else name
 
 
 def _refuse_spacing(settings: Mapping[str, Any]) -> None:
