@@ -72,13 +72,15 @@ class ResumableSweeper(Sweeper):
     Args:
         params: Overrides that an experiment lists, by key; those that are typed win. A choice that
             needs a package that is not installed is left out with a word.
+        draw: The function that draws what came out of all jobs so far.
         conclude: The function that is given the folder once all jobs of a sweep, other than a
             search, have succeeded.
     """
 
-    def __init__(self, *, params: Mapping[str, str], conclude: str) -> None:
+    def __init__(self, *, params: Mapping[str, str], draw: str, conclude: str) -> None:
         super().__init__()
         self._params = params
+        self._draw = draw
         self._conclude = conclude
 
     def setup(
@@ -113,6 +115,7 @@ class ResumableSweeper(Sweeper):
                 compose=lambda overrides: loader.load_sweep_config(config, list(overrides)),
                 is_group=lambda key: bool(loader.get_group_options(key)),
                 launcher=launcher.pool() if isinstance(launcher, ProcessLauncher) else launcher,
+                draw=lambda file, rows: get_method(self._draw)(file, rows),
             )
             if config.get("search") is None:
                 get_method(self._conclude)(Path(config.hydra.sweep.dir))

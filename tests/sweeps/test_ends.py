@@ -25,6 +25,7 @@ def run(compose: Callable[..., DictConfig], tmp_path: Path) -> Callable[..., Non
             compose=lambda overrides: compose([*overrides], with_hydra=True),
             is_group=lambda key: False,
             launcher=Pool(["true"], num_slots=1, devices="auto"),
+            draw=lambda file, rows: None,
         )
 
     return ran

@@ -136,7 +136,7 @@ def test_what_an_experiment_lists_is_run_but_for_what_is_typed_or_not_installed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     params = {"model": "unet,smp_unet,unet_small", "seed": "1,2"}
-    sweeper = ResumableSweeper(params=params, conclude="builtins.print")
+    sweeper = ResumableSweeper(params=params, draw="builtins.print", conclude="builtins.print")
     monkeypatch.setattr(commandline, "find_spec", lambda name: None)
     assert list(sweeper.listed(["model.depth=2"])) == ["model=unet,unet_small", "seed=1,2"]
     assert "left out: model=smp_unet needs a package that is not installed" in caplog.text

@@ -2,9 +2,11 @@
 
 Reading order: ``style`` (how pages look), ``pages`` (the frame: sections, tables, pictures),
 ``graphs`` (curves that a page draws itself), and what they show: ``findings`` (of a check),
-``results`` (of a run), ``contestants`` and ``comparing`` (of several), ``concluding`` (of a sweep).
+``results`` (of a run), ``contestants`` and ``comparing`` (of several), ``concluding`` and
+``charts`` (of a sweep).
 """
 
+from liverseg.reports.charts import draw_comparison
 from liverseg.reports.comparing import compare_runs
 from liverseg.reports.concluding import conclude_sweep
 from liverseg.reports.findings import counted, in_words, write_findings
@@ -37,6 +39,7 @@ __all__ = [
     "compare_runs",
     "conclude_sweep",
     "counted",
+    "draw_comparison",
     "facts",
     "fold",
     "graph",

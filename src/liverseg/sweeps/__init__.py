@@ -1,13 +1,25 @@
 """``python train.py -m``: many runs, each in a process and a folder of its own.
 
 Reading order: ``pool`` (several jobs at once), ``grid`` (all combinations), ``search`` (Optuna
-chooses), ``pruning`` (and gives up) and ``best`` (what it found), ``table``, ``statistics`` and
-``comparison`` (what came out), ``sweep`` (all of it in a row). Hydra finds them through
+chooses), ``pruning`` (and gives up) and ``best`` (what it found), ``table`` and ``statistics``
+(what came out), ``sweep`` (all of it in a row). Hydra finds them through
 ``hydra_plugins.liverseg_sweeps``.
 """
 
 from liverseg.sweeps.pool import Pool
-from liverseg.sweeps.statistics import REPEATS, labels
+from liverseg.sweeps.statistics import REPEATS, Group, Summary, group_rows, labels
 from liverseg.sweeps.sweep import run_sweep
+from liverseg.sweeps.table import Row, monitored, rows_of
 
-__all__ = ["REPEATS", "Pool", "labels", "run_sweep"]
+__all__ = [
+    "REPEATS",
+    "Group",
+    "Pool",
+    "Row",
+    "Summary",
+    "group_rows",
+    "labels",
+    "monitored",
+    "rows_of",
+    "run_sweep",
+]

@@ -14,15 +14,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from liverseg.runs import Job, find_jobs
 from liverseg.sweeps.best import write_experiment
-from liverseg.sweeps.comparison import draw_comparison
 from liverseg.sweeps.grid import Compose, combinations, prepare_jobs, unfinished
 from liverseg.sweeps.pool import Pool, is_elsewhere, warned_of_the_disk
 from liverseg.sweeps.statistics import format_groups, group_rows
-from liverseg.sweeps.table import format_rows, monitored, outcome, rows_of, write_csv
+from liverseg.sweeps.table import Row, format_rows, monitored, outcome, rows_of, write_csv
 
 if TYPE_CHECKING:  # Optuna is there for those who search
     from liverseg.sweeps.search import Study
 
+Draw = Callable[[Path, Sequence[Row]], object]
 logger = logging.getLogger(__name__)
 
 
@@ -34,6 +34,7 @@ def run_sweep(
     compose: Compose,
     is_group: Callable[[str], bool],
     launcher: Pool | Launcher,
+    draw: Draw,
 ) -> None:
     """Run the jobs of a sweep that are not finished, and say what came out of all of them.
 
@@ -44,6 +45,7 @@ def run_sweep(
         compose: Makes a job's config from its overrides.
         is_group: Tells whether a key is a config group.
         launcher: Runs jobs: here, or as another launcher of Hydra's does.
+        draw: Draws what came out into a file, and returns None where there is nothing to draw.
 
     Raises:
         ValueError: If a setting is wrong, a job has failed, or the folder cannot be written.
@@ -57,14 +59,14 @@ def run_sweep(
             try:
                 _launch(launcher, sweep, jobs)
             finally:
-                report(sweep)
+                report(sweep, draw)
         else:
             study = _open_study(sweep, overrides, config, compose)
             try:
                 _search(launcher, sweep, study)
             finally:
                 jobs = find_jobs(sweep)
-                report(sweep)
+                report(sweep, draw)
             _report_best(sweep, study, is_group)
     left = [job for job in jobs if job.status() not in ("done", "pruned")]
     if elsewhere := [job for job in left if is_elsewhere(job)]:
@@ -91,7 +93,7 @@ def _stopped_with_a_word(sweep: Path) -> Iterator[None]:
         ) from error
 
 
-def report(sweep: Path) -> None:
+def report(sweep: Path, draw: Draw) -> None:
     """Log what became of all jobs, and write it to ``sweep.csv`` and ``comparison.png``."""
     rows = rows_of(find_jobs(sweep))
     if not rows:
@@ -103,7 +105,7 @@ def report(sweep: Path) -> None:
         logger.info("repeated runs, mean ± standard deviation\n\n%s\n", table)
     with warned_of_the_disk():
         write_csv(sweep / "sweep.csv", rows)
-        if draw_comparison(sweep / "comparison.png", rows):
+        if draw(sweep / "comparison.png", rows) is not None:
             logger.info("compared in %s", sweep / "comparison.png")
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from liverseg.runs import write_bytes
-from liverseg.sweeps.statistics import Group, Summary, group_rows, labels
-from liverseg.sweeps.table import Row, monitored
+from liverseg.sweeps import Group, Row, Summary, group_rows, labels, monitored
 
 if TYPE_CHECKING:  # imported where they are needed, because it takes a second
     from matplotlib.axes import Axes
@@ -27,14 +26,14 @@ def draw_comparison(file: Path, rows: Sequence[Row]) -> "Figure | None":
     """Draw the score that a sweep's jobs monitor by setting, val and test side by side.
 
     A dot is a job, a mark the mean of the jobs that repeat a setting, a bar the 95 % confidence
-    interval of that mean, see :func:`~liverseg.sweeps.statistics.group_rows`. Where a number was
+    interval of that mean, see :func:`~liverseg.sweeps.group_rows`. Where a number was
     swept over at least three values, it is the horizontal axis, with a line for each choice of the
     rest. Otherwise each setting has a row, the best on top; of more than 30 the best 30 are shown.
     Of a single setting each job has a row, in its order, and all of them the last one.
 
     Args:
         file: The PNG file to write.
-        rows: As :func:`~liverseg.sweeps.table.rows_of` makes them. Where jobs monitor several
+        rows: As :func:`~liverseg.sweeps.rows_of` makes them. Where jobs monitor several
             scores, that of the first is drawn.
 
     Returns:

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from liverseg.sweeps.comparison import draw_comparison
-from liverseg.sweeps.table import Row
+from liverseg.reports import draw_comparison
+from liverseg.sweeps import Row
 
 
 def job(overrides: str, val: float | None = None, test: float | None = None) -> Row:
