@@ -12,6 +12,8 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from liverseg import experiment, launch
+from liverseg.checkpoints import load_checkpoint
 from liverseg.launch import train_on_all_devices
 from liverseg.runs.resume import load_config, resumed_config
 from liverseg.scores import SegmentationScores
@@ -195,6 +197,22 @@ def test_the_best_of_a_run_that_was_moved_is_kept(
     resume(run, "trainer.max_epochs=5")  # an epoch that is worse than any
     again = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     assert again["global_step"] == best["global_step"]
+
+
+@pytest.mark.slow
+def test_what_a_run_goes_on_from_is_checked_and_read_once(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, read = run_of(compose), []
+
+    def spy(file: str | Path) -> dict[str, Any]:
+        read.append(Path(file).name)
+        return load_checkpoint(file)
+
+    monkeypatch.setattr(launch, "load_checkpoint", spy)
+    monkeypatch.setattr(experiment, "load_checkpoint", spy)
+    resume(run, "trainer.max_epochs=2")
+    assert read == ["last.ckpt", "best.ckpt"]  # the second one is scored
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ def test_nothing_is_started_where_a_launcher_did(
     variable: str, compose: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "2")
-    monkeypatch.setattr(launch, "train", lambda config: {"devices": config.trainer.devices})
+    monkeypatch.setattr(launch, "train", lambda config, begun: {"devices": config.trainer.devices})
     assert launch.train_on_all_devices(compose(["trainer.devices=2"])) == {"devices": 2}
 
 

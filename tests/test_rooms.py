@@ -26,7 +26,7 @@ ALLOWED = {
     "experiment": (
         *(*SCIENCE, "settings", "runs", "checks", "checkpoints", "inference", "reports", "ending"),
     ),
-    "launch": (*SCIENCE, "settings", "runs", "checks", "checkpoints", "experiment"),
+    "launch": (*SCIENCE, "settings", "runs", "checks", "checkpoints", "inference", "experiment"),
     "worker": ("settings", "runs", "experiment", "launch"),
     "hydra_plugins": MACHINERY,
 }

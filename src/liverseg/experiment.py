@@ -83,11 +83,12 @@ __all__ = ["Scores", "check", "evaluate", "predict", "train"]
 logger = logging.getLogger(__name__)
 
 
-def train(config: DictConfig) -> Scores:
+def train(config: DictConfig, begun: Mapping[str, Any] | None = None) -> Scores:
     """Train, then score the best checkpoint on val and, where it exists, on test.
 
     Args:
         config: What ``configs/train.yaml`` composes.
+        begun: The record in the checkpoint that a run goes on from; None reads it.
 
     Returns:
         The final scores by their names on the dashboard, as ``metrics.json`` holds them; none if a
@@ -96,7 +97,7 @@ def train(config: DictConfig) -> Scores:
     quieten()
     check_settings(config)
     plain_values(config)  # says what is not set
-    config, why, is_length_known = _found_out(config)
+    config, why, is_length_known = _found_out(config, begun)
     seed_everything(config.seed, workers=True, verbose=False)
     parts = instantiate(config, _convert_="all")
     data: PairDataModule = parts["data"]
@@ -187,7 +188,7 @@ def _preview(data: PairDataModule) -> Image.Image | str:
         return f"It cannot be drawn: {error}."
 
 
-def _found_out(config: DictConfig) -> tuple[DictConfig, str, bool]:
+def _found_out(config: DictConfig, begun: Mapping[str, Any] | None) -> tuple[DictConfig, str, bool]:
     """Return the config with what ``trainer.precision=auto`` means here, and why, for the log.
 
     A run that goes on computes as it has begun. Where steps or minutes limit it, it has found out
@@ -195,8 +196,8 @@ def _found_out(config: DictConfig) -> tuple[DictConfig, str, bool]:
     """
     config, why = config.copy(), ""
     trainer = config.trainer
-    record: dict[str, Any] = {}
-    if config.resume and Path(config.resume).is_file():
+    record = begun or {}
+    if begun is None and config.resume and Path(config.resume).is_file():
         record = load_checkpoint(config.resume)["liverseg"]
     before = record.get("config", {}).get("trainer", {})
     if trainer.get("precision") == "auto":

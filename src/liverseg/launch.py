@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from liverseg.checkpoints import load_checkpoint
 from liverseg.checks import check_continuation, check_settings
 from liverseg.experiment import Scores, train
+from liverseg.inference import plain_values
 from liverseg.runs import (
     JOB_FILE,
     RUN_LOCK,
@@ -87,21 +89,21 @@ def train_on_all_devices(config: DictConfig) -> Scores:
     """
     try:
         if not is_first_process():
-            return train(_settled(config))
+            return train(*_settled(config))
         folder = Path(config.output_dir)
         with locked(folder / RUN_LOCK, wait=False) as is_free:
             if not is_free:
                 raise ValueError(f"{folder} is in use by another process; wait for it, or end it")
             with recorded(folder):
-                return _train_here(_settled(config), folder)
+                return _train_here(folder, *_settled(config))
     except SystemExit as stopped:
         if stopped.code == 128 + signal.SIGUSR1:  # what Slurm sends before the time is over
             requeue()
         raise
 
 
-def _settled(config: DictConfig) -> DictConfig:
-    """Return a config that is checked, and that goes on from a checkpoint where it should."""
+def _settled(config: DictConfig) -> tuple[DictConfig, Mapping[str, Any] | None]:
+    """Return a config that is checked, and the record in the checkpoint that it goes on from."""
     if config.get("search") is not None:
         raise ValueError("a search is many runs; add -m: python train.py -m search=optuna")
     folder = Path(config.output_dir)
@@ -123,21 +125,18 @@ def _settled(config: DictConfig) -> DictConfig:
             )
         last = last_checkpoint(folder / "checkpoints")
         config.resume = str(last) if last.is_file() else None
-    if config.resume is not None and Path(config.resume).is_file():
-        checkpoint = load_checkpoint(config.resume)
-        plain = OmegaConf.to_container(config, resolve=True)
-        assert isinstance(plain, dict)
-        check_continuation(
-            checkpoint, config, {str(key): value for key, value in plain.items()}, refuse_fixed
-        )
-    return config
+    if config.resume is None or not Path(config.resume).is_file():
+        return config, None
+    checkpoint = load_checkpoint(config.resume)
+    check_continuation(checkpoint, config, plain_values(config), refuse_fixed)
+    return config, checkpoint["liverseg"]
 
 
-def _train_here(config: DictConfig, folder: Path) -> Scores:
+def _train_here(folder: Path, config: DictConfig, begun: Mapping[str, Any] | None) -> Scores:
     """Train in this process, or in as many as there are devices."""
     save_config(config, folder)
     count = num_local_processes(config)
-    return train(config) if count == 1 or found_launcher() else _launch(config, count)
+    return train(config, begun) if count == 1 or found_launcher() else _launch(config, count)
 
 
 def num_local_processes(config: DictConfig) -> int:
