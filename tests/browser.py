@@ -85,7 +85,7 @@ class Browser:
         self._ask("Page.navigate", self._session, url="about:blank")
         self._ask("Page.navigate", self._session, url=address)
 
-    def wait_for(self, *texts: str, num_images: int = 0, seconds: float = 60) -> None:
+    def wait_for(self, *texts: str, num_images: int = 0, seconds: float = 240) -> None:
         """Return once the page shows these texts, and so many pictures of more than 300 pixels.
 
         Spaces do not count: TensorBoard writes a long name in two pieces.

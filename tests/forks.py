@@ -101,7 +101,7 @@ class Fork:
                 self.returncode = os.waitstatus_to_exitcode(status)
         return self.returncode
 
-    def wait(self, timeout: float = 60) -> int:
+    def wait(self, timeout: float = 300) -> int:
         """Wait for the end, and return the exit status."""
         deadline = time.monotonic() + timeout
         while self.poll() is None:

@@ -34,7 +34,7 @@ class TensorBoard:
                 stdout=stream,
                 stderr=stream,
             )
-        ends = time.monotonic() + 120
+        ends = time.monotonic() + 240
         while " at http" not in output.read_text():
             assert self.process.poll() is None, output.read_text()
             assert time.monotonic() < ends, output.read_text()
@@ -57,7 +57,7 @@ def board(compose: Callable[..., DictConfig], tmp_path: Path) -> Iterator[Tensor
         changes = [f"model.width={width}", f"output_dir={folder}", "trainer.max_epochs=2"]
         train(compose([*changes, "callbacks.dashboard.graph=true"]))
     served = TensorBoard(tmp_path / "logs", tmp_path / "tensorboard.txt")
-    ends = time.monotonic() + 60
+    ends = time.monotonic() + 240
     while len(served.ask("runs")) < 10 and time.monotonic() < ends:
         time.sleep(0.5)
     yield served

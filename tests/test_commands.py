@@ -180,7 +180,7 @@ def test_a_command_outside_its_environment_says_what_to_type(tmp_path: Path) -> 
             [sys.executable, "-S", "-E", ROOT / script],  # no packages
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
         assert done.returncode == 1
         assert done.stderr == (
@@ -213,7 +213,7 @@ def test_ctrl_c_ends_a_run_with_a_word_and_it_goes_on(
         early = folder / ".hydra" / "config.yaml"  # Hydra writes it before anything is imported
         wait_for((early if "imports" in moment else folder / "checkpoints/last.ckpt").exists)
         process.send_signal(signal.SIGINT)
-        text, _ = process.communicate(timeout=100)
+        text, _ = process.communicate(timeout=300)
     assert "Traceback" not in text
     if "imports" in moment:
         assert process.returncode == -signal.SIGINT
@@ -231,7 +231,7 @@ def test_help_and_config_do_not_import_torch(tmp_path: Path) -> None:
         f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
         "assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=300)
 
 
 def test_two_processes_stop_together_and_go_on_as_if_they_had_not(
@@ -239,14 +239,14 @@ def test_two_processes_stop_together_and_go_on_as_if_they_had_not(
 ) -> None:
     command = [
         *("train.py", "data=liver", f"data.root={pair_root}", "trainer=ddp_sim", *SMALL),
-        *("trainer.max_epochs=10", "callbacks.pictures.num_pictures=0"),
+        *("trainer.max_epochs=20", "callbacks.pictures.num_pictures=0"),
     ]
     fork(*command, f"hydra.run.dir={tmp_path / 'whole'}")
     folder = tmp_path / "stopped"
     stopped = Command(ROOT / command[0], *command[1:], f"hydra.run.dir={folder}", folder=ROOT)
     wait_for((folder / "checkpoints/last.ckpt").exists)
     os.kill(stopped.pid, signal.SIGTERM)
-    code, text = stopped.end(seconds=100)
+    code, text = stopped.end()
     assert code == 128 + signal.SIGTERM, text
     assert not (folder / "metrics.json").exists()
     fork("train.py", f"resume={folder}")

@@ -37,7 +37,7 @@ Compose = Callable[..., DictConfig]
 def in_a_process(function: Callable[..., None], *arguments: Any) -> int | None:
     process = PROCESSES.Process(target=function, args=arguments)
     process.start()
-    process.join(120)
+    process.join(400)
     assert process.exitcode is not None, "the run hangs"
     return process.exitcode
 

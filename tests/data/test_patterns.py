@@ -41,7 +41,7 @@ def test_a_pattern_in_use_is_taken_and_quick_on_the_longest_names(pattern: str) 
     for name in ("a" * 255, "a_" * 127, "a-" * 127 + "!", "case" + "1" * 250 + "!"):
         start = time.perf_counter()
         re.search(pattern, name)
-        assert time.perf_counter() - start < 2
+        assert time.perf_counter() - start < 20  # one that backtracks takes years
 
 
 @pytest.mark.parametrize("pattern", SLOW)

@@ -162,7 +162,7 @@ def test_the_time_of_an_interrupted_job_is_added_up(config: DictConfig, tmp_path
     (job.folder / "job.json").write_text(json.dumps(record))
     with recorded(job.folder):
         pass
-    assert 100 <= job.record()["seconds"] < 110
+    assert 100 <= job.record()["seconds"] < 200
 
 
 def test_a_job_whose_process_was_killed_is_interrupted(config: DictConfig, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def server(pair_root: Path) -> Iterator[BaseWSGIServer]:
     made.server_close()
 
 
-def send(server: BaseWSGIServer, request: bytes, wait: float = 10) -> tuple[int, bytes]:
+def send(server: BaseWSGIServer, request: bytes, wait: float = 60) -> tuple[int, bytes]:
     """Send bytes as they are; return status and content of what comes back, 0 for nothing."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=wait) as connection:
         try:
@@ -228,7 +228,7 @@ def test_who_is_slow_is_let_go_and_others_are_answered_meanwhile(
     threading.Thread(target=made.serve_forever, daemon=True).start()
     own = f"Host: 127.0.0.1:{made.port}\r\n"
     slow = [
-        socket.create_connection(("127.0.0.1", made.port), timeout=10)
+        socket.create_connection(("127.0.0.1", made.port), timeout=60)
         for _ in range(serving._MOST_CONNECTIONS - 1)
     ]
     begun = time.monotonic()
@@ -240,7 +240,7 @@ def test_who_is_slow_is_let_go_and_others_are_answered_meanwhile(
         while one.recv(1 << 16):
             pass
         one.close()
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < 18  # one after another, they would take 31 seconds
     assert get(made, "/model")[0] == 200
     made.shutdown()
     made.server_close()
@@ -284,7 +284,7 @@ def test_a_browser_goes_from_an_image_to_the_file_of_its_mask(
         page.value(
             "threshold.value = 0.52; threshold.dispatchEvent(new Event('input'));download.click()"
         )
-        ends = time.monotonic() + 30
+        ends = time.monotonic() + 120
         while not (saved := tmp_path / "downloads" / "mask.png").is_file():
             assert time.monotonic() < ends, "nothing is downloaded"
             time.sleep(0.2)

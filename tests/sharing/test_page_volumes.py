@@ -249,7 +249,7 @@ def test_a_browser_goes_through_the_slices_and_keeps_the_label_volume(
             assert page.value("document.documentElement.scrollWidth") <= width
             page.save_screenshot(tmp_path / f"{width}.png")
         page.value("download.click()")
-        saved, ends = tmp_path / "downloads" / "anna_prediction.nii.gz", time.monotonic() + 30
+        saved, ends = tmp_path / "downloads" / "anna_prediction.nii.gz", time.monotonic() + 120
         while not saved.is_file():
             assert time.monotonic() < ends, "nothing is downloaded"
             time.sleep(0.2)

@@ -224,8 +224,8 @@ def test_a_killed_sweep_goes_on_where_it_stood(moment: str, sweeps: Sweeps) -> N
     }[moment]
     wait_for(wanted)
     os.kill(process.pid, signal.SIGKILL)
-    process.end(seconds=60)
-    wait_for(lambda: not sweeps.left(), seconds=30)
+    process.end()
+    wait_for(lambda: not sweeps.left())
     finished = {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*/metrics.json")}
     assert len(finished) >= (3 if moment == "after the third" else 0)
     assert len(finished) < 6
@@ -253,7 +253,7 @@ def test_a_stopped_sweep_saves_and_goes_on(sweeps: Sweeps) -> None:
     folder = sweeps.sweep("stopped")
     wait_for((folder / "0_seed=1/checkpoints/last.ckpt").exists)
     os.kill(process.pid, signal.SIGINT)
-    code, text = process.end(seconds=120)
+    code, text = process.end()
     assert code == 128 + signal.SIGINT, text
     assert sweeps.left() == []
     assert [line[2] for line in table(text)] == ["interrupted", "waiting"]
@@ -281,8 +281,8 @@ def test_a_search_of_two_workers_records_a_failure_and_goes_on_after_a_kill(
     wait_for(lambda: any(folder.glob("*/metrics.json")))  # neither worker has come to its end
     for worker in workers:
         os.kill(worker.pid, signal.SIGKILL)
-        worker.end(seconds=60)
-    wait_for(lambda: not sweeps.left(), seconds=30)
+        worker.end()
+    wait_for(lambda: not sweeps.left())
     text = sweeps.run(*command, "hydra.launcher.jobs=2", code=1)
     assert "1 of 5 jobs have not succeeded" in text
     outcomes = table(text)
