@@ -12,6 +12,7 @@ from torch import Tensor
 from liverseg.data import MaskReader
 from liverseg.experiment import evaluate, predict, train
 from liverseg.inference import find_checkpoints, load_predictor, options_of
+from liverseg.inference.running import scoring_trainer
 from liverseg.prediction import Options
 from liverseg.scores import SegmentationScores
 from liverseg.settings.paths import as_hydra_reads_it
@@ -226,3 +227,8 @@ def test_what_is_typed_comes_before_the_file(tmp_path: Path) -> None:
     file.write_text("threshold: 0.3\nmin_pixels: {liver: 30}\n")
     options = options_of({"tuned": str(file), "threshold": 0.4, "min_pixels": None})
     assert options == Options(threshold=0.4, min_pixels={"liver": 30})
+
+
+def test_without_a_trainer_the_word_that_took_it_away_is_told() -> None:
+    with pytest.raises(ValueError, match="^trainer is missing from the config; leave out ~scoring"):
+        scoring_trainer(DictConfig({}), {})

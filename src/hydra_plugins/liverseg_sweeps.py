@@ -74,12 +74,14 @@ class ResumableSweeper(Sweeper):
             needs a package that is not installed is left out with a word.
         draw: The function that draws what came out of all jobs so far.
         conclude: The function that is given the folder once all jobs of a sweep, other than a
-            search, have succeeded.
+            search, have succeeded; None for none.
     """
 
-    def __init__(self, *, params: Mapping[str, str], draw: str, conclude: str) -> None:
+    def __init__(
+        self, *, params: Mapping[str, str] | None, draw: str, conclude: str | None
+    ) -> None:
         super().__init__()
-        self._params = params
+        self._params = {} if params is None else params
         self._draw = draw
         self._conclude = conclude
 
@@ -117,13 +119,18 @@ class ResumableSweeper(Sweeper):
                 launcher=launcher.pool() if isinstance(launcher, ProcessLauncher) else launcher,
                 draw=lambda file, rows: get_method(self._draw)(file, rows),
             )
-            if config.get("search") is None:
+            if self._conclude and config.get("search") is None:
                 get_method(self._conclude)(Path(config.hydra.sweep.dir))
 
     def listed(self, typed: Sequence[str]) -> Iterator[str]:
         """Yield overrides of the experiment that are not typed, without what cannot be run here."""
         from liverseg.settings import what_is_lacking
 
+        if not isinstance(self._params, Mapping):
+            raise CompactHydraException(
+                f"hydra.sweeper.params={self._params} must be a mapping of keys to values, such as "
+                "{seed: '1,2'}"
+            )
         for key, values in self._params.items():
             if any(one.startswith(f"{key}=") for one in typed):
                 continue

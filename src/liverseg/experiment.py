@@ -162,6 +162,8 @@ def check(config: DictConfig) -> list[Finding]:
     quieten()
     check_settings(config)
     plain_values(config)
+    if "_target_" not in (config.get("data") or {}):
+        raise ValueError("data is missing from the config; leave out ~data, or set data=pairs")
     if "cache_megabytes" in config.data:
         config.data.cache_megabytes = 0  # files are read one by one
     data = instantiate(config.data, _convert_="all")

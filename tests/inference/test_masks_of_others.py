@@ -135,6 +135,7 @@ def test_several_classes_are_declared(compose: Compose, masks: Path, pair_root: 
         (["threshold=0.4"], ValueError, "threshold=0.4 is for a checkpoint"),
         (["min_pixels=30"], ValueError, "min_pixels=30 is for a checkpoint"),
         (["tune=true"], ValueError, "tune=true is for a checkpoint"),
+        (["split=null"], ValueError, "split=null must be val or test"),
         (["split=val"], FileNotFoundError, "has no mask of 4 of 4 images of val"),
         (["data.root=null"], ValueError, "data.root is not set"),
     ],

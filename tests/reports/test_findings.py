@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from liverseg.experiment import check
 from liverseg.inspection import File, Finding
@@ -53,6 +53,14 @@ def test_a_preview_of_a_faulty_folder_says_why_there_is_none(
     check(compose([f"data.root={pair_root}", "augment=flips", "preview=true"], "check"))
     page = (tmp_path / "run" / "report.html").read_text()
     assert re.search("It cannot be drawn: .*patient001_slice00.png has no partner", page)
+
+
+def test_a_check_without_data_is_refused(compose: Compose) -> None:
+    config = compose(["data.root=x"], "check")
+    with open_dict(config):
+        del config.data
+    with pytest.raises(ValueError, match="^data is missing from the config; leave out ~data, or "):
+        check(config)
 
 
 def test_a_check_writes_the_same_bytes_twice(

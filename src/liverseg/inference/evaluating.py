@@ -55,6 +55,8 @@ def evaluate(config: DictConfig, refused: dict[str, str] | None = None) -> Score
     quieten()
     check_settings(config)
     settings = plain_values(config)
+    if settings["split"] is None and settings["source"] is None and settings["labels"] is None:
+        raise ValueError("split=null must be val or test")
     if settings["predictions"] is not None:
         scores, unscored = evaluate_predictions(config, settings)
         if refused is not None:

@@ -118,6 +118,8 @@ def scoring_trainer(
     config: DictConfig, checkpoint: Mapping[str, Any], *callbacks: Callback
 ) -> Trainer:
     """Return a trainer that computes as the run of the checkpoint did, where not told otherwise."""
+    if config.get("trainer") is None:
+        raise ValueError("trainer is missing from the config; leave out ~scoring, or set it")
     precision = checkpoint["liverseg"]["config"]["trainer"].get("precision", "32-true")
     settings = {"precision": precision, **plain_values(config.trainer)}
     if settings["precision"] == "auto":

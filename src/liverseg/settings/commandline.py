@@ -331,6 +331,13 @@ def _folder_of(config: DictConfig, multirun: bool, overrides: list[Override]) ->
     if not isinstance(output_dir, str):
         shown = "null" if output_dir is None else output_dir
         raise ValueError(f"output_dir={shown} must be a folder")
+    for part in ("launcher", "sweeper"):
+        node = config.hydra[part]
+        if not OmegaConf.is_dict(node) or "_target_" not in node:
+            shown = "null" if node is None else node
+            raise ValueError(
+                f"hydra.{part}={shown} must name a class by _target_; leave hydra.{part} out"
+            )
     key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
     try:
         typed = OmegaConf.select(config, key)

@@ -75,6 +75,9 @@ def expand_home(config: DictConfig) -> None:
 def read_too(folder: Path, plain: Any) -> str:
     """Return the key of a config that names a folder to read from, where it is this one, or "".
 
+    The source of ``predict.py``, which alone has one without labels, may be: it leaves out what it
+    has written there.
+
     Args:
         folder: Where a command is to write.
         plain: The config, as plain values.
@@ -85,6 +88,8 @@ def read_too(folder: Path, plain: Any) -> str:
     named = {key: plain.get(key) for key in _READ} | {
         "data.root": data.get("root") if isinstance(data, dict) else None
     }
+    if "labels" not in plain:
+        del named["source"]
     for key, value in named.items():
         for one in value if isinstance(value, list) else [value]:
             path = os.path.expanduser(str(one))
