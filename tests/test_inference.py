@@ -230,5 +230,5 @@ def test_what_is_typed_comes_before_the_file(tmp_path: Path) -> None:
 
 
 def test_without_a_trainer_the_word_that_took_it_away_is_told() -> None:
-    with pytest.raises(ValueError, match="^trainer is missing from the config; leave out ~scoring"):
+    with pytest.raises(ValueError, match=r"^trainer is missing from the config; leave out ~scori"):
         scoring_trainer(DictConfig({}), {})

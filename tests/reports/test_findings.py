@@ -59,7 +59,7 @@ def test_a_check_without_data_is_refused(compose: Compose) -> None:
     config = compose(["data.root=x"], "check")
     with open_dict(config):
         del config.data
-    with pytest.raises(ValueError, match="^data is missing from the config; leave out ~data, or "):
+    with pytest.raises(ValueError, match=r"^data is missing from the config; leave out ~data, or "):
         check(config)
 
 
