@@ -253,6 +253,17 @@ def test_a_compression_that_nothing_reads_is_named(tmp_path: Path, monkeypatch) 
         read(tmp_path)
 
 
+def test_a_compression_that_nobody_has_a_decoder_for_is_named(tmp_path: Path) -> None:
+    (path,) = save_series(tmp_path, slices_of(body())[:1])
+    dataset = pydicom.dcmread(path)
+    dataset.PixelData = encapsulate([bytes(80)])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.MPEG2MPML
+    dataset.save_as(path)
+    with pytest.raises(ValueError, match=r"IMG000\.dcm is compressed in a way .*MPEG2.*uncompres"):
+        read(tmp_path)
+
+
 def test_odd_tags_that_slices_do_not_need_are_no_obstacle(tmp_path: Path) -> None:
     save_series(tmp_path, slices_of(body()))
     for path in tmp_path.iterdir():

@@ -332,7 +332,7 @@ def _told(path: Path, what: str = "read as DICOM") -> Iterator[None]:
         said = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, ValueError) and str(path) in said:
             raise
-        if "missing dependencies" in said:
+        if "missing dependencies" in said or said.startswith("No pixel data decoders"):
             raise ValueError(
                 f"{path} is compressed in a way that no installed package reads "
                 f"({_compression(said)}); pip install 'liverseg[volumes]' brings JPEG, JPEG-LS and "
