@@ -20,7 +20,7 @@ class Canvas:
     def __init__(self, *, patient: Patient, num_slices: int, size: int, chance: Chance) -> None:
         self.chance = chance
         self.pixel = 2 / size / patient.half_width
-        steps = (torch.arange(num_slices) + 0.5) / num_slices
+        steps = (torch.arange(num_slices) + patient.phase) / num_slices
         self.level = torch.lerp(
             torch.tensor(patient.first_level), torch.tensor(patient.last_level), steps
         )

@@ -75,8 +75,9 @@ class Patient:
     fat: float  # thickness under the skin
     first_level: float
     last_level: float
+    phase: float  # of the first slice, within the first of as many parts as slices
     has_oral_contrast: bool
-    window: tuple[float, float]  # level and width in HU; each hospital sets soft tissue its own way
+    window: tuple[float, float]  # level and width in HU
     noise: float  # standard deviation in HU
     kernel: float  # frequency where the noise is strongest, in cycles per pixel
     is_spine_on_top: bool
@@ -91,17 +92,20 @@ def meet_patient(chance: Chance, patient_number: int) -> Patient:
     if chance.happens(0.45):  # a fatty liver
         hu["liver"] -= chance.uniform(20, 50)
     fat = chance.uniform(0.03, 0.2)
+    # Hospitals set soft tissue each in its own way, from -200 ... 300 to 0 ... 200 HU.
+    black, white = chance.uniform(-200, min(0, hu["liver"] - 40)), chance.uniform(200, 300)
     return Patient(
         hu=hu,
-        half_width=chance.uniform(0.7, 0.92) / (1 + WALL + fat),
+        half_width=chance.uniform(0.66, 1.02) / (1 + WALL + fat),
         aspect=chance.uniform(0.9, 1.1),
         centre=(chance.uniform(-0.06, 0.06), chance.uniform(-0.12, 0.05)),
         fat=fat,
         first_level=chance.uniform(-0.14, 0.03),
         last_level=chance.uniform(0.94, 1.15),
+        phase=chance.uniform(0.2, 0.8),
         has_oral_contrast=chance.happens(0.4),
-        window=(chance.uniform(20, 80), chance.uniform(320, 480)),
-        noise=chance.uniform(14, 32),
+        window=((black + white) / 2, white - black),
+        noise=chance.uniform(5, 35),
         kernel=chance.uniform(0.16, 0.32),
         is_spine_on_top=is_spine_on_top,
     )
