@@ -65,6 +65,14 @@ def test_each_setting_and_seed_has_a_cross_validation_and_settings_are_compared(
     assert (sweep / "comparison" / "report.html").is_file()
 
 
+def test_of_many_cross_validations_one_score_each_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = [job for seed in range(7) for job in folds(3, f"seed={seed}")]
+    text = concluded(write_sweep(tmp_path / "cv", jobs), caplog)
+    assert text.count("val/dice 0.") == text.count("cross-validation of seed=") == 7
+
+
 def test_folds_that_are_left_out_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sweep = write_sweep(tmp_path / "cv", folds(3))
     for job in sweep.iterdir():

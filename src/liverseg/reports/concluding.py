@@ -2,14 +2,17 @@
 
 import hashlib
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from omegaconf import DictConfig
 
 from liverseg.reports.comparing import compare_folders
-from liverseg.reports.contestants import Scored, Setting, read_scored, setting_of
+from liverseg.reports.contestants import Scored, Setting, fold_of, read_scored, setting_of
 from liverseg.runs import (
     SCORES_FILE,
     Job,
@@ -29,9 +32,6 @@ from liverseg.scores import (
     table_of,
 )
 from liverseg.sweeps import labels
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 FOLDS_FOLDER, COMPARISON_FOLDER = "out_of_fold", "comparison"
 FOLDS = ("fold", "data.fold")  # keys that repeat a setting with another part of its data
@@ -62,8 +62,8 @@ def _conclude_folds(sweep: Path, done: Sequence[Job]) -> None:
     folds: dict[Setting, dict[int, Job]] = {}
     configs = {job: load_config(job.folder) for job in done}
     for job, config in configs.items():
-        if config.get("fold") is not None:
-            folds.setdefault(setting_of(job, FOLDS), {})[int(config.fold)] = job
+        if (fold := fold_of(config)) is not None:
+            folds.setdefault(setting_of(job, FOLDS), {})[fold] = job
     folds = {setting: members for setting, members in folds.items() if len(members) > 1}
     told = labels([dict(setting) for setting in folds]) if len(folds) != 1 else [""]
     for label, members in zip(told, folds.values(), strict=True):
@@ -75,12 +75,19 @@ def _conclude_folds(sweep: Path, done: Sequence[Job]) -> None:
             "\n\n%s\n\nwritten to %s\n",
             f" of {label}" if label else "",
             _told_folds(sorted(members), config),
-            summary(scores, str(config.monitor)),
+            _shown(scores, config, is_short=len(folds) > _MOST_SETTINGS),
             short_path(folder),
         )
 
 
-def _told_folds(folds: Sequence[int], config: "DictConfig") -> str:
+def _shown(scores: dict[str, float], config: DictConfig, *, is_short: bool) -> str:
+    """Return all scores as a table, or the one that is monitored."""
+    if not is_short:
+        return summary(scores, str(config.monitor))
+    return f"{config.monitor} {scores.get(str(config.monitor), math.nan):.4f}"
+
+
+def _told_folds(folds: Sequence[int], config: DictConfig) -> str:
     count = config.data.get("num_folds")
     if list(folds) == list(range(count or len(folds))):
         return f"all {len(folds)} folds"

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from omegaconf import DictConfig, OmegaConf
+
 from liverseg.runs import SCORES_FILE, Job, find_jobs, load_config, short_path, telling
 from liverseg.scores import CATALOGUE, RECORD_FILE, Case, read_cases
 from liverseg.sweeps import REPEATS, labels
@@ -97,7 +99,14 @@ def setting_of(job: Job, repeats: Sequence[str] = REPEATS) -> Setting:
 def _has_fold(folder: Path) -> bool:
     """Tell whether the val of a run is a fold, so that another run may have another."""
     is_run = (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir()
-    return is_run and load_config(folder).get("fold") is not None
+    return is_run and fold_of(load_config(folder)) is not None
+
+
+def fold_of(config: DictConfig) -> int | None:
+    """Return the fold that is val in a run, None where its folders are taken as they are."""
+    of_data = OmegaConf.select(config, "data.fold")
+    found = config.get("fold") if of_data is None else of_data
+    return None if found is None else int(found)
 
 
 def _short(folder: Path, folders: Sequence[Path]) -> str:
