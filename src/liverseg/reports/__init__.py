@@ -3,10 +3,9 @@
 Reading order: ``style`` (how pages look), ``pages`` (the frame: sections, tables, pictures),
 ``graphs`` (curves that a page draws itself), and what they show: ``findings`` (of a check),
 ``results`` (of a run), ``contestants`` and ``comparing`` (of several), ``concluding`` and
-``charts`` (of a sweep).
+``sweep_charts`` (of a sweep).
 """
 
-from liverseg.reports.charts import draw_comparison
 from liverseg.reports.comparing import compare_runs
 from liverseg.reports.concluding import conclude_sweep
 from liverseg.reports.findings import counted, in_words, write_findings
@@ -26,6 +25,7 @@ from liverseg.reports.pages import (
     table,
 )
 from liverseg.reports.results import RUN_REPORT, Result, write_result
+from liverseg.reports.sweep_charts import draw_comparison
 
 __all__ = [
     "RUN_REPORT",
