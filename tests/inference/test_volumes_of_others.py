@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from omegaconf import DictConfig
+from PIL import Image
 
 from liverseg.inference import evaluate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data" / "volumes"))
-from scans import affine_of, organs, save, turned
+from scans import affine_of, body, organs, save, save_series, slices_of, turned
 
 Compose = Callable[..., DictConfig]
 CLASSES = "classes={liver: 1, spleen: 2, kidney: 3}"
@@ -135,7 +136,8 @@ def test_what_predict_wrote_holds_class_indices(compose: Compose, maps: Path) ->
     [
         ([], ValueError, r"no volume could be scored"),  # holds class 3
         (["ckpt_path=a.ckpt"], ValueError, "ckpt_path=a.ckpt is for a checkpoint"),
-        (["source=a"], ValueError, "source=a is for a checkpoint"),
+        (["source=a"], FileNotFoundError, "source=a does not exist"),
+        (["window=lung"], ValueError, "window=lung is for a checkpoint"),
         (["data.root=a"], ValueError, r"data\.root=a is for masks of images"),
         (["data.ignore_index=9"], ValueError, r"data\.ignore_index=9 is for masks of images"),
         (["labels=null"], ValueError, "labels is not set, which predictions="),
@@ -160,7 +162,10 @@ def test_a_name_is_held_against_whole_words(tmp_path: Path) -> None:
     for name in ("truth/liver_3", "truth/liver_30", "out/liver_3_0000", "out/liver_30"):
         save(tmp_path / f"{name}.nii", organs())
     cases = find_predictions(tmp_path / "out", tmp_path / "truth")
-    assert [Path(str(case.label)).name for case in cases] == ["liver_3_0000.nii", "liver_30.nii"]
+    assert [Path(str(case.predicted)).name for case in cases] == [
+        "liver_3_0000.nii",
+        "liver_30.nii",
+    ]
     for name in ("s1", "s2"):
         save(tmp_path / "total" / name / "segmentations" / "liver.nii.gz", organs())
         save(tmp_path / "out2" / f"{name}_prediction.nii.gz", organs())
@@ -170,3 +175,34 @@ def test_a_name_is_held_against_whole_words(tmp_path: Path) -> None:
     save(tmp_path / "out" / "liver_3_pred.nii", organs())
     with pytest.raises(ValueError, match=r"may both be .*liver_3\.nii; remove one"):
         find_predictions(tmp_path / "out", tmp_path / "truth")
+
+
+def test_pngs_and_segmentations_are_scored_on_the_series_that_they_are_of(
+    compose: Compose, tmp_path: Path
+) -> None:
+    found = organs()
+    found[1, 1, 1:4] = 0  # of class 1
+    for number in (1, 2):
+        place = tmp_path / "ct" / str(number)
+        save_series(place / "DICOM_anon", slices_of(body()), name="i{:04},0000b.dcm")
+        for folder, label in (("Ground", organs()), ("found", found)):
+            root = (
+                place / folder if folder == "Ground" else tmp_path / folder / str(number) / "Ground"
+            )
+            root.mkdir(parents=True)
+            for k, one in enumerate(slices_of(label) == 1):
+                Image.fromarray(one * np.uint8(255)).save(root / f"liver_GT_{k:03}.png")
+    typed = [f"source={tmp_path / 'ct'}", f"labels={tmp_path / 'ct'}", "classes={liver: 255}"]
+    typed += [f"predictions={tmp_path / 'found'}", "scores=[hd]"]
+    scores = evaluate(compose(typed, name="evaluate"))
+    size = int((organs() == 1).sum())
+    assert scores["test/dice_case"] == pytest.approx(2 * (size - 3) / (2 * size - 3))
+    assert scores["test/rvd_case"] == pytest.approx(3 / size)
+    assert scores["test/patients"] == 2
+    one = [f"source={tmp_path / 'ct' / '1' / 'DICOM_anon'}", "classes={liver: 255}"]
+    one += [f"labels={tmp_path / 'ct' / '1' / 'Ground'}", f"predictions={tmp_path / 'ct' / 'mine'}"]
+    (tmp_path / "found" / "2" / "Ground").rename(tmp_path / "ct" / "mine")
+    again = evaluate(compose(one, name="evaluate"))
+    assert again["test/dice"] == scores["test/dice_case"]
+    with pytest.raises(FileNotFoundError, match="has no label map of 1 of 2 volumes"):
+        evaluate(compose(typed, name="evaluate"))

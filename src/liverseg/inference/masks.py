@@ -41,7 +41,7 @@ _OF_A_CHECKPOINT = (
     *("ckpt_path", "tune", "tuned", *(one.name for one in fields(Options))),
     *("source", "labels", "window", "classes"),
 )
-_OF_VOLUMES = ("labels", "classes")
+_OF_VOLUMES = ("source", "labels", "classes")
 UNLESS_TOLD: dict[str, Any] = {  # as in configs/data/pairs.yaml, but that nothing is kept in memory
     **dict.fromkeys(("phantom", "image_size", "class_names", "ignore_index")),
     **dict.fromkeys(("mask_values", "mask_threshold", "white_value")),

@@ -14,6 +14,7 @@ from liverseg.data.volumes import (
     ClassMap,
     find_cases,
     find_predictions,
+    find_predictions_on,
     named_volumes,
     need_packages,
 )
@@ -129,7 +130,10 @@ def evaluate_label_maps(settings: Mapping[str, Any]) -> tuple[Scores, dict[str, 
     is_first_background = given["background"] is not False
     names = classes.names or given["class_names"]
     names = scored_names(num_classes, names, background=is_first_background)
-    cases = find_predictions(predictions, settings["labels"])
+    if settings["source"] is None:
+        cases = find_predictions(predictions, settings["labels"])
+    else:
+        cases = find_predictions_on(settings["source"], predictions, settings["labels"])
     if given["case_pattern"]:
         pattern = given["case_pattern"]
         cases = [replace(one, patient=case_of(one.name, pattern) or one.name) for one in cases]

@@ -96,25 +96,35 @@ def score_label_maps(
     """Add the counts of label maps that are there already, see :func:`score_volumes`.
 
     Args:
-        cases: True label maps as ``source``, and predicted ones as ``label``.
+        cases: What was ``predicted``, and as ``source`` what is true, or what it is a ``label`` of.
         classes: The class of each value of both; what :func:`predict_volumes` wrote holds class
             indices already.
         scores: What is added to.
     """
     others: dict[int, str] = {}  # values of no class, and where they were first seen
 
-    def read(case: Case) -> _Both:
-        assert isinstance(case.source, Path)
-        assert case.label is not None
-        volume, left = read_label_map(case.source, classes)
-        is_ours = isinstance(case.label, Path) and is_prediction(case.label)
+    def read(case: Case) -> _Both | None:
+        if case.is_lone:
+            return None
+        if case.fault:
+            raise ValueError(case.fault)
+        assert case.predicted is not None
+        true: object = case.label or case.source
+        if case.label is not None:
+            volume = read_source(case.source)
+            truth, left = read_label(case.label, volume, classes, _TOLERANCE, None)
+        else:
+            assert isinstance(case.source, Path)
+            volume, left = read_label_map(case.source, classes)
+            truth = volume.voxels
+        is_ours = isinstance(case.predicted, Path) and is_prediction(case.predicted)
         own = ClassMap(None) if is_ours else classes
-        found, more = read_label(case.label, volume, own, _TOLERANCE, None)
-        for name, values in ((case.source, left), (case.label, more)):
+        found, more = read_label(case.predicted, volume, own, _TOLERANCE, None)
+        for name, values in ((true, left), (case.predicted, more)):
             others.update({value: str(name) for value in values if value not in others})
-        _refuse_more(volume.voxels, case.source, scores)
-        _refuse_more(found, case.label, scores)
-        return _Both(volume, volume.voxels, found)
+        _refuse_more(truth, true, scores)
+        _refuse_more(found, case.predicted, scores)
+        return _Both(volume, truth, found)
 
     result = _scored(cases, read, scores)
     _tell_others(others)

@@ -129,7 +129,7 @@ def _below(folder: Path, base: Path, key: str) -> Iterator[Entry]:
                 yield _entry(file, base, file.path.stem, file.path.parent)
         elif not series.files[0].is_scout:
             yield _entry(series, base, "", series.folder)
-    if key == "labels":
+    if key != "source":
         for stack in find_stacks(folder):
             yield _entry(stack, base, "", stack.folder)
 

@@ -41,6 +41,7 @@ class Case:
         label: Its label, or None.
         fault: Why it has no label, a sentence; "" where it has one.
         is_lone: Whether that is because no label has its name.
+        predicted: A label that another tool has found.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Case:
     label: Label | None
     fault: str = ""
     is_lone: bool = False
+    predicted: Label | None = None
 
 
 def find_volumes(source: str | Path | Sequence[str | Path]) -> list[Source]:
@@ -97,19 +99,26 @@ def names_volumes(source: str | Path | Sequence[str | Path]) -> bool:
 
 
 def find_cases(
-    source: str | Path | Sequence[str | Path], labels: str | Path | Sequence[str | Path]
+    source: str | Path | Sequence[str | Path],
+    labels: str | Path | Sequence[str | Path],
+    key: str = "labels",
 ) -> list[Case]:
     """Pair volumes with their labels, by the words of their names or by what a SEG refers to.
 
     ``volume-3`` goes with ``segmentation-3``, ``imagesTr/liver_3`` with ``labelsTr/liver_3``,
     ``case_1_0000`` with ``case_1``, ``case_1/imaging`` with ``case_1/segmentation``.
 
+    Args:
+        source: Volumes, see :func:`named_volumes`.
+        labels: Their labels: NIfTI, DICOM SEG, or PNG files as of CHAOS.
+        key: What these were typed as.
+
     Raises:
         FileNotFoundError: If a source does not exist.
         ValueError: If one holds no volume or no label, or if no label goes with any volume.
     """
     images = entries_of(source, "source")
-    marks = entries_of(labels, "labels")
+    marks = entries_of(labels, key)
     shared = {key_of(one.what) for one in images} & {key_of(one.what) for one in marks}
     if shared:  # both in one folder: names say which is which
         marks = [one for one in marks if one.is_label or key_of(one.what) not in shared]
@@ -121,13 +130,13 @@ def find_cases(
         raise ValueError(f"source={source} holds no volume {_WANTED}")
     if not marks:
         raise ValueError(
-            f"labels={labels} holds no label (NIfTI, DICOM SEG, or Ground/*.png of a series); name "
+            f"{key}={labels} holds no label (NIfTI, DICOM SEG, or Ground/*.png of a series); name "
             "its folder or file"
         )
     cases = _paired(images, marks)
     if all(case.label is None for case in cases):
         raise ValueError(
-            f"labels={labels} holds no label whose name goes with a volume of source={source} "
+            f"{key}={labels} holds no label whose name goes with a volume of source={source} "
             f"({told_as(marks[0].what)} and {told_as(images[0].what)}, say); give both the same "
             "names, or name one file each"
         )
@@ -148,7 +157,7 @@ def find_predictions(
         labels: The true ones.
 
     Returns:
-        Cases, of which ``source`` is the true label map and ``label`` the predicted one.
+        Cases, of which ``source`` is the true label map and ``predicted`` the other.
 
     Raises:
         FileNotFoundError: If a source does not exist, or true ones have no prediction.
@@ -194,10 +203,38 @@ def find_predictions(
     those = [found[place] for place in range(len(truths))]
     those = [replace(one, stem=_PREDICTED.sub("", one.stem) or one.stem) for one in those]
     return [
-        Case(name, patient, source_of(truth), mark.what)
+        Case(name, patient, source_of(truth), None, predicted=mark.what)
         for (name, patient), truth, mark in zip(_named(those), truths, those, strict=True)
         if not isinstance(mark.what, Series)
     ]
+
+
+def find_predictions_on(
+    source: str | Path | Sequence[str | Path],
+    predictions: str | Path,
+    labels: str | Path | Sequence[str | Path],
+) -> list[Case]:
+    """Pair volumes with their labels and with those that were predicted, see :func:`find_cases`.
+
+    Raises:
+        FileNotFoundError: If a source does not exist, or volumes with a label have no prediction.
+        ValueError: If one holds no volume or no label.
+    """
+    found = {key_of(one.source): one for one in find_cases(source, predictions, "predictions")}
+    for one in found.values():
+        if one.fault and not one.is_lone:
+            raise ValueError(f"predictions={predictions}: {one.fault}")
+    cases = [
+        replace(one, predicted=other.label if (other := found.get(key_of(one.source))) else None)
+        for one in find_cases(source, labels)
+    ]
+    lone = [str(one.source) for one in cases if one.label is not None and one.predicted is None]
+    if lone:
+        raise FileNotFoundError(
+            f"predictions={predictions} has no label map of {len(lone)} of {len(cases)} volumes "
+            f"({_some(lone)}); add them, or name the volumes that are to be scored"
+        )
+    return cases
 
 
 def _label_maps(source: str | Path | Sequence[str | Path], key: str) -> list[Entry]:

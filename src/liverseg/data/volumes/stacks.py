@@ -24,6 +24,7 @@ from PIL import Image
 from liverseg.data.arrays import Numbers
 from liverseg.data.volumes.classes import ClassMap
 from liverseg.data.volumes.geometry import Volume
+from liverseg.data.volumes.nifti import is_nifti
 
 _FOLDER = "ground"
 _MODES = ("1", "L", "P", "I", "I;16", "I;16B")
@@ -44,12 +45,13 @@ class PngStack:
 
 
 def find_stacks(folder: Path) -> Iterator[PngStack]:
-    """Yield the folders ``Ground``, this one or below it, that hold PNG files."""
+    """Yield the folders that hold PNG files: those called ``Ground``, and this one by itself."""
     for place in [folder, *sorted(one for one in folder.rglob("*") if one.is_dir())]:
-        if place.name.lower() == _FOLDER:
-            files = [one for one in place.iterdir() if one.suffix.lower() == ".png"]
-            files = [one for one in files if not one.name.startswith(".")]
-            if files:
+        if place == folder or place.name.lower() == _FOLDER:
+            every = [one for one in place.iterdir() if not one.name.startswith(".")]
+            files = [one for one in every if one.suffix.lower() == ".png"]
+            is_label = place.name.lower() == _FOLDER or not any(map(is_nifti, every))
+            if files and is_label:
                 yield PngStack(place, tuple(sorted(files, key=_numbers_first)))
 
 
