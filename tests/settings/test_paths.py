@@ -18,6 +18,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
         ("ckpt_path=[~/a.ckpt,~/b.ckpt]", "ckpt_path=[{home}/a.ckpt,{home}/b.ckpt]"),
         ("ckpt_path=[0_a=1.ckpt,b=2.ckpt]", "ckpt_path=['0_a=1.ckpt',b=2.ckpt]"),
         ("ckpt_path=[1_s=[16,16].ckpt,b]", "ckpt_path=['1_s=[16,16].ckpt',b]"),
+        ("runs=[0_a=1.ckpt,b]", "runs=['0_a=1.ckpt',b]"),
         ("resume=~/run", "resume={home}/run"),
         ("source=a~b", "source=a~b"),
         ("~scheduler", "~scheduler"),

@@ -18,6 +18,7 @@ _PATHS = (
     "tuned",
     "weights",
     "predictions",
+    "runs",
     "labels",
     "output_dir",
     "dir",
