@@ -73,6 +73,8 @@ def test_chaos_is_read_as_it_lies(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     both = find_cases(tmp_path, tmp_path)
     assert [case.patient for case in both] == ["1", "2", "2", "2"]
     assert not any(case.fault for case in both)
+    (one,) = find_cases(tmp_path / "CT" / "1" / "DICOM_anon", tmp_path / "CT" / "1" / "Ground")
+    assert (one.name, one.patient) == ("1", "1")
     pattern = str(tmp_path / "MR" / "*" / "T1DUAL" / "DICOM_anon" / "InPhase")
     (one,) = find_cases(pattern, str(tmp_path / "MR" / "*" / "T1DUAL" / "Ground"))
     np.testing.assert_array_equal(label_of(one, ClassMap(ORGANS)), expected(organs()))

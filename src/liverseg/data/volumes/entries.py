@@ -24,6 +24,7 @@ _OF_IMAGES = {
     *("image", "images", "imagestr", "imagests", "imaging", "img", "volume", "volumes", "vol"),
     *("ct", "mr", "mri", "scan", "dicom", "dicom_anon", "anon", "dcm", "data", "nifti"),
 }
+_CHAOS = "dicom_anon"
 _KINDS = _OF_LABELS | _OF_IMAGES
 _CHANNEL = re.compile(r"0\d{3}")  # at the end of an nnU-Net image's name
 
@@ -137,20 +138,22 @@ def _below(folder: Path, base: Path, key: str) -> Iterator[Entry]:
 def _entry(what: Source | Label, base: Path, stem: str, folder: Path) -> Entry:
     """Return an entry; a name that says nothing but what it is takes that of its folder."""
     above = [] if folder == base else list(folder.relative_to(base).parts)
+    is_of_chaos = folder.name.lower() == _CHAOS  # whose folder is the one above
+    lone = folder.resolve().parent.name if is_of_chaos else folder.name
     told = [word for part in (*above, stem) for word in _words(part)]
     words = tuple(word for word in told if word not in _KINDS)
     own = [word for word in _words(stem) if word not in _KINDS]
     if not own:
         named = [part for part in above if set(_words(part)) - _KINDS]
-        stem = "_".join(named) or stem or folder.name
-    whose = [part for part in above if set(_words(part)) - _KINDS] or above or [folder.name]
+        stem = "_".join(named) or stem or lone
+    whose = [part for part in above if set(_words(part)) - _KINDS] or above or [lone]
     patient = whose[0] if isinstance(what, Series) else ""
     return Entry(what, words, stem, patient, bool(_OF_LABELS & set(told)))
 
 
 def _words(text: str) -> list[str]:
     whole = text.lower()
-    return [whole] if whole == "dicom_anon" else re.findall(r"[^\W_]+", whole)
+    return [whole] if whole == _CHAOS else re.findall(r"[^\W_]+", whole)
 
 
 def source_of(entry: Entry) -> Source:
