@@ -75,9 +75,10 @@ def check_settings(config: DictConfig) -> None:
                     f"{section}._partial_={as_typed(found)} must be true; it is built later, from "
                     "what training brings"
                 )
-    first = {"data": 0, "trainer": 1}  # others copy values from them, and are told of later
+    # Others copy values from these, and sections from what lies below: they are told of later.
+    first = {"data": 0, "trainer": 1}
     for section in sorted(plain, key=lambda name: first.get(name, 2)):
-        for key, node in class_nodes(plain[section], section):
+        for key, node in reversed([*class_nodes(plain[section], section)]):
             check_node(key, node)
             check_kind(key, node)
     if "data" in plain and "_target_" not in plain["data"]:  # evaluate.yaml: null keeps the run's
