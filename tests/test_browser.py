@@ -15,12 +15,14 @@ import pytest
 from browser import Browser
 from omegaconf import DictConfig
 from PIL import Image
+from waiting import wait_for
 
 from liverseg.experiment import train
 
 pytestmark = pytest.mark.slow
 JOBS = ["sweeps/study/0/tensorboard", "sweeps/study/1/tensorboard"]
 RUNS = ["train", "val", "final", "final/val", "final/test"]  # of each job
+LOSSES = {"train": 2, "val": 2, "final/val": 1, "final/test": 1}  # points of the curve
 
 
 class TensorBoard:
@@ -48,6 +50,21 @@ class TensorBoard:
         with urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
+    def charts(self) -> list[dict[str, Any]]:
+        """Return the charts that are laid out."""
+        layout = self.ask("plugin/custom_scalars/layout")
+        return [chart for part in layout.get("category", []) for chart in part["chart"]]
+
+    def losses(self, job: str) -> dict[str, int]:
+        """Return how many points the chart of the loss has for each run that has some."""
+        found: dict[str, int] = {}
+        for chart in self.charts()[:1]:
+            for run in LOSSES:
+                asked = {"run": f"{job}/{run}", "tag": chart["multiline"]["tag"][0]}
+                lines = self.ask("plugin/custom_scalars/scalars", **asked)["tag_to_events"]
+                found |= {run: len(lines["loss"])} if lines.keys() == {"loss"} else {}
+        return found
+
 
 @pytest.fixture
 def board(compose: Callable[..., DictConfig], tmp_path: Path) -> Iterator[TensorBoard]:
@@ -57,9 +74,9 @@ def board(compose: Callable[..., DictConfig], tmp_path: Path) -> Iterator[Tensor
         changes = [f"model.width={width}", f"output_dir={folder}", "trainer.max_epochs=2"]
         train(compose([*changes, "callbacks.dashboard.graph=true"]))
     served = TensorBoard(tmp_path / "logs", tmp_path / "tensorboard.txt")
-    ends = time.monotonic() + 240
-    while len(served.ask("runs")) < 10 and time.monotonic() < ends:
-        time.sleep(0.5)
+    wait_for(lambda: len(served.ask("runs")) == len(JOBS) * len(RUNS))
+    # They are all named before the events of each are read.
+    wait_for(lambda: all(served.losses(job) == LOSSES for job in JOBS))
     yield served
     served.process.kill()
     served.process.wait()
@@ -70,14 +87,9 @@ def test_the_dashboard_answers(board: TensorBoard) -> None:
     tabs = {name for name, tab in board.ask("plugins_listing").items() if tab["enabled"]}
     assert tabs >= {"custom_scalars", "graphs", "hparams", "images", "pr_curves", "scalars"}
 
-    layout = board.ask("plugin/custom_scalars/layout")
-    titles = [chart["title"] for part in layout["category"] for chart in part["chart"]]
+    titles = [chart["title"] for chart in board.charts()]
     assert len(titles) == len(set(titles)) == 18  # shared by both runs, not repeated
-    loss = layout["category"][0]["chart"][0]["multiline"]["tag"][0]
-    for run, count in {"train": 2, "val": 2, "final/val": 1, "final/test": 1}.items():
-        asked = {"run": f"{JOBS[0]}/{run}", "tag": loss}
-        lines = board.ask("plugin/custom_scalars/scalars", **asked)["tag_to_events"]
-        assert {tag: len(points) for tag, points in lines.items()} == {"loss": count}, run
+    assert board.losses(JOBS[0]) == LOSSES
     charts = {tag for tags in board.ask("plugin/scalars/tags").values() for tag in tags}
     assert not [tag for tag in charts if "epoch" in tag or "final" in tag]
     assert list(board.ask("plugin/pr_curves/tags")[f"{JOBS[0]}/val"]) == ["precision_recall"]

@@ -80,6 +80,7 @@ from liverseg.training import (
 )
 
 __all__ = ["Scores", "check", "evaluate", "predict", "train"]
+_MOST_TOLD = 21  # lines on what became of weights
 logger = logging.getLogger(__name__)
 
 
@@ -340,9 +341,13 @@ def _start_from_weights(task: SegmentationTask, config: DictConfig) -> None:
     except ValueError as error:
         raise ValueError(f"weights={file}: {error}") from error
     if is_first_process():
-        logger.info("starting from %s: %s", short_path(file), lines[0])
-        for line in lines[1:]:
+        is_little = 2 * len(lines) > len(task.net.state_dict())  # most of the network starts anew
+        level = logging.WARNING if is_little else logging.INFO
+        logger.log(level, "starting from %s: %s", short_path(file), lines[0])
+        for line in lines[1:_MOST_TOLD]:
             logger.info("  %s", line)
+        if more := len(lines[_MOST_TOLD:]):
+            logger.info("  and %d more; is it the same network, at the same width?", more)
 
 
 def _fit(

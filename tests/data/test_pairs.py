@@ -285,8 +285,8 @@ def test_mask_values_become_class_indices(tmp_path, settings, mode, pixels, expe
 
 
 REMEDY = (
-    "set data.num_classes, data.mask_values or data.ignore_index, or "
-    "data.mask_threshold for soft edges"
+    "declare them in data.mask_values or data.ignore_index, train classes by index with "
+    "data=pairs data.num_classes=N, or set data.mask_threshold for soft edges"
 )
 
 

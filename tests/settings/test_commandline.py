@@ -70,8 +70,8 @@ BAD = {
     "help": "help has no = in it; write --help",
     "-m seed=1 , 2": ", has no = in it; write a list without spaces, such as seed=1,2",
     "{tmp}/file": (
-        "{tmp}/file has no = in it; write KEY={tmp}/file, with a key such as ckpt_path, source, "
-        "data.root or resume"
+        "{tmp}/file has no = in it; write KEY={tmp}/file, with a key such as data.root, ckpt_path, "
+        "source, resume, or runs for several in brackets"
     ),
     "epochs=3": "epochs=3 names no known key; the nearest is trainer.max_epochs",
     "optimizer.learning_rate=1": (

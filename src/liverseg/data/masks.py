@@ -138,8 +138,8 @@ class MaskReader:
                 f"{path} holds {what}; declared are "
                 f"{_some(sorted(self._declared + ignore))}"
                 f"{' (1 and 255 not in one file)' if self._both_whites and not undeclared else ''}"
-                "; set data.num_classes, data.mask_values or data.ignore_index, or "
-                "data.mask_threshold for soft edges"
+                "; declare them in data.mask_values or data.ignore_index, train classes by index "
+                "with data=pairs data.num_classes=N, or set data.mask_threshold for soft edges"
             )
         return torch.from_numpy(mask)
 

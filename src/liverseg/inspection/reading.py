@@ -115,7 +115,8 @@ def survey(data: PairDataModule, *, num_processes: int = 1) -> Survey:
         shown = ", ".join(f"{name}/" for name in below[:5]) or "no folder"
         raise FileNotFoundError(
             f"data.root={data.root} holds no split (found {shown}); name the folder that holds "
-            "train/ and val/"
+            "train/ and val/; a folder of pairs that is not divided is divided by: "
+            f"python split.py data.root={data.root}"
         )
     read = below if data.folders.is_by_table else (*SPLITS, "images", "masks")
     found.unread = [name for name in below if name not in read and not name.startswith(".")]

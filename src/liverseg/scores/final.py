@@ -19,7 +19,7 @@ def final_numbers(scores: SegmentationScores) -> dict[str, float]:
 
     ``patients``, where every image has one, and ``images``: how many there are; ``images/NAME``:
     in how many a class is true. ``missed``: structures of images that are there and of which no
-    pixel is predicted; ``false_alarms``: those that are predicted and not there.
+    pixel is found; ``false_alarms``: those that are predicted and not there.
     ``hd95_infinite``, and so on: how many values are not in a mean because they are infinite.
     ``dice_low`` and
     ``dice_high``: the ends of the 95 % interval of ``dice`` over patients, or over images where
@@ -51,7 +51,7 @@ def _numbers(table: Table, names: Sequence[str], chosen: Sequence[str]) -> dict[
     is_true = true_positive + false_negative > 0
     is_predicted = true_positive + false_positive > 0
     of_classes = {
-        MISSED: is_true & ~is_predicted,
+        MISSED: is_true & (true_positive == 0),
         FALSE_ALARMS: is_predicted & ~is_true,
         "images": is_true,
     }

@@ -152,7 +152,10 @@ def _what_was_meant(argument: str) -> str:
     if "," in argument:
         return "write a list without spaces, such as seed=1,2"
     if Path(argument).exists():
-        return f"write KEY={argument}, with a key such as ckpt_path, source, data.root or resume"
+        return (
+            f"write KEY={argument}, with a key such as data.root, ckpt_path, source, resume, or "
+            "runs for several in brackets"
+        )
     return f"write {argument}=VALUE, and quote the whole where a value holds spaces"
 
 

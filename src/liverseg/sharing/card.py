@@ -138,7 +138,9 @@ def _scores(record: Mapping[str, Any]) -> str:
     chosen = "`val` chose the checkpoint, so its scores flatter it; believe `test`."
     why = "`dice` is per image, `dice_pooled` over all pixels, `dice_case` per patient. "
     if any(f"{split}/dice_low" in scores for split in splits):
-        why += "In brackets stands the 95 % interval over patients. "
+        has_patients = any(f"{split}/dice_case" in scores for split in splits)
+        unit = "patients" if has_patients else "images, since no patients are known"
+        why += f"In brackets stands the 95 % interval over {unit}. "
     return _table(("", *splits), rows) + "\n" + why + chosen + "\n"
 
 
