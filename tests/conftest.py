@@ -28,9 +28,17 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the long tests where several processes share them, so that all end together."""
+    """Begin with the long tests where several processes share them, so that all end together.
+
+    Those that type the commands of the documents share a folder, so one process does them all.
+    """
     if hasattr(config, "workerinput"):  # one of pytest-xdist's processes
-        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+        items.sort(
+            key=lambda item: (
+                item.get_closest_marker("slow") is None,
+                item.path.name != "test_documents.py",
+            )
+        )
 
 
 @pytest.fixture(scope="session")

@@ -68,6 +68,7 @@ BAD = {
     ),
     "=3": "=3 names no key; write KEY=VALUE",
     "help": "help has no = in it; write --help",
+    "--seed=1": "--seed=1 is no option; settings have no dashes: seed=1",
     "-m seed=1 , 2": ", has no = in it; write a list without spaces, such as seed=1,2",
     "{tmp}/file": (
         "{tmp}/file has no = in it; write KEY={tmp}/file, with a key such as data.root, ckpt_path, "

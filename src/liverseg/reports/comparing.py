@@ -198,7 +198,7 @@ def _draw(panel: "Axes", one: Comparison) -> None:
         panel.axhline(one.mean, color=_MEAN, linewidth=1.2)
     title = f"{one.second}\nless {one.first}"
     panel.set_title(title, loc="left", fontsize=9, parse_math=False)
-    panel.set_ylabel(one.score.title)
+    panel.set_ylabel(f"difference in {one.score.title}")
     panel.set_xlim(0, len(values) + 1)
     panel.set_xticks([])
     panel.grid(axis="y", alpha=0.3)

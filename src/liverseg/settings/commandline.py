@@ -95,6 +95,10 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> lis
         ValueError: If an override cannot be read, if it names an unknown key, group or choice, or
             if the folder of the run cannot be written. The message is one sentence.
     """
+    _, unknown = get_args_parser().parse_known_args(arguments)
+    for one in unknown:
+        if one.startswith("-"):
+            raise ValueError(f"{one} is no option; settings have no dashes: {one.lstrip('-')}")
     options = get_args_parser().parse_args(arguments)
     if any(getattr(options, name, None) for name in (*_SHOWS_ONLY, *_ELSEWHERE)):
         return []
