@@ -96,9 +96,11 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> lis
             if the folder of the run cannot be written. The message is one sentence.
     """
     _, unknown = get_args_parser().parse_known_args(arguments)
-    for one in unknown:
-        if one.startswith("-"):
-            raise ValueError(f"{one} is no option; settings have no dashes: {one.lstrip('-')}")
+    for option in unknown:
+        if option.startswith("-"):
+            raise ValueError(
+                f"{option} is no option; settings have no dashes: {option.lstrip('-')}"
+            )
     options = get_args_parser().parse_args(arguments)
     if any(getattr(options, name, None) for name in (*_SHOWS_ONLY, *_ELSEWHERE)):
         return []
