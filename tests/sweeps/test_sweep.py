@@ -19,6 +19,8 @@ import torch
 from forks import Command
 from waiting import wait_for
 
+from liverseg.runs import SWEEP_LOCK, locked
+
 ROOT = Path(__file__).parents[2]
 SMALL = [
     *("data=liver", "data.min_steps=1", "model.depth=2", "model.width=4"),
@@ -279,9 +281,10 @@ def test_a_search_of_two_workers_records_a_failure_and_goes_on_after_a_kill(
     folder = sweeps.sweep("search")
     workers = [sweeps.start(*command), sweeps.start(*command)]
     wait_for(lambda: any(folder.glob("*/metrics.json")))  # neither worker has come to its end
-    for worker in workers:
-        os.kill(worker.pid, signal.SIGKILL)
-        worker.end()
+    with locked(folder / SWEEP_LOCK, wait=True):  # a trial that is half drawn would be given up
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGKILL)
+            worker.end()
     wait_for(lambda: not sweeps.left())
     text = sweeps.run(*command, "hydra.launcher.jobs=2", code=1)
     assert "1 of 5 jobs have not succeeded" in text
