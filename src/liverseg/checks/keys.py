@@ -5,21 +5,18 @@ from typing import Annotated, Any, Literal, get_type_hints
 from pydantic import Field
 
 from liverseg.prediction import Options, Threshold
+from liverseg.settings.table import AtLeastOne, BelowOne, Count, Direction, NotNegative, Positive
 from liverseg.settings.values import Section, told
 
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=0)]
-AtLeastOne = Annotated[int, Field(ge=1)]
 NotEmpty = Annotated[str, Field(min_length=1)]
 
 TOP: dict[str, Any] = {
     "seed": Annotated[int, Field(ge=0, le=2**32 - 1)],
     "fold": Count | None,
     "monitor": str,
-    "monitor_mode": Literal["max", "min"],
+    "monitor_mode": Direction,
     "scheduler_interval": Literal["epoch", "step"],
-    "scores": Annotated[list[str], Field(description="a list of scores")],
+    "scores": told(list[str], "a list of scores"),
     "tolerance": Positive,
     "spacing": Annotated[
         list[Positive],
@@ -44,7 +41,7 @@ TOP: dict[str, Any] = {
     "labels": told(int | NotEmpty | list[str], "a file, a folder or a list of them"),
     "split": Literal["val", "test"],
     "val": Annotated[float, Field(gt=0, lt=1)],
-    "test": Annotated[float, Field(ge=0, lt=1)],
+    "test": BelowOne,
     "overwrite": bool,
     "preview": bool,
     "seg": bool,

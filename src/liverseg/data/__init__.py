@@ -32,7 +32,7 @@ from liverseg.data.intensities import (
 )
 from liverseg.data.loaders import ResumableSampler, SameSizeBatches
 from liverseg.data.masks import MaskReader
-from liverseg.data.pairs import Pair, case_of, is_mask, masks_of
+from liverseg.data.pairs import Pair, case_of, is_mask, masks_of, some_of
 from liverseg.data.phantom import SPLITS, Phantom, draw_patient, write_phantom
 from liverseg.data.samples import PairDataset
 from liverseg.data.slices import FolderStacks, read_stack, slice_number
@@ -71,6 +71,7 @@ __all__ = [
     "sample_statistics",
     "shown_channels",
     "slice_number",
+    "some_of",
     "stored_size",
     "write_phantom",
     "write_splits",

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from liverseg.data.images import IMAGE_SUFFIXES, decoded_bytes
 
+_MOST_NAMED = 5
 Headers = Callable[[Sequence[Path]], Sequence[tuple[tuple[int, int], int]]]
 
 
@@ -242,6 +243,12 @@ def _folders_below(root: Path) -> Iterator[tuple[Path, bool]]:
         parts = folder.relative_to(root).parts
         above = [root.joinpath(*parts[:at]) for at, part in enumerate(parts) if part == "masks"]
         yield folder, any(map(_is_apart, above))
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Return the first few of many names, and how many more there are, for a sentence."""
+    more = f", and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def _listed(folder: Path) -> list[Path]:

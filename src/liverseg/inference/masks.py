@@ -18,6 +18,7 @@ from liverseg.data import (
     MaskReader,
     Pair,
     PairDataModule,
+    some_of,
     stored_size,
 )
 from liverseg.data.volumes import names_volumes
@@ -49,7 +50,6 @@ UNLESS_TOLD: dict[str, Any] = {  # as in configs/data/pairs.yaml, but that nothi
     **{"case_pattern": r"^(.+)_slice\d+$", "batch_size": 8, "num_workers": 0},
     "cache_megabytes": 0,
 }
-_MOST_NAMED = 5
 logger = logging.getLogger(__name__)
 
 
@@ -147,22 +147,17 @@ def find_masks(folder: Path, pairs: Sequence[Pair], split: str) -> list[Path]:
             lone.append(pair.name)
     surplus = [file.name for stem, file in files.items() if stem not in used]
     if lone:
-        remedy = f"; of no image are {_some(surplus)}" if surplus else ""
+        remedy = f"; of no image are {some_of(surplus)}" if surplus else ""
         raise FileNotFoundError(
             f"{folder} has no mask of {len(lone)} of {len(pairs)} images of {split} "
-            f"({_some(lone)}), such as {lone[0]}.png{remedy}; add them, or choose another split"
+            f"({some_of(lone)}), such as {lone[0]}.png{remedy}; add them, or choose another split"
         )
     if surplus:
         logger.warning(
             "%s: %d files belong to no image of %s and are left out (%s)",
-            *(folder, len(surplus), split, _some(surplus)),
+            *(folder, len(surplus), split, some_of(surplus)),
         )
     return found
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f", and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 class MaskDataModule(PairDataModule):

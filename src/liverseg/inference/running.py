@@ -18,11 +18,10 @@ from liverseg.runs import write_json, write_text
 from liverseg.scores import (
     RECORD_FILE,
     SegmentationScores,
-    cases_text,
     final_numbers,
-    patients_text,
     record_of,
     sentence_of_absence,
+    tables_text,
 )
 from liverseg.training import SegmentationTask, Split, fast_precision
 
@@ -89,9 +88,8 @@ def write_tables(
         truth: A hash of the masks.
     """
     table, classes = scores.table(), scores.class_names
-    write_text(folder / f"cases_{split}.csv", cases_text(table, classes, names=names, cases=cases))
-    if table.has_cases:
-        write_text(folder / f"patients_{split}.csv", patients_text(table, classes, cases=cases))
+    for name, text in tables_text(table, classes, split=split, names=names, cases=cases).items():
+        write_text(folder / name, text)
     file = folder / RECORD_FILE
     earlier = json.loads(file.read_text()) if file.is_file() else {}
     write_json(file, earlier | {split: record_of(scores, truth)})

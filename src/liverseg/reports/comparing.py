@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from liverseg.reports.contestants import Scored, choose_split, find_contestants, refuse_unlike
-from liverseg.reports.pages import Html, Section, page, picture, table
+from liverseg.reports.pages import Html, Section, as_png, page, picture, table
 from liverseg.runs import short_path, write_bytes, write_json, write_text
 from liverseg.scores import (
     CATALOGUE,
@@ -259,9 +259,7 @@ def _stacked(files: Sequence[Path]) -> bytes:
     for one in drawn:
         canvas.paste(one, (0, top))
         top += one.height
-    stream = io.BytesIO()
-    canvas.save(stream, "PNG")
-    return stream.getvalue()
+    return as_png(canvas)
 
 
 def _page(

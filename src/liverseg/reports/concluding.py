@@ -24,12 +24,11 @@ from liverseg.runs import (
 )
 from liverseg.scores import (
     RECORD_FILE,
-    cases_text,
-    patients_text,
     score_of,
     summary,
     table_numbers,
     table_of,
+    tables_text,
 )
 from liverseg.sweeps import labels
 
@@ -119,9 +118,8 @@ def put_together(folds: Sequence[Scored], folder: Path) -> dict[str, float]:
     table, classes = table_of(lines, record["scores"]), record["classes"]
     cases = [case.case or None for case in lines]
     names = [case.name for case in lines]
-    write_text(folder / "cases_val.csv", cases_text(table, classes, names=names, cases=cases))
-    if table.has_cases:
-        write_text(folder / "patients_val.csv", patients_text(table, classes, cases=cases))
+    for name, text in tables_text(table, classes, split="val", names=names, cases=cases).items():
+        write_text(folder / name, text)
     write_json(folder / RECORD_FILE, {"val": record})
     numbers = table_numbers(table, classes, record["scores"])
     scores = {f"val/{name}": value for name, value in numbers.items()}

@@ -1,6 +1,5 @@
 """What a check of a folder has found, as a page, a file of plain values and contact sheets."""
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from liverseg.inspection import (
 )
 from liverseg.pictures import Tile, as_shown, draw_sheet
 from liverseg.reports.graphs import Line, graph
-from liverseg.reports.pages import Html, Section, facts, item, page, picture, table
+from liverseg.reports.pages import Html, Section, as_png, facts, item, page, picture, table
 from liverseg.runs import write_bytes, write_json, write_text
 
 REPORT_FILE, PLAIN_FILE, SHEETS = "report.html", "report.json", "sheets"
@@ -95,7 +94,7 @@ def in_words(counts: Mapping[str, int]) -> str:
 def _preview(folder: Path, preview: Image.Image | str) -> Html | str:
     if isinstance(preview, str):
         return preview
-    write_bytes(folder / SHEETS / "augmentation.png", _as_png(preview))
+    write_bytes(folder / SHEETS / "augmentation.png", as_png(preview))
     return picture(
         preview,
         alt="images of train, each with its mask, and beside it as five epochs of training see it",
@@ -158,14 +157,8 @@ def _kept(folder: Path, name: str, tiles: Sequence[Tile], survey: Survey, alt: s
     if not tiles:
         return []
     sheet: Image.Image = draw_sheet(tiles, first=survey.first)
-    write_bytes(folder / SHEETS / f"{name}.png", _as_png(sheet))
+    write_bytes(folder / SHEETS / f"{name}.png", as_png(sheet))
     return [picture(sheet, alt=alt)]
-
-
-def _as_png(sheet: Image.Image) -> bytes:
-    stream = io.BytesIO()
-    sheet.save(stream, "PNG")
-    return stream.getvalue()
 
 
 def _splits(survey: Survey) -> Html:

@@ -135,6 +135,13 @@ def picture(source: Path | bytes | Image.Image, *, alt: str, caption: str = "") 
     )
 
 
+def as_png(shown: Image.Image) -> bytes:
+    """Return a picture as a PNG file."""
+    stream = io.BytesIO()
+    shown.save(stream, "PNG")
+    return stream.getvalue()
+
+
 def facts(named: Mapping[str, Cell]) -> Html:
     """Return names and what they are, one below the other."""
     lines = "".join(

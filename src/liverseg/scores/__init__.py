@@ -25,11 +25,10 @@ from liverseg.scores.catalogue import (
 from liverseg.scores.files import (
     RECORD_FILE,
     Case,
-    cases_text,
-    patients_text,
     read_cases,
     record_of,
     table_of,
+    tables_text,
 )
 from liverseg.scores.final import final_numbers, is_score, table_numbers
 from liverseg.scores.intervals import mean_interval, signed_rank_p
@@ -57,7 +56,6 @@ __all__ = [
     "SegmentationScores",
     "Values",
     "calibration_error",
-    "cases_text",
     "classes_without_truth",
     "compare",
     "computed",
@@ -72,7 +70,6 @@ __all__ = [
     "keys_of",
     "mean_interval",
     "mean_of",
-    "patients_text",
     "precision_recall",
     "predict_classes",
     "read_cases",
@@ -85,6 +82,7 @@ __all__ = [
     "summary",
     "table_numbers",
     "table_of",
+    "tables_text",
     "title_of",
     "unit_values",
 ]

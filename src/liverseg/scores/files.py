@@ -85,6 +85,29 @@ def patients_text(table: Table, class_names: Sequence[str], *, cases: Sequence[s
     return _as_csv(lines)
 
 
+def tables_text(
+    table: Table,
+    class_names: Sequence[str],
+    *,
+    split: str,
+    names: Sequence[str],
+    cases: Sequence[str | None],
+) -> dict[str, str]:
+    """Return the tables of a split by the names of their files.
+
+    Args:
+        table: What was counted; where not all images have a case there is no table of patients.
+        class_names: The names of the classes.
+        split: The split.
+        names: The images' names, by index.
+        cases: The images' cases, by index.
+    """
+    texts = {f"cases_{split}.csv": cases_text(table, class_names, names=names, cases=cases)}
+    if table.has_cases:
+        texts[f"patients_{split}.csv"] = patients_text(table, class_names, cases=cases)
+    return texts
+
+
 def read_cases(file: Path) -> list[Case]:
     """Read ``cases_SPLIT.csv``.
 

@@ -95,13 +95,13 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> lis
         ValueError: If an override cannot be read, if it names an unknown key, group or choice, or
             if the folder of the run cannot be written. The message is one sentence.
     """
-    _, unknown = get_args_parser().parse_known_args(arguments)
-    for option in unknown:
+    parser = get_args_parser()
+    for option in parser.parse_known_args(arguments)[1]:
         if option.startswith("-"):
             raise ValueError(
                 f"{option} is no option; settings have no dashes: {option.lstrip('-')}"
             )
-    options = get_args_parser().parse_args(arguments)
+    options = parser.parse_args(arguments)
     if any(getattr(options, name, None) for name in (*_SHOWS_ONLY, *_ELSEWHERE)):
         return []
     if any(re.fullmatch(r"resume=(?!null$).+", one) for one in options.overrides):

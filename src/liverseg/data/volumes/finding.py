@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from liverseg.data.images import IMAGE_SUFFIXES
+from liverseg.data.pairs import some_of
 from liverseg.data.volumes.dicom import DicomFile, is_dicom
 from liverseg.data.volumes.entries import (
     Entry,
@@ -24,7 +25,6 @@ from liverseg.data.volumes.series import Series, files_below
 from liverseg.data.volumes.stacks import PngStack
 
 _WANTED = "(NIfTI, or a DICOM series); name its folder or file"
-_MOST_NAMED = 5
 _PREDICTED = re.compile(r"[_.-]?(prediction|pred)$", re.IGNORECASE)  # at the end of a name
 _PICTURES = (*IMAGE_SUFFIXES, ".gif")
 logger = logging.getLogger(__name__)
@@ -190,15 +190,15 @@ def find_predictions(
         found, left = {0: marks[0]}, []
     lone = [told_as(truth.what) for place, truth in enumerate(truths) if place not in found]
     if lone:
-        remedy = f"; of no label are {_some([told_as(one.what) for one in left])}" if left else ""
+        remedy = f"; of no label are {some_of([told_as(one.what) for one in left])}" if left else ""
         raise FileNotFoundError(
             f"predictions={predictions} has no label map of {len(lone)} of {len(truths)} labels "
-            f"({_some(lone)}){remedy}; add them, or name the labels that are to be scored"
+            f"({some_of(lone)}){remedy}; add them, or name the labels that are to be scored"
         )
     if left:
         logger.warning(
             "predictions=%s: %d label maps go with no label and are left out (%s)",
-            *(predictions, len(left), _some([told_as(one.what) for one in left])),
+            *(predictions, len(left), some_of([told_as(one.what) for one in left])),
         )
     those = [found[place] for place in range(len(truths))]
     those = [replace(one, stem=_PREDICTED.sub("", one.stem) or one.stem) for one in those]
@@ -232,7 +232,7 @@ def find_predictions_on(
     if lone:
         raise FileNotFoundError(
             f"predictions={predictions} has no label map of {len(lone)} of {len(cases)} volumes "
-            f"({_some(lone)}); add them, or name the volumes that are to be scored"
+            f"({some_of(lone)}); add them, or name the volumes that are to be scored"
         )
     return cases
 
@@ -250,12 +250,6 @@ def _label_maps(source: str | Path | Sequence[str | Path], key: str) -> list[Ent
     if not found:
         raise ValueError(f"{key}={source} holds no label map (NIfTI); name its folder or file")
     return found
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_MOST_NAMED]) + (
-        f", and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    )
 
 
 def _paired(images: list[Entry], marks: list[Entry]) -> list[Case]:
