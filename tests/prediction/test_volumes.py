@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import torch
 from lightning import Trainer
-from torch import Tensor, nn
 
-from liverseg.data import FolderStacks, MaskReader
+from liverseg.data import FolderStacks
 from liverseg.data.volumes import (
     ClassMap,
     Conversion,
@@ -23,9 +22,7 @@ from liverseg.data.volumes import (
     named_volumes,
 )
 from liverseg.prediction import (
-    Predictor,
     VolumeWriter,
-    Voter,
     classes_of,
     predict_volumes,
     score_label_maps,
@@ -35,30 +32,8 @@ from liverseg.prediction import (
 from liverseg.scores import SegmentationScores
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data" / "volumes"))
+from greys import VIEW, predictor
 from scans import ORIENTATIONS, affine_of, body, organs, save, save_series, slices_of, turned
-
-VIEW = SliceView(window=[2, 4])  # 0 is black, 4 is white
-
-
-class Greys(nn.Module):
-    """Takes grey 0, 64, 128 and 191 for the classes 0 to 3: what a label looks like by VIEW."""
-
-    def forward(self, image: Tensor) -> Tensor:
-        steps = torch.tensor([0, 64, 128, 191], dtype=image.dtype).view(1, 4, 1, 1) / 255
-        return -((image - steps) ** 2) * 1e4
-
-
-def predictor(**changes: Any) -> Predictor:
-    settings: dict[str, Any] = {
-        "channels": 1,
-        "image_size": None,
-        "white_value": None,
-        "num_classes": 4,
-        "class_names": ["liver", "spleen", "kidney"],
-        "mask_reader": MaskReader(num_classes=4),
-        **changes,
-    }
-    return Predictor([Voter(Greys(), lambda image: image)], **settings).eval()
 
 
 def trainer() -> Trainer:

@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +45,26 @@ def predictor(num_classes: int = 1) -> Predictor:
     ).eval()
 
 
-@pytest.fixture
-def server(pair_root: Path) -> Iterator[BaseWSGIServer]:
-    """A page with four examples, on a port of its own."""
-    answers = Answers(predictor(), title="Try it", examples=find_pairs(pair_root / "val"))
+@contextmanager
+def served(answers: Answers) -> Iterator[BaseWSGIServer]:
+    """Serve a page on a port of its own."""
     made = make_page_server(answers, 0)
     thread = threading.Thread(target=made.serve_forever, daemon=True)
     thread.start()
-    yield made
-    made.shutdown()
-    thread.join(10)
-    made.server_close()
+    try:
+        yield made
+    finally:
+        made.shutdown()
+        thread.join(10)
+        made.server_close()
+
+
+@pytest.fixture
+def server(pair_root: Path) -> Iterator[BaseWSGIServer]:
+    """A page with four examples."""
+    answers = Answers(predictor(), title="Try it", examples=find_pairs(pair_root / "val"))
+    with served(answers) as made:
+        yield made
 
 
 def send(server: BaseWSGIServer, request: bytes, wait: float = 60) -> tuple[int, bytes]:
@@ -224,26 +234,23 @@ def test_who_is_slow_is_let_go_and_others_are_answered_meanwhile(
 ) -> None:
     monkeypatch.setattr(serving, "_SECONDS_TO_READ", 1.0)
     answers = Answers(predictor(), title="Try it", examples=find_pairs(pair_root / "val"))
-    made = make_page_server(answers, 0)
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    own = f"Host: 127.0.0.1:{made.port}\r\n"
-    slow = [
-        socket.create_connection(("127.0.0.1", made.port), timeout=60)
-        for _ in range(serving._MOST_CONNECTIONS - 1)
-    ]
-    begun = time.monotonic()
-    for place, one in enumerate(slow):
-        half = f"POST /predict HTTP/1.1\r\n{own}Content-Length: 1000\r\n\r\nhalf"
-        one.sendall([b"", b"GET / HT", half.encode()][place % 3])
-    assert get(made, "/model")[0] == 200
-    for one in slow:
-        while one.recv(1 << 16):
-            pass
-        one.close()
-    assert time.monotonic() - begun < 18  # one after another, they would take 31 seconds
-    assert get(made, "/model")[0] == 200
-    made.shutdown()
-    made.server_close()
+    with served(answers) as made:
+        own = f"Host: 127.0.0.1:{made.port}\r\n"
+        slow = [
+            socket.create_connection(("127.0.0.1", made.port), timeout=60)
+            for _ in range(serving._MOST_CONNECTIONS - 1)
+        ]
+        begun = time.monotonic()
+        for place, one in enumerate(slow):
+            half = f"POST /predict HTTP/1.1\r\n{own}Content-Length: 1000\r\n\r\nhalf"
+            one.sendall([b"", b"GET / HT", half.encode()][place % 3])
+        assert get(made, "/model")[0] == 200
+        for one in slow:
+            while one.recv(1 << 16):
+                pass
+            one.close()
+        assert time.monotonic() - begun < 18  # one after another, they would take 31 seconds
+        assert get(made, "/model")[0] == 200
 
 
 def test_a_port_that_is_taken_is_told(server: BaseWSGIServer) -> None:

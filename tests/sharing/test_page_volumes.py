@@ -5,7 +5,6 @@ import io
 import json
 import struct
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,49 +14,24 @@ import browser
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from browser import Browser
 from lightning import Trainer
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from werkzeug.serving import BaseWSGIServer
 
-from liverseg.data import FolderStacks, MaskReader
+from liverseg.data import FolderStacks
 from liverseg.data.pairs import find_pairs
-from liverseg.data.volumes import SliceView, read_source, slicing_of
-from liverseg.prediction import Predictor, Voter
+from liverseg.data.volumes import read_source, slicing_of
 from liverseg.prediction.volumes import predict_volume
 from liverseg.sharing import volumes
 from liverseg.sharing.answers import Answers
-from liverseg.sharing.serving import make_page_server
 from liverseg.sharing.volumes import VolumeAnswers
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data" / "volumes"))
+from greys import VIEW, Greys, predictor
 from scans import affine_of, organs, save, turned
-from test_page import get, pixels, post
-
-VIEW = SliceView(window=[2, 4])  # 0 is black, 4 is white
-
-
-class Greys(nn.Module):
-    """Takes grey 0, 64, 128 and 191 for the classes 0 to 3: what a label looks like by VIEW."""
-
-    def forward(self, image: Tensor) -> Tensor:
-        steps = torch.tensor([0, 64, 128, 191], dtype=image.dtype).view(1, 4, 1, 1) / 255
-        return -((image - steps) ** 2) * 1e4
-
-
-def predictor(net: nn.Module | None = None, stacks: FolderStacks | None = None) -> Predictor:
-    return Predictor(
-        [Voter(net or Greys(), lambda image: image)],
-        channels=1,
-        image_size=None,
-        white_value=None,
-        num_classes=4,
-        class_names=["liver", "spleen", "kidney"],
-        mask_reader=MaskReader(num_classes=4),
-        stacks=stacks,
-    ).eval()
+from test_page import get, pixels, post, served
 
 
 @pytest.fixture
@@ -65,13 +39,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[BaseWSGIServer]:
     view = getattr(request, "param", VIEW)
     found = predictor()
     answers = Answers(found, title="Try it", volumes=VolumeAnswers(found, view, "32-true"))
-    made = make_page_server(answers, 0)
-    thread = threading.Thread(target=made.serve_forever, daemon=True)
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join(10)
-    made.server_close()
+    with served(answers) as made:
+        yield made
 
 
 def computed(server: BaseWSGIServer, content: bytes) -> tuple[str, Any]:
@@ -220,13 +189,10 @@ def test_without_a_window_the_page_says_what_to_set(server: BaseWSGIServer) -> N
 
 
 def test_a_page_without_volumes_says_so() -> None:
-    made = make_page_server(Answers(predictor(), title="Try it"), 0)
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    assert json_of(get(made, "/model"))["volumes"] is False
-    status, found = post(made, "/volume", b"x")
-    assert (status, found["error"][:26]) == (422, "this page takes no volumes")
-    made.shutdown()
-    made.server_close()
+    with served(Answers(predictor(), title="Try it")) as made:
+        assert json_of(get(made, "/model"))["volumes"] is False
+        status, found = post(made, "/volume", b"x")
+        assert (status, found["error"][:26]) == (422, "this page takes no volumes")
 
 
 @pytest.mark.slow
