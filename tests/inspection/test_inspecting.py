@@ -251,7 +251,8 @@ def test_a_name_that_is_no_text_and_a_file_that_is_a_pipe_are_told(
 
 def test_a_folder_without_splits_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"holds no split \(found images/\)"):
+    remedy = r"holds no split \(found images/\).* by: python split.py data.root="
+    with pytest.raises(FileNotFoundError, match=remedy):
         survey(module(tmp_path))
     with pytest.raises(FileNotFoundError, match="does not exist"):
         survey(module(tmp_path / "nowhere"))

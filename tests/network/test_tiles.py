@@ -126,6 +126,16 @@ def test_a_large_image_is_tiled_without_asking() -> None:
 
 
 @torch.no_grad()
+def test_a_network_that_resizes_its_images_sees_a_large_one_whole() -> None:
+    net = nn.Conv2d(1, 1, 3, padding=1)
+    net.resizes = True  # type: ignore[assignment]  # as an exported file may
+    seen: list[tuple[int, ...]] = []
+    net.register_forward_hook(lambda _, taken, given: seen.append(tuple(taken[0].shape[-2:])))
+    whole_image_logits(nn.Sequential(net), torch.randn(1, 1, 2049, 2048), (2049, 2048))
+    assert seen == [(2049, 2048)]
+
+
+@torch.no_grad()
 def test_a_large_image_is_resized_in_strips_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     image = torch.randn(2, 3, 37, 21)
     for size in ((100, 55), (20, 30), (37, 64)):

@@ -36,6 +36,13 @@ def test_structures_that_are_missed_and_those_that_are_made_up_are_counted() -> 
     }
 
 
+def test_a_structure_is_missed_also_where_something_else_is_taken_for_it() -> None:
+    mask = tensor([[[1, 0]], [[1, 1]]], dtype=torch.uint8)
+    prediction = tensor([[[0, 1]], [[0, 1]]], dtype=torch.uint8)
+    numbers = final_numbers(scores_of(prediction, mask))
+    assert (numbers["missed/liver"], numbers["false_alarms/liver"]) == (1, 0)
+
+
 def test_patients_are_counted_where_every_image_has_one() -> None:
     assert final_numbers(scores_of(PREDICTION, MASK, [5, 5, 3, 5]))["patients"] == 2
     assert "patients" not in final_numbers(scores_of(PREDICTION, MASK, [5, 5, -1, 5]))

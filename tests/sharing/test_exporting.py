@@ -18,7 +18,7 @@ from liverseg.data.transforms import Normalize
 from liverseg.experiment import evaluate, predict, train
 from liverseg.network import UNet
 from liverseg.prediction import ExportedNetwork, read_record
-from liverseg.sharing import export
+from liverseg.sharing import card, export
 from liverseg.sharing.graph import ImageToClasses, to_onnx, to_program
 from liverseg.sharing.parity import BATCHES, ODD_SIZES, compare, made_up
 from liverseg.training import SegmentationTask
@@ -129,6 +129,13 @@ def test_tiles_that_leave_seams_are_refused() -> None:
 
 
 @pytest.mark.slow
+def test_the_card_says_what_its_intervals_are_over() -> None:
+    scores = {"val/dice": 0.5, "val/dice_low": 0.4, "val/dice_high": 0.6}
+    assert "interval over images, since no patients are known." in card._scores({"scores": scores})
+    scores["val/dice_case"] = 0.5
+    assert "interval over patients." in card._scores({"scores": scores})
+
+
 def test_another_file_than_its_network_is_found(tiny: Path) -> None:
     other = graph_of(UNet(in_channels=3, num_classes=1, depth=1, width=2), 3)
     with pytest.raises(ValueError, match=r"probabilities that differ by .* it is not kept"):
@@ -164,12 +171,12 @@ def test_a_run_is_exported_with_its_card_and_scores_and_predicts_as_its_checkpoi
     assert record["volumes"] == seen  # predict.py has to see slices of volumes so
     assert record["intensities"]["images"] == 6
     assert len(record["checkpoint_sha256"]) == 64
-    card = done.card.read_text()
-    assert "| train | 6 | 3 | `bytes:" in card
-    assert "| val | 4 | 2 | `bytes:" in card
-    assert f"| dice | {scores['val/dice']:.3f} ({scores['val/dice_low']:.3f} ... " in card
-    assert "| window, by name or as centre and width | lung |" in card
-    assert "not for diagnosis" in card
+    told = done.card.read_text()
+    assert "| train | 6 | 3 | `bytes:" in told
+    assert "| val | 4 | 2 | `bytes:" in told
+    assert f"| dice | {scores['val/dice']:.3f} ({scores['val/dice_low']:.3f} ... " in told
+    assert "| window, by name or as centre and width | lung |" in told
+    assert "not for diagnosis" in told
 
     changes = ["split=test", "trainer.accelerator=cpu"]
     again = evaluate(

@@ -143,6 +143,20 @@ def test_parameters_that_are_frozen_are_counted() -> None:
 
 
 @pytest.mark.slow
+def test_a_network_of_another_width_is_warned_about_in_some_lines(
+    compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "liverseg")
+    wide = UNet(in_channels=1, num_classes=1, depth=2, width=6)
+    torch.save(wide.state_dict(), tmp_path / "wide.pt")
+    train(compose([f"weights={tmp_path / 'wide.pt'}"]))
+    (warning,) = [one for one in caplog.records if "starting from" in one.getMessage()]
+    assert warning.levelname == "WARNING"
+    assert caplog.text.count("it starts anew") == 20
+    assert re.search(r"and \d+ more; is it the same network, at the same width\?", caplog.text)
+
+
+@pytest.mark.slow
 def test_weights_of_another_shape_are_told_and_the_run_needs_them_once(
     compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -152,5 +166,8 @@ def test_weights_of_another_shape_are_told_and_the_run_needs_them_once(
     train(compose([f"weights={file}"]))
     assert re.search(r"starting from .*plain\.pt: (\d+) of (\d+) weights taken", caplog.text)
     assert "encoder.0.layers.0.weight is [4, 3, 3, 3] there and [4, 1, 3, 3] here" in caplog.text
+    assert not [
+        one for one in caplog.records if one.levelname == "WARNING" and "starting" in one.msg
+    ]
     file.unlink()
     load_task(load_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt"))
