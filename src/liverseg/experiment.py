@@ -365,7 +365,8 @@ def _fit(
         task.record["intensities"] = data.dataset("train").statistics()
         described = describe_run(device=device, seed=config.seed)
         write_json(starts, [*earlier, {**described, "pairs": data.state_dict()}])
-        write_text(run / "uncommitted.patch", uncommitted_changes())
+        if changes := uncommitted_changes():
+            write_text(run / "uncommitted.patch", changes)
     checkpoint = config.resume if config.resume and Path(config.resume).is_file() else None
     if checkpoint is not None:
         logger.info("continuing from %s", checkpoint)

@@ -54,7 +54,7 @@ def test_settings_that_differ_from_the_defaults_are_shown_once(tmp_path: Path) -
     shown = rows((tmp_path / "report.html").read_text())
     assert ["model.depth", "3", "4"] in shown
     assert [row for row in shown if row[0].startswith("data.phantom") and len(row) == 3] == [
-        ["data.phantom", "null", "not there"]
+        ["data.phantom", "null", "several settings"]
     ]
     assert [row for row in shown if row[0] == "monitor"] == [["monitor", "val/dice"]]  # all of them
 

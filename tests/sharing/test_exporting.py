@@ -13,13 +13,14 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 from torch import nn
+from torch.nn import functional
 
 from liverseg.data.transforms import Normalize
 from liverseg.experiment import evaluate, predict, train
 from liverseg.network import UNet
-from liverseg.prediction import ExportedNetwork, read_record
+from liverseg.prediction import Engine, ExportedNetwork, read_record
 from liverseg.sharing import card, export
-from liverseg.sharing.graph import ImageToClasses, to_onnx, to_program
+from liverseg.sharing.graph import ImageToClasses, resized, to_onnx, to_program
 from liverseg.sharing.parity import BATCHES, ODD_SIZES, compare, made_up
 from liverseg.training import SegmentationTask
 
@@ -37,8 +38,13 @@ def graph_of(net: nn.Module, channels: int = 1) -> ImageToClasses:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_gives_the_same_classes_at_odd_sizes(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    [*(("onnxruntime", name) for name in NETWORKS), ("openvino", "no padding")],
+)
+def test_every_network_gives_the_same_classes_at_odd_sizes(
+    engine: Engine, name: str, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     settings = {"in_channels": 1, "num_classes": 1, "depth": 1, "width": 2, **NETWORKS[name]}
     net = UNet(**settings)
@@ -61,7 +67,7 @@ def test_every_network_gives_the_same_classes_at_odd_sizes(name: str, tmp_path: 
 
     # 401 is more than one tile of a network without padding.
     images = [*made_up(1), torch.randint(0, 256, (1, 30, 401)) / 255]
-    found = compare(ExportedNetwork(file, takes="uint8"), reference, images)
+    found = compare(ExportedNetwork(file, takes="uint8", engine=engine), reference, images)
     assert (found.images, found.crops) == (5, len(ODD_SIZES) * len(BATCHES))
     assert found.different == 0
     assert found.refused == (3 if "instance" in name else 0)  # batches of 1 x 1
@@ -120,6 +126,16 @@ def test_a_program_takes_a_size_of_one_and_is_opened_only_on_trust(tmp_path: Pat
     image = torch.randint(0, 256, (1, 1, 1, 1)) / 255
     opened = ExportedNetwork(file, takes="uint8", allow=["torch.export"])
     assert torch.allclose(opened(image), graph_of(net)(image)[2], atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (17, 130), (256, 40)])
+@pytest.mark.parametrize("wanted", [(128, 128), (24, 40), (5, 7)])
+def test_resizing_by_products_is_that_of_torch(
+    size: tuple[int, int], wanted: tuple[int, int]
+) -> None:
+    image = torch.rand(2, 3, *size)
+    torchs = functional.interpolate(image, wanted, mode="bilinear", antialias=True)
+    assert torch.allclose(resized(image, wanted), torchs, atol=2e-6)
 
 
 def test_tiles_that_leave_seams_are_refused() -> None:

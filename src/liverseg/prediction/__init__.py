@@ -12,6 +12,7 @@ from liverseg.prediction.cleaning import Cleaning
 from liverseg.prediction.exported import (
     OUTPUTS,
     RECORD,
+    Engine,
     ExportedNetwork,
     Input,
     imported,
@@ -39,6 +40,7 @@ __all__ = [
     "RECORD",
     "CandidateTask",
     "Cleaning",
+    "Engine",
     "ExportedNetwork",
     "Flip",
     "Found",

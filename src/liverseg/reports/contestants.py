@@ -12,6 +12,12 @@ from liverseg.scores import CATALOGUE, RECORD_FILE, Case, read_cases
 from liverseg.sweeps import REPEATS, labels
 
 SPLITS = ("test", "val")
+# What of a record is typed so, where it is another.
+_TYPED = {
+    "classes": "data.class_names=[NAME,...]",
+    "spacing": "spacing=",
+    "tolerance": "tolerance=",
+}
 Setting = tuple[tuple[str, str], ...]  # keys and what they are set to
 
 
@@ -168,9 +174,10 @@ def refuse_unlike(scored: Mapping[str, Sequence[Scored]], word: str, split: str)
             for key, what in _rules(word).items():
                 here, there = one.record.get(key), firsts[0].record.get(key)
                 if here != there:
+                    alike = f" and one {_TYPED[key]}" if key in _TYPED else " alike"
                     raise ValueError(
                         f"{name} was scored with other {what} than {first} "
-                        f"({_told(here)}, not {_told(there)}); score both with evaluate.py alike"
+                        f"({_told(here)}, not {_told(there)}); score both with evaluate.py{alike}"
                     )
             if CATALOGUE[word].is_chosen and word not in one.record.get("scores", ()):
                 raise ValueError(

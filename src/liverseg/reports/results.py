@@ -119,8 +119,13 @@ def _images(folder: Path, split: str) -> list[Html | str]:
     images = _images_by_dice(folder / f"cases_{split}.csv")
     if images:
         worst, best = images[:_MOST_LISTED], images[-_MOST_LISTED:][::-1]
+        is_known = any(case for _, case, _ in images)
         tables = [
-            table(["image", "case", "Dice"], rows, caption=caption)
+            table(
+                ["image", *(["case"] if is_known else []), "Dice"],
+                [[name, *([case] if is_known else []), dice] for name, case, dice in rows],
+                caption=caption,
+            )
             for rows, caption in ((worst, f"worst of {len(images):,}"), (best, "best"))
         ]
         parts.append(columns(tables))
@@ -160,7 +165,7 @@ def _settings(result: Result) -> list[Html | str]:
     if not there:
         return [everything]
     changed = [
-        [key, *map(_word, (here.get(key, "not there"), there.get(key, "not there")))]
+        [key, *(_of(settings, key) for settings in (here, there))]
         for key in dict.fromkeys([*here, *there])
         if here.get(key, "not there") != there.get(key, "not there")
         and here.get(key.rpartition(".")[0], "") is not None  # told once, where it begins
@@ -169,6 +174,13 @@ def _settings(result: Result) -> list[Html | str]:
     if not changed:
         return ["All settings are the defaults.", everything]
     return [table(["setting", "of this run", "default"], changed), everything]
+
+
+def _of(settings: Mapping[str, Any], key: str) -> str:
+    """Return a setting as one would type it, or that it has others below it, or none."""
+    if any(one.startswith(f"{key}.") for one in settings):
+        return "several settings"
+    return _word(settings[key]) if key in settings else "not there"
 
 
 def _shown(setting: tuple[str, Any]) -> list[str]:

@@ -93,7 +93,9 @@ def export_checkpoint(
 
     try:
         unfinished.write_bytes(content)
-        exported = ExportedNetwork(unfinished, takes=takes, allow=["torch.export"])
+        exported = ExportedNetwork(
+            unfinished, takes=takes, allow=["torch.export"], engine="onnxruntime"
+        )
         images = list(_images_of(data, takes))
         if not images:
             logger.warning(

@@ -64,7 +64,7 @@ class ImageToClasses(nn.Module):
         image = functional.to_dtype(image, torch.float32, scale=True)
         height, width = image.shape[-2:]
         if self._image_size is not None:
-            image = interpolate(image, self._image_size, mode="bilinear", antialias=True)
+            image = resized(image, self._image_size)
         image = self._normalize(image)
         if self._steps is None:
             logits = self.net(image).float()  # in one view, however large; tiles are for predict.py
@@ -90,6 +90,32 @@ class ImageToClasses(nn.Module):
             image = image.index_select(axis, torch.where(index < side, index, period - index))
         logits: Tensor = self.net(image)
         return logits[..., :height, :width].float()
+
+
+def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize as ``interpolate(mode="bilinear", antialias=True)`` does, by two matrix products.
+
+    Not every runtime knows the antialias of ONNX's Resize, and some leave it out without a word.
+    """
+    rows, columns = (
+        _triangles(side, wanted, image.device)
+        for side, wanted in zip(image.shape[-2:], size, strict=True)
+    )
+    return rows @ image @ columns.T
+
+
+def _triangles(side: int, wanted: int, device: torch.device) -> Tensor:
+    """Return how much each of ``side`` pixels gives to each of ``wanted``, (wanted, side).
+
+    A triangle around the middle of a new pixel, as wide as it, or as an old one where that is
+    larger: https://pillow.readthedocs.io/en/stable/handbook/concepts.html#filters
+    """
+    ratio = torch.full((), side, dtype=torch.float32, device=device) / wanted
+    middles = (torch.arange(wanted, device=device) + 0.5) * ratio
+    places = torch.arange(side, device=device) + 0.5
+    distances = (places - middles[:, None]).abs() / ratio.clamp(min=1)
+    weights = (1 - distances).clamp(min=0)
+    return weights / weights.sum(dim=1, keepdim=True)
 
 
 def to_onnx(graph: ImageToClasses, takes: Input, channels: int, record: Mapping[str, Any]) -> bytes:

@@ -184,3 +184,11 @@ def test_a_kill_at_any_moment_leaves_no_half_pair_and_the_same_call_goes_on(
     for path in (two / "whole").glob("*.png"):
         assert path.read_bytes() == (two / "out" / path.name).read_bytes()
     assert rows(two / "out") == rows(two / "whole")
+
+
+def test_a_class_that_no_label_holds_is_named(two: Path, caplog: pytest.LogCaptureFixture) -> None:
+    convert(two, classes={"liver": 1, "tumour": 7})
+    assert "no label holds a voxel of tumour; look at the values in classes=" in caplog.text
+    caplog.clear()
+    convert(two, classes={"liver": 1, "tumour": 7})  # nothing is read again
+    assert "no label holds" not in caplog.text

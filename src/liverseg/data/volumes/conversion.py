@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
+import numpy as np
 from PIL import Image
 from pydantic import Field
 
@@ -103,6 +104,15 @@ class Outcome:
     class_names: list[str] | None
 
 
+class _Written(NamedTuple):
+    """What a volume has given: rows of the table, label values, and a line to tell."""
+
+    rows: list[dict[str, str]]
+    others: list[int]  # label values that became background
+    held: set[int]  # class indices
+    told: str
+
+
 def convert_volumes(
     source: str | Path | Sequence[str | Path],
     labels: str | Path | Sequence[str | Path],
@@ -131,6 +141,7 @@ def convert_volumes(
     labelled = {case.patient for case in cases if case.label is not None}
     refused: dict[str, str] = {}
     others: dict[int, str] = {}  # label values, and where they were first seen
+    absent = set(range(1, len(how.classes or ()) + 1))  # class indices not seen so far
     for place, case in enumerate(cases, 1):
         told = f"{place}/{len(cases)} {case.name}"
         try:
@@ -140,10 +151,11 @@ def convert_volumes(
             if case.fault:
                 raise ValueError(case.fault)
             if record.has(case):
+                absent = set()  # what it holds is not read again
                 logger.info("%s: converted earlier", told)
                 continue
-            rows, values, described = _write(case, record.workshop(case), how)
-            record.take(case, rows)
+            written = _write(case, record.workshop(case), how)
+            record.take(case, written.rows)
         except (MemoryError, ValueError, OSError) as error:
             if (
                 isinstance(error, OSError)
@@ -154,9 +166,10 @@ def convert_volumes(
             refused[case.name] = _sentence(case, error)
             logger.error("%s: %s", told, refused[case.name])
             continue
-        for value in values:
+        for value in written.others:
             others.setdefault(value, case.name)
-        logger.info("%s: %s", told, described)
+        absent -= written.held
+        logger.info("%s: %s", told, written.told)
     if others:
         values, first = sorted(others), others[min(others)]
         logger.warning(
@@ -167,6 +180,11 @@ def convert_volumes(
             first,
         )
     classes = ClassMap(how.classes)
+    if absent and classes.names and record.rows:
+        logger.warning(
+            "no label holds a voxel of %s; look at the values in classes=",
+            ", ".join(classes.names[index - 1] for index in sorted(absent)),
+        )
     return Outcome(
         num_pairs=len(record.rows),
         num_cases=len({_volume_of(row) for row in record.rows}),
@@ -176,13 +194,8 @@ def convert_volumes(
     )
 
 
-def _write(
-    case: Case, folder: Path, how: Conversion
-) -> tuple[list[dict[str, str]], list[int], str]:
-    """Write the pairs of a volume into a folder.
-
-    Returns their rows of the table, label values that became background, and what is to be told.
-    """
+def _write(case: Case, folder: Path, how: Conversion) -> _Written:
+    """Write the pairs of a volume into a folder."""
     assert case.label is not None
     classes = ClassMap(how.classes)
     volume = read_source(case.source, how.assume)
@@ -228,7 +241,7 @@ def _write(
         f"{len(chosen)} of {count} slices, {slicing.plane}, {size[0]} x {size[1]}, "
         f"{_spacing_text(spacing)} mm"
     )
-    return rows, others, described
+    return _Written(rows, others, set(np.unique(label).tolist()), described)
 
 
 def _chosen(has_foreground: Sequence[bool], share: float) -> list[int]:
