@@ -17,7 +17,7 @@ STAMP := $(VENV)/installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-fast test-slow test-faults slurm-up test-slurm notebooks rename \
-    groups example lint format lock benchmark benchmark-gpu dashboard clean FORCE
+    groups example docs lint format lock benchmark benchmark-gpu dashboard clean FORCE
 
 help: ## List the targets
 	@echo 'usage: make TARGET [ARGS="..."]'
@@ -51,6 +51,11 @@ test-slurm: $(STAMP) ## Run the tests that need a Slurm
 # One thread, so that the numbers do not depend on the number of cores.
 notebooks: $(STAMP) ## Execute the notebooks, in place (ARGS=FILE for one)
 	@OMP_NUM_THREADS=1 $(BIN)/python notebooks/execute.py $(ARGS)
+
+docs: $(STAMP) ## Build the guides, and the API from docstrings, as pages in site/
+	@$(PIP) install --editable '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
 
 lint: $(STAMP) ## Check style, format and types; changes nothing
 	@$(BIN)/ruff check .
@@ -90,7 +95,7 @@ example: $(STAMP) ## Draw the README's picture from the newest run (ARGS=RUN fro
 
 clean: ## Remove .venv and caches; logs and data stay
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache __pycache__ .coverage htmlcov
-	@rm -rf build dist src/*.egg-info
+	@rm -rf build dist site src/*.egg-info
 	@for folder in src tests benchmarks configs notebooks; do \
 	    if [ -d $$folder ]; then find $$folder -name __pycache__ -type d -prune -exec rm -rf {} +; fi; \
 	done
