@@ -216,6 +216,19 @@ def test_what_a_run_goes_on_from_is_checked_and_read_once(
 
 
 @pytest.mark.slow
+def test_a_run_with_nothing_left_to_train_says_so(
+    compose: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = run_of(compose)
+    with caplog.at_level("INFO"):
+        resume(run)
+        assert "all 1 epochs were trained before; 'resume_overrides=[trainer.max_" in caplog.text
+        caplog.clear()
+        resume(run, "trainer.max_epochs=2")
+    assert "trained before" not in caplog.text
+
+
+@pytest.mark.slow
 def test_a_schedule_by_steps_is_stepped_after_each(compose: Compose) -> None:
     by_step = ["scheduler=cosine", "scheduler_interval=step", "scheduler.T_max=6"]
     run = run_of(compose, *by_step)

@@ -382,6 +382,12 @@ def _fit(
                 f"trainer.val_check_interval={found[1]} is more than the {found[2]} batches of an "
                 f"epoch; set it to {found[2]} or fewer"
             ) from error
+    if trainer.is_global_zero and checkpoint is not None and "train" not in task.results:
+        logger.info(
+            "all %d epochs were trained before; 'resume_overrides=[trainer.max_epochs=%d]' trains "
+            "longer",
+            *(trainer.current_epoch, 2 * trainer.current_epoch),
+        )
     if trainer.is_global_zero and (reason := _why_it_ended(trainer)):
         logger.info("ended after epoch %d: %s", trainer.current_epoch, reason)
 

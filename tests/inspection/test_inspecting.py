@@ -27,6 +27,14 @@ def test_a_clean_study_has_neither_error_nor_warning(study: Path) -> None:
     assert [one for one in found(study) if one.level != "note"] == []
 
 
+def test_patients_that_nothing_tells_are_no_proof_that_none_is_in_two_splits(study: Path) -> None:
+    kinds = {one.kind for one in found(study)}
+    assert "patients not known" not in kinds
+    for image in [*study.glob("*/*_slice*.png")]:
+        image.rename(image.with_name(image.name.replace("_slice", "x")))
+    assert "patients not known" in {one.kind for one in found(study)}
+
+
 def duplicate(root: Path) -> None:
     copy_pair(root, TRAIN, "val/patient099_slice02")
 

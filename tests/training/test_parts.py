@@ -122,6 +122,7 @@ def test_without_rates_an_optimizer_is_made_as_before() -> None:
         (["freeze_epochs=2"], "^freeze_epochs=2 has no effect without a part to freeze; add"),
         (["weights=none.ckpt"], r"^weights=none\.ckpt does not exist; name a file such as"),
         (["weights=."], r"^weights=\. is a folder; name a file such as RUN/checkpoints/best"),
+        (["weights=model.onnx"], r"^weights=model\.onnx is an exported file.* checkpoint that it"),
         (["freeze=encoder"], r"^freeze=encoder must be a list of parts of the network, such as"),
         (["optimizer_parts={encoder: -1}"], "must be a mapping of parts to factors of the rate"),
     ],

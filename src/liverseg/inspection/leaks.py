@@ -46,6 +46,15 @@ def _patients(survey: Survey) -> Iterator[Finding]:
         for one in split.measured:
             if one.case is not None:
                 cases[one.case][name].append(one)
+    images = sum(len(split.measured) for split in survey.splits.values())
+    if not cases and images and len(survey.splits) > 1:
+        yield Finding(
+            "note",
+            "patients not known",
+            "no name carries a patient, so one in two splits would not be seen",
+            images,
+            "if images are of patients, say whose: in cases.csv, or by data.case_pattern",
+        )
     for couple in combinations(survey.splits, 2):
         shared = sorted(case for case, splits in cases.items() if {*couple} <= splits.keys())
         if not shared:
