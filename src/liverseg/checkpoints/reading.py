@@ -101,11 +101,6 @@ def load_weights(file: str | Path, task: SegmentationTask) -> dict[str, Tensor]:
         ValueError: If it is damaged, holds code, or holds no weights.
     """
     path = Path(file)
-    if is_exported(path):
-        raise ValueError(
-            f"weights={path} is an exported file, whose weights are part of a graph; name the "
-            "checkpoint that it was made from"
-        )
     if not path.is_file():
         raise FileNotFoundError(
             f"weights={path} {'is a folder' if path.is_dir() else 'does not exist'}; name a file "

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from liverseg.prediction import is_exported
 from liverseg.settings.classes import Plain, class_nodes, find_target
 from liverseg.settings.values import as_typed, is_whole
 from liverseg.training import BinaryCrossEntropy, CrossEntropy, SoftDiceLoss
@@ -59,8 +60,13 @@ def check_end(plain: Plain) -> None:
 
 
 def check_start(plain: Plain) -> None:
-    """Refuse weights that are not there, and a length of freezing without anything frozen."""
+    """Refuse weights that nothing can start from, and a length of freezing without anything frozen."""
     weights = plain.get("weights")
+    if weights and is_exported(weights):
+        raise ValueError(
+            f"weights={weights} is an exported file, whose weights are part of a graph; name the "
+            "checkpoint that it was made from"
+        )
     if weights and not Path(weights).is_file():
         raise ValueError(
             f"weights={weights} {'is a folder' if Path(weights).is_dir() else 'does not exist'}; "
