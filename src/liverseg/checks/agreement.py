@@ -60,7 +60,7 @@ def check_end(plain: Plain) -> None:
 
 
 def check_start(plain: Plain) -> None:
-    """Refuse weights that nothing can start from, and a length of freezing without anything frozen."""
+    """Refuse weights that nothing can start from, and a length of freezing nothing."""
     weights = plain.get("weights")
     if weights and is_exported(weights):
         raise ValueError(
