@@ -1,10 +1,11 @@
 """From logits to weights.
 
-Reading order: ``losses`` (what is made small), ``task`` (one step for all splits), ``earlier``
-(what earlier releases wrote, and how it reads today), ``precision`` (the number format that is
-fast here), ``length`` (the epochs that fit into steps or minutes), ``profiling`` (where the time
-goes), ``continuing`` (settings that change when a run is resumed), ``starting`` (weights that
-training starts from), ``parts`` (what of a network is frozen, or learns at a rate of its own).
+Reading order: ``losses`` (what is made small), ``muon`` (an optimizer for convolutions), ``task``
+(one step for all splits), ``earlier`` (what earlier releases wrote, and how it reads today),
+``precision`` (the number format that is fast here), ``length`` (the epochs that fit into steps or
+minutes), ``profiling`` (where the time goes), ``continuing`` (settings that change when a run is
+resumed), ``starting`` (weights that training starts from), ``parts`` (what of a network is frozen,
+or learns at a rate of its own).
 """
 
 from liverseg.training.earlier import (
@@ -15,6 +16,7 @@ from liverseg.training.earlier import (
 )
 from liverseg.training.length import FittingLength, is_limited
 from liverseg.training.losses import BinaryCrossEntropy, CrossEntropy, SoftDiceLoss, SumLoss
+from liverseg.training.muon import Muon
 from liverseg.training.parts import Freezing, with_rates
 from liverseg.training.precision import fast_precision
 from liverseg.training.profiling import RunProfile
@@ -28,6 +30,7 @@ __all__ = [
     "CrossEntropy",
     "FittingLength",
     "Freezing",
+    "Muon",
     "NotFiniteError",
     "RunProfile",
     "Scored",

@@ -1,0 +1,82 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from liverseg.training import Muon
+from liverseg.training.muon import is_matrix, orthogonal
+
+
+def by_singular_values(matrix: torch.Tensor) -> torch.Tensor:
+    """Apply the polynomial of Jordan et al. to singular values, one by one, in float64."""
+    left, values, right = torch.linalg.svd(matrix.double(), full_matrices=False)
+    values = values / values.square().sum().sqrt()
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    return left @ values.diag() @ right
+
+
+@pytest.mark.parametrize("shape", [(16, 144), (64, 16), (24, 24)])
+def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(shape) @ torch.logspace(0, -2, shape[1]).diag()
+    found = orthogonal(matrix)
+    assert torch.allclose(found.double(), by_singular_values(matrix), atol=1e-3)
+    values = torch.linalg.svdvals(orthogonal(torch.randn(16, 144)))
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+
+
+def test_a_matrix_without_gradient_stays_finite() -> None:
+    assert torch.equal(orthogonal(torch.zeros(16, 16)), torch.zeros(16, 16))
+
+
+def test_a_step_of_a_convolution_is_as_long_as_one_of_adamw() -> None:
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(16, 4, 3, 3))
+    before, gradient = weight.detach().clone(), torch.randn(16, 4, 3, 3)
+    weight.grad = gradient
+    Muon([weight], lr=0.1, momentum=0.9, weight_decay=0.5).step()
+    ahead = (1.9 * gradient).reshape(16, 36)  # the gradient and 0.9 of a momentum that is equal
+    step = 0.2 * 36**0.5 * by_singular_values(ahead).reshape(16, 4, 3, 3)
+    assert torch.allclose(weight.double(), before * 0.95 - 0.1 * step, atol=1e-4)
+    assert 0.1 < step.square().mean().sqrt() < 0.3  # AdamW's is 0.2 in the mean of a training
+
+
+def test_what_is_no_matrix_is_left_to_adamw() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 1, 1))
+    assert not any(is_matrix(one) for one in net.parameters())
+    other = copy.deepcopy(net)
+    ours = Muon(net.parameters(), lr=1e-2, weight_decay=0.1)
+    theirs = torch.optim.AdamW(other.parameters(), lr=1e-2, weight_decay=0.1)
+    for _ in range(3):
+        for one, another in zip(net.parameters(), other.parameters(), strict=True):
+            one.grad = another.grad = torch.randn_like(one)
+        ours.step(), theirs.step()
+    for one, another in zip(net.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(one, another, atol=1e-6)
+
+
+def test_it_goes_on_from_its_state() -> None:
+    torch.manual_seed(0)
+    net = nn.Conv2d(16, 16, 3)
+    for one in net.parameters():
+        one.grad = torch.randn_like(one)
+    optimizer = Muon(net.parameters())
+    optimizer.step()
+    other = copy.deepcopy(net)
+    for one, another in zip(net.parameters(), other.parameters(), strict=True):
+        another.grad = one.grad
+    again = Muon(other.parameters())
+    again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    optimizer.step(), again.step()
+    assert torch.equal(net.weight, other.weight)
+    assert torch.equal(net.bias, other.bias)
+
+
+def test_parameters_without_gradient_stay() -> None:
+    weight = nn.Parameter(torch.ones(16, 16))
+    assert Muon([weight]).step(lambda: 3) == 3
+    assert torch.equal(weight, torch.ones(16, 16))
