@@ -46,7 +46,9 @@ def test_a_step_of_a_convolution_is_as_long_as_one_of_adamw() -> None:
 
 def test_what_is_no_matrix_is_left_to_adamw() -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 1, 1))
+    net = nn.Sequential(
+        *(nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 1, 1), nn.Conv2d(129, 129, 1))
+    )
     assert not any(is_matrix(one) for one in net.parameters())
     other = copy.deepcopy(net)
     ours = Muon(net.parameters(), lr=1e-2, weight_decay=0.1)
@@ -74,6 +76,15 @@ def test_it_goes_on_from_its_state() -> None:
     optimizer.step(), again.step()
     assert torch.equal(net.weight, other.weight)
     assert torch.equal(net.bias, other.bias)
+
+
+def test_gradients_are_left_as_they_were() -> None:
+    net = nn.Conv2d(16, 16, 3)
+    kept = {}
+    for one in net.parameters():
+        one.grad = kept[one] = torch.ones_like(one)
+    Muon(net.parameters()).step()
+    assert all(one.grad is kept[one] for one in net.parameters())
 
 
 def test_parameters_without_gradient_stay() -> None:
