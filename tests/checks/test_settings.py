@@ -310,7 +310,7 @@ BAD: list[tuple[list[str], str]] = [
         "optimizer.betas=[0.9] must be two numbers from 0 up, below 1",
     ),
     (
-        ["+optimizer.momentum=0.9"],
+        ["optimizer=adamw", "+optimizer.momentum=0.9"],
         "optimizer.momentum=0.9 is no parameter of AdamW; leave it out with ~optimizer.momentum",
     ),
     (
@@ -586,7 +586,7 @@ def test_every_choice_that_is_shipped_passes(
         [*ONE_CYCLE, "+scheduler.total_steps=9", "trainer.max_epochs=9"],
         ["trainer.max_epochs=-1", "scheduler=constant", "trainer.max_steps=10"],
         ["+trainer.limit_val_batches=0.5", "trainer.precision=16", "trainer.devices=2"],
-        ["optimizer._target_=torch.optim.Adam", "+optimizer.betas=[0.5,0.9]"],
+        ["optimizer=adamw", "optimizer._target_=torch.optim.Adam", "+optimizer.betas=[0.5,0.9]"],
         ["~callbacks.dashboard", "model.dilations=[1,2]"],
         ["data=phantom", "data.root={tmp}/to/be/drawn"],
         ["fold=1", "data.num_folds=2", "data.root={tmp}/undivided"],

@@ -298,7 +298,7 @@ def test_hyperparameters_are_those_that_change_a_result(compose: Compose, tmp_pa
     summary = board.SummaryMetadata("_hparams_/session_start_info")
     start = metadata.parse_session_start_info_plugin_data(summary.plugin_data.content)
     shown = start.hparams
-    assert (shown["optimizer"].string_value, shown["optimizer/lr"].number_value) == ("AdamW", 0.02)
+    assert (shown["optimizer"].string_value, shown["optimizer/lr"].number_value) == ("Muon", 0.02)
     assert (shown["model"].string_value, shown["seed"].number_value) == ("UNet", 7)
     assert shown["loss/losses/1"].string_value == "SoftDiceLoss"
     assert shown["model/dilations"].number_value == 1

@@ -47,9 +47,9 @@ def test_a_step_of_a_convolution_is_as_long_as_one_of_adamw() -> None:
 def test_what_is_no_matrix_is_left_to_adamw() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(
-        *(nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 1, 1), nn.Conv2d(129, 129, 1))
+        *(nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 1, 1), nn.Conv2d(257, 257, 1))
     )
-    assert not any(is_matrix(one) for one in net.parameters())
+    assert not any(is_matrix(one, 256) for one in net.parameters())
     other = copy.deepcopy(net)
     ours = Muon(net.parameters(), lr=1e-2, weight_decay=0.1)
     theirs = torch.optim.AdamW(other.parameters(), lr=1e-2, weight_decay=0.1)

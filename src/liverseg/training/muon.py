@@ -12,7 +12,7 @@ from torch.optim import AdamW
 # often it brings every singular value near 1, from about 0.7 to 1.2.
 _POLYNOMIAL = (3.4445, -4.7750, 2.0315)
 _TIMES = 5
-_FEWEST, _MOST = 16, 128  # rows or columns, whichever are fewer
+_SMALLEST = 16  # shorter side of a matrix; that of most first and last layers is less
 _SHARE = 0.2  # root mean square of a step of AdamW, in units of its rate, which Muon's is made like
 
 
@@ -24,12 +24,15 @@ class Muon(AdamW):
     followed as far as the others (Jordan et al., 2024). It is scaled to be as long as a step of
     AdamW, so that both share one rate (Liu et al., "Muon is scalable for LLM training", 2025).
     AdamW changes norms, biases, and matrices whose shorter side is below 16, as that of first and
-    last layers is, or above 128, where making them orthogonal takes longer than it saves.
+    last layers is, or above ``largest_side``: what it takes to make them orthogonal grows with its
+    third power.
 
     Args:
         params: What is trained.
         lr: The learning rate.
         momentum: How much of the last steps' gradients a matrix keeps.
+        largest_side: The longest shorter side, in rows or columns, of a matrix that is made
+            orthogonal.
         weight_decay: What is taken off each weight in a step, in units of ``lr``.
         betas: The two averages of AdamW.
         eps: Added to its divisor.
@@ -41,6 +44,7 @@ class Muon(AdamW):
         params: Iterable[nn.Parameter],
         lr: Annotated[float, Field(ge=0)] = 3e-3,
         momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95,
+        largest_side: Annotated[int, Field(ge=0)] = 256,
         weight_decay: Annotated[float, Field(ge=0)] = 0.01,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: Annotated[float, Field(gt=0)] = 1e-8,
@@ -49,6 +53,7 @@ class Muon(AdamW):
         super().__init__(params, lr, betas, eps, weight_decay, fused=fused)
         for group in self.param_groups:
             group.setdefault("momentum", momentum)
+            group.setdefault("largest_side", largest_side)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -59,8 +64,8 @@ class Muon(AdamW):
                 loss = closure()
         gradients = {}
         for group in self.param_groups:
-            for weight in filter(is_matrix, group["params"]):
-                if weight.grad is not None:
+            for weight in group["params"]:
+                if weight.grad is not None and is_matrix(weight, group["largest_side"]):
                     self._follow(weight, weight.grad, group)
                     gradients[weight], weight.grad = weight.grad, None  # none is left to AdamW
         super().step()
@@ -82,9 +87,11 @@ class Muon(AdamW):
         weight.add_(orthogonal(matrix).view(ahead.shape), alpha=-group["lr"] * length)
 
 
-def is_matrix(weight: Tensor) -> bool:
+def is_matrix(weight: Tensor, largest_side: int) -> bool:
     """Tell whether a weight takes orthogonal steps."""
-    return weight.ndim > 1 and _FEWEST <= min(len(weight), weight[0].numel()) <= _MOST
+    if weight.ndim < 2:
+        return False
+    return _SMALLEST <= min(len(weight), weight[0].numel()) <= largest_side
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
