@@ -155,10 +155,16 @@ def test_what_orders_images_does_not_change_within_an_epoch(compose: Compose) ->
             "watches a score depends on all scores so far; leave it out, or start a new run",
         ),
         (
-            [],
+            ["optimizer=adamw"],
             ["+optimizer.amsgrad=true"],
             "optimizer.amsgrad=true needs what the optimizer has not kept so far; leave it out, or "
             "start a new run",
+        ),
+        (
+            [],
+            ["optimizer.largest_side=8"],
+            "optimizer.largest_side=8 cannot differ from the run that is resumed: what an "
+            "optimizer keeps of each weight is its own; leave it out, or start a new run",
         ),
         (
             ["trainer.max_epochs=2"],

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 from liverseg.checkpoints import load_checkpoint, load_task
 from liverseg.experiment import train
 from liverseg.network import UNet
-from liverseg.training import Freezing, with_rates
+from liverseg.training import Freezing, Muon, with_rates
 
 Compose = Callable[..., DictConfig]
 
@@ -86,7 +86,7 @@ def test_a_run_with_frozen_parts_and_rates_resumes_exactly(
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-@pytest.mark.parametrize("optimizer", [partial(SGD, lr=0.4), partial(AdamW, lr=0.4)])
+@pytest.mark.parametrize("optimizer", [partial(one, lr=0.4) for one in (SGD, AdamW, Muon)])
 def test_parts_learn_at_their_rates_and_a_schedule_keeps_the_ratio(optimizer: partial) -> None:
     net = small()
     made = with_rates(optimizer, net, {"encoder": 0.5, "encoder.1": 0.25, "classify": 0})

@@ -44,7 +44,7 @@ _FIXED = (
         "the run has begun with it, and its optimizer is made for it",
     ),
     (r"scheduler_interval$", "its steps have been counted so far"),
-    (r"optimizer\._\w+_$", "what an optimizer keeps of each weight is its own"),
+    (r"optimizer\.(_\w+_|largest_side)$", "what an optimizer keeps of each weight is its own"),
     (r"data\.(?!batch_size$|seed$|augment(\.|$))", "the weights were trained and scored with it"),
     (
         r"(monitor|monitor_mode|threshold|fold|trainer\.limit_val_batches)$"
