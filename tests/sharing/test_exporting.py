@@ -20,7 +20,7 @@ from liverseg.experiment import evaluate, predict, train
 from liverseg.network import UNet
 from liverseg.prediction import Engine, ExportedNetwork, read_record
 from liverseg.sharing import card, export
-from liverseg.sharing.graph import ImageToClasses, resized, to_onnx, to_program
+from liverseg.sharing.graph import ImageToClasses, by_products, to_onnx, to_program
 from liverseg.sharing.parity import BATCHES, ODD_SIZES, compare, made_up
 from liverseg.training import SegmentationTask
 
@@ -33,8 +33,11 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-def graph_of(net: nn.Module, channels: int = 1) -> ImageToClasses:
-    return ImageToClasses(net.eval(), Normalize(mean=0.5, std=0.2, channels=channels), 0.5)
+def graph_of(
+    net: nn.Module, channels: int = 1, image_size: tuple[int, int] | None = None
+) -> ImageToClasses:
+    normalize = Normalize(mean=0.5, std=0.2, channels=channels)
+    return ImageToClasses(net.eval(), normalize, 0.5, image_size)
 
 
 @pytest.mark.slow
@@ -119,13 +122,14 @@ def test_floats_are_taken_where_they_are_asked_for(tiny: Path, tmp_path: Path) -
 def test_a_program_takes_a_size_of_one_and_is_opened_only_on_trust(tmp_path: Path) -> None:
     net = UNet(in_channels=1, num_classes=1, depth=1, width=2)
     file = tmp_path / "a.pt2"
-    file.write_bytes(to_program(graph_of(net), "uint8", 1, {"input": "uint8", "config": CONFIG}))
+    graph = graph_of(net, image_size=(24, 40))
+    file.write_bytes(to_program(graph, "uint8", 1, {"input": "uint8", "config": CONFIG}))
     assert read_record(file)["input"] == "uint8"
     with pytest.raises(ValueError, match=r"can run code .* add allow=\[torch.export\]"):
         ExportedNetwork(file, takes="uint8")
     image = torch.randint(0, 256, (1, 1, 1, 1)) / 255
     opened = ExportedNetwork(file, takes="uint8", allow=["torch.export"])
-    assert torch.allclose(opened(image), graph_of(net)(image)[2], atol=1e-6)
+    assert torch.allclose(opened(image), graph(image)[2], atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (17, 130), (256, 40)])
@@ -135,7 +139,7 @@ def test_resizing_by_products_is_that_of_torch(
 ) -> None:
     image = torch.rand(2, 3, *size)
     torchs = functional.interpolate(image, wanted, mode="bilinear", antialias=True)
-    assert torch.allclose(resized(image, wanted), torchs, atol=2e-6)
+    assert torch.allclose(by_products(image, wanted), torchs, atol=2e-6)
 
 
 def test_tiles_that_leave_seams_are_refused() -> None:

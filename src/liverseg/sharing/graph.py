@@ -6,6 +6,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -18,6 +19,7 @@ from liverseg.prediction import OUTPUTS, RECORD, Input, imported
 from liverseg.scores import predict_classes
 
 Format = Literal["onnx", "torch"]
+Resize = Callable[[Tensor, tuple[int, int]], Tensor]
 _OPSET = 20  # of ONNX: the first with all that is used here; the runtimes of 2024 read it
 _MOST_BYTES = 19 * 10**8  # of weights; a file of ONNX holds two gigabytes
 _TALKATIVE = ("torch.onnx", "onnxscript", "onnx_ir")
@@ -50,6 +52,9 @@ class ImageToClasses(nn.Module):
         self._normalize = normalize
         self._threshold = threshold
         self._image_size = image_size
+        self.resize: Callable[[Tensor, tuple[int, int]], Tensor] = partial(
+            interpolate, mode="bilinear", antialias=True
+        )
         self._steps = _steps(net) if _is_shrinking(net) else None
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,7 +69,7 @@ class ImageToClasses(nn.Module):
         image = functional.to_dtype(image, torch.float32, scale=True)
         height, width = image.shape[-2:]
         if self._image_size is not None:
-            image = resized(image, self._image_size)
+            image = self.resize(image, self._image_size)
         image = self._normalize(image)
         if self._steps is None:
             logits = self.net(image).float()  # in one view, however large; tiles are for predict.py
@@ -92,7 +97,7 @@ class ImageToClasses(nn.Module):
         return logits[..., :height, :width].float()
 
 
-def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+def by_products(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize as ``interpolate(mode="bilinear", antialias=True)`` does, by two matrix products.
 
     Not every runtime knows the antialias of ONNX's Resize, and some leave it out without a word.
@@ -122,7 +127,7 @@ def to_onnx(graph: ImageToClasses, takes: Input, channels: int, record: Mapping[
     """Return a graph as a file of ONNX, with batch, height and width free.
 
     Args:
-        graph: What is written.
+        graph: What is written. It resizes by products from then on.
         takes: Type of the pixels.
         channels: Channels of the image.
         record: Plain values that are kept in the file, each under its name and together, as JSON.
@@ -137,6 +142,7 @@ def to_onnx(graph: ImageToClasses, takes: Input, channels: int, record: Mapping[
         raise ValueError(
             f"the weights take {held:,} bytes, more than a file of ONNX can hold; use format=torch"
         )
+    graph.resize = by_products
     with _traced():
         program = torch.onnx.export(
             graph.eval(),
