@@ -13,7 +13,7 @@ from torch.optim import AdamW
 _POLYNOMIAL = (3.4445, -4.7750, 2.0315)
 _TIMES = 5
 _SMALLEST = 16  # shorter side of a matrix; that of most first and last layers is less
-_SHARE = 0.2  # root mean square of a step of AdamW, in units of its rate, which Muon's is made like
+_LENGTH = 0.2  # root mean square of a step in units of the rate, about that of AdamW's
 
 
 class Muon(AdamW):
@@ -82,7 +82,7 @@ class Muon(AdamW):
         state["momentum"].mul_(momentum).add_(gradient)
         ahead = torch.add(gradient, state["momentum"], alpha=momentum)  # as Nesterov's
         matrix = ahead.flatten(1)
-        length = _SHARE * max(matrix.shape) ** 0.5
+        length = _LENGTH * max(matrix.shape) ** 0.5  # an orthogonal one's is 1 / sqrt of that side
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         weight.add_(orthogonal(matrix).view(ahead.shape), alpha=-group["lr"] * length)
 
