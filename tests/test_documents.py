@@ -60,6 +60,9 @@ NOT_RUN = {
     "test_fuzz_checkpoints.py reads some of them",
     "python train.py -m experiment=liver_cpu data.root=pairs fold=0"
     " seed=1,2,3 model.width=8 trainer.max_time=00:00:03:00 sweep_name=voters": "needs 5 patients",
+    "python train.py -m experiment=liver_cpu data.root=pairs seed=1,2,3 "
+    "'data.image_size=[192,192]' trainer.max_epochs=6": "three jobs; test_sweep.py runs four",
+    "python train.py -m experiment=liver_cpu data.root=pairs seed=1,2,3": "likewise",
     "pre-commit install": "changes the repository",
     "sbatch train.slurm": "needs Slurm; the script itself is checked",
     "ssh -L 6006:localhost:6006 localhost": "needs a second computer",
