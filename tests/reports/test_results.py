@@ -80,6 +80,15 @@ def test_the_best_and_the_worst_images_are_named_and_shown(tmp_path: Path) -> No
     named = [row[0] for row in rows(page) if row[0].startswith("i") and row[0] != "image"]
     assert named == ["i0", "i1", "i2", "i3", "i4", "i19", "i18", "i17", "i16", "i15"]
     assert 'alt="the best images of val on the left' in page
+    assert ["image", "case", "Dice"] in rows(page)
+
+
+def test_no_column_stands_for_patients_that_are_not_known(tmp_path: Path) -> None:
+    (tmp_path / "cases_val.csv").write_text("name,case,dice\na,,0.5\nb,,0.25\n")
+    write_result(tmp_path, result())
+    shown = rows((tmp_path / "report.html").read_text())
+    assert ["image", "Dice"] in shown
+    assert ["b", "0.2500"] in shown
 
 
 def test_curves_are_drawn_from_the_history(tmp_path: Path) -> None:

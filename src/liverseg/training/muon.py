@@ -98,7 +98,8 @@ def orthogonal(matrix: Tensor) -> Tensor:
     """Return about ``U V^T`` of a matrix ``U S V^T``, float32 of its shape.
 
     The polynomial is applied to the product of the matrix with itself, whose side is the shorter
-    one, and to the matrix once, at the end: the same numbers from a third of the operations.
+    one, and to the matrix once, at the end: the same numbers, and for the long matrices of
+    convolutions from fewer operations.
     """
     if len(matrix) > matrix.shape[1]:
         return orthogonal(matrix.T).T
