@@ -1,6 +1,8 @@
 """A checkpoint as a file for other programs: what it gives, and what it says about itself."""
 
+import gc
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from liverseg.data.transforms import Normalize
 from liverseg.experiment import evaluate, predict, train
 from liverseg.network import UNet
 from liverseg.prediction import Engine, ExportedNetwork, read_record
+from liverseg.runs import heard
 from liverseg.sharing import card, export
 from liverseg.sharing.graph import ImageToClasses, by_products, to_onnx, to_program
 from liverseg.sharing.parity import BATCHES, ODD_SIZES, compare, made_up
@@ -104,6 +107,17 @@ def test_a_file_says_what_it_is_and_is_one(tiny: Path) -> None:
         "logits": ["batch", 1, "height", "width"],
     }
     assert read_record(tiny)["config"]["data"] == {"mean": 0.0, "std": 1.0}  # normalised inside
+
+
+@pytest.mark.slow
+def test_a_signal_is_heard_after_openvino_has_closed_two_networks(tiny: Path) -> None:
+    opened = [ExportedNetwork(tiny, takes="uint8", engine="openvino") for _ in range(2)]
+    while opened:
+        opened.pop(0)
+        gc.collect()
+    with heard(signal.SIGUSR1) as received:
+        signal.raise_signal(signal.SIGUSR1)  # ends the process where its stack is gone
+    assert received == [signal.SIGUSR1]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@
 so the config that comes with one asks for images in [0, 1] as they are.
 """
 
+import functools
 import json
 import logging
 import zipfile
@@ -164,13 +165,12 @@ def _session(file: Path) -> Any:  # maps a tensor to a list of tensors
 
 def _openvino_model(file: Path) -> Any:
     """Open a file of ONNX with OpenVINO, which would compute in bf16 where that is faster."""
-    openvino = imported("openvino")
+    core = _openvino_core()
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     try:
-        core = openvino.Core()
         model = core.compile_model(core.read_model(file.read_bytes()), "CPU", settings)
     except Exception as error:  # most are a RuntimeError with lines of C++
         raise ValueError(f"{file} cannot be opened ({_one_line(error)})") from error
@@ -183,6 +183,17 @@ def _openvino_model(file: Path) -> Any:
         return [torch.from_numpy(found[name].copy()) for name in OUTPUTS]
 
     return run
+
+
+@functools.cache
+def _openvino_core() -> Any:
+    """Return the one core of OpenVINO in this process.
+
+    Each core gives the thread a stack for signals, on processors with AMX, and on its end the stack
+    of before. Of two cores, the one that is closed last leaves that of the other, which is gone:
+    the next signal ends the process.
+    """
+    return imported("openvino").Core()
 
 
 def _program(file: Path, allow: Sequence[str]) -> Any:
