@@ -53,15 +53,14 @@ from liverseg.reports import Cell, write_findings
 from liverseg.runs import (
     PRUNED_FILE,
     SCORES_FILE,
-    commit,
     describe_run,
     is_first_process,
     locked,
     num_cores,
+    origin,
     read_json,
     short_path,
     uncommitted_changes,
-    versions,
     write_json,
     write_text,
 )
@@ -271,8 +270,7 @@ def _record_of(config: DictConfig, data: PairDataModule, is_length_known: bool) 
         "config": plain_values(config),
         "class_names": data.class_names,
         "scores": METRIC_CONVENTION,
-        "versions": versions(),
-        "commit": commit(),
+        **origin(),
     }
     if is_length_known:
         record["num_epochs"] = config.trainer.max_epochs

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,13 +9,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from liverseg.runs.jobs import (
     Job,
-    changes,
     find_jobs,
+    flat,
     folder_name,
     identity,
     prepare,
     recorded,
-    renew,
+    refuse_changes,
     task_config,
 )
 from liverseg.runs.resume import load_config
@@ -71,9 +72,9 @@ def test_a_job_that_is_still_to_run_takes_harmless_settings(
     config.data.num_workers = 3
     with open_dict(config):
         config.trainer.log_every_n_steps = 7
-        config.model.width = 16  # refused where it is noticed, see changes
+        config.model.width = 16  # refused where it is noticed, see refuse_changes
     for job in (waiting, done):
-        renew(job, config)
+        job.renew(config)
     renewed, kept = load_config(waiting.folder), load_config(done.folder)
     assert (renewed.data.num_workers, kept.data.num_workers) == (3, 0)
     assert renewed.trainer.log_every_n_steps == 7
@@ -114,17 +115,20 @@ def test_what_changed_in_a_config_is_named_with_both_values(
     config: DictConfig, tmp_path: Path
 ) -> None:
     job = prepare(tmp_path, config, [], [])
-    assert changes(job, task_config(config, job.folder)) == []
+    before = flat(load_config(job.folder))
+    refuse_changes("it", before, flat(task_config(config, job.folder)))
     config.model.width = 16
     config.data.num_workers = 3  # changes no result
     with open_dict(config):
         config.model.new = None
         del config.model.norm
-    assert changes(job, task_config(config, job.folder)) == [
-        "model.new (was missing, is None)",
-        "model.norm (was batch, is missing)",
-        "model.width (was 8, is 16)",
-    ]
+    sentence = (
+        "the configs have changed since it began: model.new (was missing, is None), model.norm "
+        "(was batch, is missing), model.width (was 8, is 16); restore them, or give another "
+        "sweep_name"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        refuse_changes("it", before, flat(task_config(config, job.folder)))
 
 
 @pytest.mark.parametrize(

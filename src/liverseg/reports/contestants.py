@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from liverseg.runs import SCORES_FILE, Job, find_jobs, load_config, short_path, telling
+from liverseg.runs import SCORES_FILE, Job, find_jobs, load_config, short_path
 from liverseg.scores import CATALOGUE, RECORD_FILE, Case, read_cases
 from liverseg.sweeps import REPEATS, labels
 
@@ -98,7 +98,7 @@ def _of_sweep(name: str, jobs: Sequence[Job], *, is_alone: bool) -> list[Contest
 
 def setting_of(job: Job, repeats: Sequence[str] = REPEATS) -> Setting:
     """Return what a job overrides, ordered by key, but for the keys that repeat a setting."""
-    pairs = (override.lstrip("+").partition("=") for override in telling(job.overrides, job.swept))
+    pairs = (override.lstrip("+").partition("=") for override in job.telling())
     return tuple(sorted((key, value) for key, _, value in pairs if key not in repeats))
 
 

@@ -12,21 +12,18 @@ from liverseg.runs.jobs import (
     PRUNED_FILE,
     SWEEP_LOCK,
     Job,
-    changes,
-    differences,
     find_jobs,
     flat,
     identity,
     prepare,
     recorded,
-    renew,
+    refuse_changes,
     shortened,
     task_config,
-    telling,
 )
 from liverseg.runs.locks import is_locked, locked
 from liverseg.runs.processes import child_environment, die_with, heard, num_cores
-from liverseg.runs.provenance import commit, describe_run, uncommitted_changes, versions
+from liverseg.runs.provenance import describe_run, origin, uncommitted_changes
 from liverseg.runs.ranks import (
     found_launcher,
     is_first_process,
@@ -35,7 +32,6 @@ from liverseg.runs.ranks import (
     was_restarted,
 )
 from liverseg.runs.resume import (
-    CONFIG_FILE,
     RUN_LOCK,
     SCORES_FILE,
     last_checkpoint,
@@ -48,19 +44,15 @@ from liverseg.runs.resume import (
 )
 
 __all__ = [
-    "CONFIG_FILE",
     "JOB_FILE",
     "PRUNED_FILE",
     "RUN_LOCK",
     "SCORES_FILE",
     "SWEEP_LOCK",
     "Job",
-    "changes",
     "child_environment",
-    "commit",
     "describe_run",
     "die_with",
-    "differences",
     "find_jobs",
     "flat",
     "found_launcher",
@@ -73,12 +65,13 @@ __all__ = [
     "locked",
     "log_like_the_run",
     "num_cores",
+    "origin",
     "prepare",
     "read_json",
     "read_scores",
     "recorded",
+    "refuse_changes",
     "refuse_fixed",
-    "renew",
     "requeue",
     "resume_or",
     "save_config",
@@ -86,9 +79,7 @@ __all__ = [
     "short_path",
     "shortened",
     "task_config",
-    "telling",
     "uncommitted_changes",
-    "versions",
     "was_restarted",
     "write_bytes",
     "write_json",

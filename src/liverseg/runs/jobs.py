@@ -60,8 +60,11 @@ class Job:
 
     def record(self) -> dict[str, Any]:
         """Return what its ``job.json`` says."""
-        record: dict[str, Any] = read_json(self.folder / JOB_FILE)
-        return record
+        return dict(read_json(self.folder / JOB_FILE))
+
+    def keep(self, status: Status, **more: Any) -> None:
+        """Write into its ``job.json`` how far it is, and what belongs to that."""
+        write_json(self.folder / JOB_FILE, {**self.record(), "status": status, **more})
 
     def status(self) -> Status:
         """Tell how far it is, also after processes were killed."""
@@ -77,6 +80,23 @@ class Job:
     def scores(self) -> dict[str, float]:
         """Return the final scores by name; none where it is not done."""
         return read_scores(self.folder)
+
+    def telling(self) -> list[str]:
+        """Return the overrides that tell it from others: swept, or able to change a result."""
+        return _telling(self.overrides, self.swept)
+
+    def renew(self, config: DictConfig) -> None:
+        """Let it take harmless settings from a config composed anew, where it is still to run."""
+        if self.status() not in ("waiting", "interrupted", "failed"):
+            return
+        saved = load_config(self.folder)
+        before = saved.copy()
+        for key in _HARMLESS:
+            value = OmegaConf.select(config, key)
+            if value not in (None, OmegaConf.select(saved, key)):
+                OmegaConf.update(saved, key, value, force_add=True)
+        if saved != before:
+            save_config(saved, self.folder)
 
 
 def find_jobs(sweep: Path) -> list[Job]:
@@ -97,18 +117,16 @@ def _numbered(sweep: Path) -> list[tuple[int, Path]]:
 
 def identity(overrides: Sequence[str], swept: Sequence[str]) -> tuple[str, ...]:
     """Return what makes two jobs the same: their telling overrides in any order."""
-    return tuple(sorted(telling(overrides, swept)))
+    return tuple(sorted(_telling(overrides, swept)))
 
 
-def telling(overrides: Sequence[str], swept: Sequence[str]) -> list[str]:
-    """Return the overrides that tell jobs apart: those that are swept or can change a result."""
-    kept = []
-    for override in overrides:
-        key = override.lstrip("+").partition("=")[0]
-        is_silent = key in ("sweep_name", *_HARMLESS) or key.startswith("hydra.")
-        if override in swept or not is_silent:
-            kept.append(override)
-    return kept
+def _telling(overrides: Sequence[str], swept: Sequence[str]) -> list[str]:
+    keys = [one.lstrip("+").partition("=")[0] for one in overrides]
+    return [
+        one
+        for one, key in zip(overrides, keys, strict=True)
+        if one in swept or not (key in ("sweep_name", *_HARMLESS) or key.startswith("hydra."))
+    ]
 
 
 def folder_name(number: int, swept: Sequence[str]) -> str:
@@ -129,7 +147,7 @@ def prepare(
     swept: Sequence[str],
     record: Mapping[str, Any] | None = None,
 ) -> Job:
-    """Write the folder of a new job, from which its process starts.
+    """Write the folder of a new job of a sweep, from which its process starts.
 
     Args:
         sweep: The folder of the sweep.
@@ -147,35 +165,16 @@ def prepare(
         config.hydra.job.num = number
         config.hydra.job.id = str(number)
         config.hydra.runtime.output_dir = str(folder)
-    hydra = OmegaConf.masked_copy(config, "hydra")
     task = task_config(config, folder)
-    for name, content in (
-        ("config", task),
-        ("hydra", hydra),
-        ("overrides", OmegaConf.create(list(overrides))),
-    ):
-        (unfinished / ".hydra" / f"{name}.yaml").write_text(OmegaConf.to_yaml(content))
+    OmegaConf.save(task, unfinished / ".hydra" / "config.yaml")
+    OmegaConf.save(OmegaConf.masked_copy(config, "hydra"), unfinished / ".hydra" / "hydra.yaml")
+    OmegaConf.save(list(overrides), unfinished / ".hydra" / "overrides.yaml")
     save_config(task, unfinished)
-    told: dict[str, Any] = {"overrides": list(overrides), "swept": list(swept)}
-    told |= {"monitor": task.monitor, "mode": task.monitor_mode}
-    told |= {"status": "waiting", "seconds": 0.0, **(record or {})}
+    told = {"overrides": list(overrides), "swept": list(swept), "monitor": task.monitor}
+    told |= {"mode": task.monitor_mode, "status": "waiting", "seconds": 0.0, **(record or {})}
     write_json(unfinished / JOB_FILE, told)
     os.replace(unfinished, folder)
     return Job(folder, tuple(overrides), tuple(swept))
-
-
-def renew(job: Job, config: DictConfig) -> None:
-    """Let a job that is still to run take harmless settings from a config composed anew."""
-    if job.status() not in ("waiting", "interrupted", "failed"):
-        return
-    saved = load_config(job.folder)
-    before = saved.copy()
-    for key in _HARMLESS:
-        value = OmegaConf.select(config, key)
-        if value is not None and OmegaConf.select(saved, key) != value:
-            OmegaConf.update(saved, key, value, force_add=True)
-    if saved != before:
-        save_config(saved, job.folder)
 
 
 def task_config(config: DictConfig, folder: Path) -> DictConfig:
@@ -188,40 +187,43 @@ def task_config(config: DictConfig, folder: Path) -> DictConfig:
     return task
 
 
-def changes(job: Job, config: DictConfig) -> list[str]:
-    """Return the keys whose value is no longer that of a job's saved config, with both values."""
-    return differences(flat(load_config(job.folder)), flat(config))
+def refuse_changes(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with other configs, as :func:`flat` returns them, than something began with.
 
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the keys whose values differ, with both values."""
+    Raises:
+        ValueError: With the first keys whose values differ, and both values.
+    """
     missing = "missing"
-    return [
+    changed = [
         f"{key} (was {before.get(key, missing)}, is {now.get(key, missing)})"
         for key in sorted(before.keys() | now.keys())
         if before.get(key, missing) != now.get(key, missing)
     ]
+    if changed:
+        raise ValueError(
+            f"the configs have changed since {what} began: {', '.join(changed[:3])}; restore them, "
+            "or give another sweep_name"
+        )
 
 
 @contextmanager
 def recorded(folder: Path) -> Iterator[None]:
     """Keep in a job's ``job.json`` what becomes of it; a run that is no job passes untouched."""
-    file = folder / JOB_FILE
-    if not file.is_file():
+    if not (folder / JOB_FILE).is_file():
         yield
         return
-    record = read_json(file)
-    earlier, begun = record["seconds"], time.monotonic()
+    job = Job(folder, ())
+    begun = time.monotonic() - job.record()["seconds"]
 
     def keep(status: Status, error: str = "") -> None:
-        seconds = round(earlier + time.monotonic() - begun, 1)
-        write_json(file, {**record, "status": status, "seconds": seconds, "error": error})
+        job.keep(status, seconds=round(time.monotonic() - begun, 1), error=error)
 
     keep("running")
     try:
         yield
     except Exception as error:
-        keep("failed", last_line(error))
+        told = find_sentence(error) or f"{type(error).__name__}: {error}"
+        keep("failed", told.strip().splitlines()[-1].strip())
         raise
     except BaseException:
         keep("interrupted")
@@ -229,18 +231,12 @@ def recorded(folder: Path) -> Iterator[None]:
     keep("done")
 
 
-def last_line(error: BaseException) -> str:
-    """Return what a table says of an error: its sentence, or the last line of its message."""
-    lines = (find_sentence(error) or f"{type(error).__name__}: {error}").strip().splitlines()
-    return lines[-1].strip()
-
-
 def flat(config: DictConfig) -> dict[str, Any]:
     """Return all values of a config by their key, but for those that may differ."""
-    plain = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(plain, dict)
-    kept = {key: value for key, value in plain.items() if key not in _OF_THE_MOMENT}
-    values = {
-        key: one for key, one in walk(kept, lists=False) if one == {} or type(one) is not dict
+    return {
+        key: one
+        for key, one in walk(OmegaConf.to_container(config, resolve=False), lists=False)
+        if (one == {} or not isinstance(one, dict))
+        and key not in _HARMLESS
+        and key.partition(".")[0] not in _OF_THE_MOMENT
     }
-    return {key: one for key, one in values.items() if key not in _HARMLESS}

@@ -7,18 +7,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "torchmetrics")
+_PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "torchmetrics")
 _PROJECT = Path(__file__).parents[3]
 
 
-def versions() -> dict[str, str]:
-    """Return the version of Python and of the packages that decide a result."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+def origin() -> dict[str, Any]:
+    """Return the versions of Python and the packages that decide a result, and the commit.
 
-
-def commit() -> str:
-    """Return the commit of the project, or "" where it is no checkout or git is missing."""
-    return _git("rev-parse", "HEAD").strip()
+    The commit is "" where the project is no checkout or git is missing.
+    """
+    versions = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+    return {"versions": versions, "commit": _git("rev-parse", "HEAD").strip()}
 
 
 def uncommitted_changes() -> str:
@@ -33,8 +32,7 @@ def describe_run(device: str, seed: int) -> dict[str, Any]:
         "seed": seed,
         "device": device,
         "platform": platform.platform(),
-        "versions": versions(),
-        "commit": commit(),
+        **origin(),
         "has_uncommitted_changes": uncommitted_changes() != "",
     }
 

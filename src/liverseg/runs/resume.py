@@ -5,7 +5,8 @@ Read before Hydra composes anything, because a resumed run has no new folder and
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -59,19 +60,14 @@ _FIXED = (
 
 
 def refuse_fixed(change: str) -> None:
-    """Refuse a change that could not hold from the next step on.
-
-    Args:
-        change: ``KEY=VALUE``.
+    """Refuse a change ``KEY=VALUE`` that could not hold from the next step on.
 
     Raises:
         ValueError: If the key is one of those that stay as they are.
     """
     key = change.partition("=")[0]
-    if key in HARMLESS:
-        return
     for pattern, reason in _FIXED:
-        if re.match(pattern, key):
+        if key not in HARMLESS and re.match(pattern, key):
             raise ValueError(
                 f"{change} cannot differ from the run that is resumed: {reason}; leave it out, or "
                 "start a new run"
@@ -96,11 +92,7 @@ def load_config(folder: Path) -> DictConfig:
 
 
 def _read(file: Path, needed: Sequence[str]) -> DictConfig:
-    """Read a config that was written when a run began.
-
-    Raises:
-        ValueError: If it is missing or cannot be read, or if a section is missing.
-    """
+    """Read a config that was written when a run began, or refuse it as damaged."""
     try:
         config = OmegaConf.load(file)
         reason = next((f"it holds no {key}" for key in needed if key not in config), None)
@@ -116,17 +108,11 @@ def _read(file: Path, needed: Sequence[str]) -> DictConfig:
 def read_scores(folder: Path) -> dict[str, float]:
     """Return a run's final scores by name; none where it has not ended."""
     file = folder / SCORES_FILE
-    scores: dict[str, float] = read_json(file) if file.is_file() else {}
-    return scores
+    return dict(read_json(file)) if file.is_file() else {}
 
 
 def resume_or(start: Callable[[], None], run: Callable[[DictConfig], float]) -> None:
-    """Continue the run that the command line names, or start a new one where it names none.
-
-    Args:
-        start: Composes a config and runs it.
-        run: Runs a config.
-    """
+    """Run the config of the run that the command line names, or start a new one without any."""
     config = resumed_config(sys.argv[1:])
     if config is None:
         return start()
@@ -142,10 +128,8 @@ def log_like_the_run(run: Path) -> None:
 def resumed_config(arguments: list[str]) -> DictConfig | None:
     """Return the config of the run that ``resume=`` names, or None without that argument.
 
-    Args:
-        arguments: The command line without the script. Besides ``resume=RUN|last``, values that
-            leave the result alone may stand there, and others in
-            ``resume_overrides=[key=value,...]``.
+    Besides ``resume=RUN|last``, values that leave the result alone may stand on the command line,
+    and others in ``resume_overrides=[key=value,...]``.
 
     Raises:
         FileNotFoundError: If there is no such run.
@@ -164,10 +148,9 @@ def resumed_config(arguments: list[str]) -> DictConfig | None:
     config = load_config(run)
     config.output_dir = str(run)
     listed = given.pop("resume_overrides", "[]")
-    for text in [f"{key}={value}" for key, value in given.items()]:
-        change = _parse(text)
-        _change(config, change, is_listed=False)
-    for text in split_list(listed):
+    for key, value in given.items():
+        _change(config, _parse(f"{key}={value}"), is_listed=False)
+    for text in _split(listed):
         _change(config, _parse(text), is_listed=True)
     config.resume = str(checkpoint)
     return config
@@ -176,10 +159,9 @@ def resumed_config(arguments: list[str]) -> DictConfig | None:
 def _find_checkpoint(name: str) -> Path:
     """Return the checkpoint to go on from; where it does not exist yet, the run starts over."""
     if name == "last":
-        found = sorted(_RUNS.glob("*/checkpoints/last.ckpt"), key=lambda file: file.stat().st_mtime)
-        if not found:
+        if (newest := _newest(_RUNS.glob("*/checkpoints/last.ckpt"))) is None:
             raise FileNotFoundError(f"resume=last: {_RUNS} holds no run with a checkpoint")
-        return found[-1].absolute()
+        return newest.absolute()
     path = Path(name).absolute()
     checkpoint = path if path.is_file() else last_checkpoint(path / "checkpoints")
     if not path.exists():
@@ -197,16 +179,15 @@ def last_checkpoint(checkpoints: Path) -> Path:
     would overwrite it.
     """
     last = checkpoints / "last.ckpt"
-    others = sorted(checkpoints.glob("*.ckpt"), key=lambda file: file.stat().st_mtime)
-    return last if last.is_file() or not others else others[-1]
+    return last if last.is_file() else _newest(checkpoints.glob("*.ckpt")) or last
 
 
-def split_list(text: str) -> list[str]:
-    """Return the entries of ``[KEY=VALUE,...]``, whose values may hold brackets and quotes.
+def _newest(files: Iterable[Path]) -> Path | None:
+    return max(files, key=lambda file: file.stat().st_mtime, default=None)
 
-    Raises:
-        ValueError: If a bracket or a quote is not closed.
-    """
+
+def _split(text: str) -> list[str]:
+    """Return the entries of ``[KEY=VALUE,...]``, whose values may hold brackets and quotes."""
     bare = re.sub(r"""'[^']*'|"[^"]*\"""", "", text)
     if set("'\"") & set(bare) or any(bare.count(a) != bare.count(b) for a, b in ("[]", "{}", "()")):
         raise ValueError(
@@ -222,20 +203,14 @@ def split_list(text: str) -> list[str]:
 
 
 def _parse(text: str) -> Override:
-    """Read ``KEY=VALUE`` as Hydra does.
-
-    Raises:
-        ValueError: If it cannot be read, or stands for several runs.
-    """
+    """Read ``KEY=VALUE`` as Hydra does, or refuse it."""
     key, _, value = text.partition("=")
     is_text = re.fullmatch(r"[^\[\]{}()'\",]*", value)  # a path, say, with a = in it
+    override = None
     for candidate in (text, f"{key}='{value}'") if is_text else (text,):
-        try:
-            override = OverridesParser.create().parse_override(candidate)
-            break
-        except HydraException:
-            continue
-    else:
+        with suppress(HydraException):
+            override = override or OverridesParser.create().parse_override(candidate)
+    if override is None:
         raise ValueError(f"{text} cannot be read; write KEY=VALUE, its brackets and quotes closed")
     if override.type == OverrideType.DEL or not override.key_or_group or "=" not in text:
         raise ValueError(f"{text} cannot be read; write KEY=VALUE")
@@ -256,19 +231,16 @@ def _change(config: DictConfig, override: Override, *, is_listed: bool) -> None:
         refuse_fixed(text)
     if before is missing and not is_added:
         closest = nearest_key(key, all_keys(OmegaConf.to_container(config, resolve=False)))
-        raise ValueError(
-            f"{key} is no key of the run that is resumed"
-            + (f"; the nearest is {closest}" if closest else "")
-        )
+        end = f"; the nearest is {closest}" if closest else ""
+        raise ValueError(f"{key} is no key of the run that is resumed{end}")
     if OmegaConf.is_config(before) and not isinstance(value, dict | list):
         raise ValueError(
             f"{text} is a choice of settings, and those of a resumed run are there already; name "
-            f"single keys, or start a new run"
+            "single keys, or start a new run"
         )
     after = config.copy()
     OmegaConf.update(after, key, value, force_add=True)
-    changed = OmegaConf.select(after, key)
-    if before is not missing and changed == before:
+    if before is not missing and OmegaConf.select(after, key) == before:
         return
     refuse_fixed(text)
     if not is_listed and key not in HARMLESS:

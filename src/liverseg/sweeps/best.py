@@ -7,7 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
 from omegaconf import OmegaConf
 
-from liverseg.runs import Job, load_config, telling, write_text
+from liverseg.runs import Job, load_config, write_text
 
 EXPERIMENT = "experiment/best.yaml"
 
@@ -29,7 +29,7 @@ def write_experiment(sweep: Path, job: Job, title: str, is_group: Callable[[str]
     defaults: list[str | dict[str, str | None]] = []
     values = OmegaConf.create()
     command = [f"python train.py --config-dir {sweep} experiment=best"]
-    for override in OverridesParser.create().parse_overrides(telling(job.overrides, job.swept)):
+    for override in OverridesParser.create().parse_overrides(job.telling()):
         key, is_removed = override.key_or_group, override.type == OverrideType.DEL
         if key == "experiment" and not is_removed:
             defaults.insert(0, str(override.value()))

@@ -13,12 +13,13 @@ from omegaconf import DictConfig
 from liverseg.runs import (
     SWEEP_LOCK,
     Job,
-    changes,
     find_jobs,
+    flat,
     identity,
+    load_config,
     locked,
     prepare,
-    renew,
+    refuse_changes,
     task_config,
 )
 
@@ -30,8 +31,7 @@ logger = logging.getLogger(__name__)
 def combinations(overrides: Sequence[Override]) -> list[Combination]:
     """Return the overrides of each job, and those among them that differ between jobs.
 
-    Args:
-        overrides: As parsed; the last one of a key counts.
+    Of several overrides of a key, the last one counts.
 
     Raises:
         ValueError: If an override names no finite list of values.
@@ -75,11 +75,6 @@ def values_of(override: Override) -> list[str]:
 def prepare_jobs(sweep: Path, wanted: Sequence[Combination], compose: Compose) -> list[Job]:
     """Return the jobs of a sweep: those that its folder holds already, and new ones for the rest.
 
-    Args:
-        sweep: The folder of the sweep.
-        wanted: The overrides of each job.
-        compose: Makes a job's config from its overrides.
-
     Raises:
         ValueError: If a job's config has changed since it was prepared.
     """
@@ -88,20 +83,14 @@ def prepare_jobs(sweep: Path, wanted: Sequence[Combination], compose: Compose) -
         jobs = []
         for overrides, swept in wanted:
             config, name = compose(overrides), identity(overrides, swept)
-            job = known.get(name)
-            if job is None:
-                job = prepare(sweep, config, overrides, swept)
-                known[name] = job
-            elif changed := changes(job, task_config(config, job.folder)):
-                raise ValueError(
-                    f"the configs have changed since {job.folder.name} of sweep {sweep.name} "
-                    f"began: {', '.join(changed[:3])}; restore them, or give another sweep_name"
-                )
+            if (job := known.get(name)) is None:
+                job = known[name] = prepare(sweep, config, overrides, swept)
             else:
-                renew(job, config)
-            if job not in jobs:
-                jobs.append(job)
-    return jobs
+                before, now = load_config(job.folder), task_config(config, job.folder)
+                refuse_changes(f"{job.folder.name} of sweep {sweep.name}", flat(before), flat(now))
+                job.renew(config)
+            jobs.append(job)
+    return list(dict.fromkeys(jobs))
 
 
 def unfinished(jobs: Sequence[Job]) -> Iterator[Job]:

@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from liverseg.runs import (
-    JOB_FILE,
     Job,
     child_environment,
     heard,
@@ -20,7 +19,6 @@ from liverseg.runs import (
     locked,
     num_cores,
     short_path,
-    write_json,
 )
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -195,8 +193,7 @@ def _clean_up(one: _Running) -> None:
     if status in ("running", "interrupted", "waiting") and not _stopped_itself(code):
         by = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         with warned_of_the_disk():
-            record = {**one.job.record(), "status": "failed", "error": by}
-            write_json(one.job.folder / JOB_FILE, record)
+            one.job.keep("failed", error=by)
     one.claim.close()
 
 

@@ -39,13 +39,12 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from liverseg.runs import (
     SWEEP_LOCK,
     Job,
-    differences,
     find_jobs,
     flat,
     locked,
     prepare,
     read_json,
-    renew,
+    refuse_changes,
     task_config,
     write_json,
 )
@@ -187,7 +186,7 @@ class Study:
                 if job is not None:
                     yield job
             elif job.status() in ("interrupted", "waiting"):
-                renew(job, self._compose(self._fixed))
+                job.renew(self._compose(self._fixed))
                 yield job
             else:
                 self.has_ended(job)
@@ -223,11 +222,8 @@ class Study:
         file = self._sweep / "search.json"
         if not file.is_file():
             write_json(file, config)
-        elif changed := differences(read_json(file), config):
-            raise ValueError(
-                f"the configs have changed since the search {self._sweep.name} began: "
-                f"{', '.join(changed[:3])}; restore them, or give another sweep_name"
-            )
+        else:
+            refuse_changes(f"the search {self._sweep.name}", read_json(file), config)
 
     def _next(self) -> Job | None:
         """Draw a trial and prepare its job, one command at a time."""

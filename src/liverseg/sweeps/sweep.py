@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +39,7 @@ def run_sweep(
 
     Args:
         folder: The folder of the sweep.
-        overrides: The command's, as parsed.
+        overrides: The command's.
         config: What the command composes, apart from what it sweeps.
         compose: Makes a job's config from its overrides.
         is_group: Tells whether a key is a config group.
@@ -54,20 +53,18 @@ def run_sweep(
         raise ValueError(f"hydra.sweep.dir={folder} must be a folder; leave it out")
     sweep = Path(folder)
     with _stopped_with_a_word(sweep):
+        study, jobs = None, []
         if config.get("search") is None:
             jobs = prepare_jobs(sweep, combinations(overrides), compose)
-            try:
-                _launch(launcher, sweep, jobs)
-            finally:
-                report(sweep, draw)
         else:
             study = _open_study(sweep, overrides, config, compose)
-            try:
-                _search(launcher, sweep, study)
-            finally:
-                jobs = find_jobs(sweep)
-                report(sweep, draw)
+        try:
+            _launch(launcher, sweep, jobs, study)
+        finally:
+            _report(sweep, draw)
+        if study is not None:
             _report_best(sweep, study, is_group)
+            jobs = find_jobs(sweep)
     left = [job for job in jobs if job.status() not in ("done", "pruned")]
     if elsewhere := [job for job in left if is_elsewhere(job)]:
         logger.info("%d jobs run elsewhere; the command that runs them tells more", len(elsewhere))
@@ -93,7 +90,7 @@ def _stopped_with_a_word(sweep: Path) -> Iterator[None]:
         ) from error
 
 
-def report(sweep: Path, draw: Draw) -> None:
+def _report(sweep: Path, draw: Draw) -> None:
     """Log what became of all jobs, and write it to ``sweep.csv`` and ``comparison.png``."""
     rows = rows_of(find_jobs(sweep))
     if not rows:
@@ -109,21 +106,27 @@ def report(sweep: Path, draw: Draw) -> None:
             logger.info("compared in %s", sweep / "comparison.png")
 
 
-def _tell(sweep: Path, job: Job) -> None:
-    """Log how a job has ended, and keep ``sweep.csv`` up to date."""
-    logger.info(outcome(job))
-    with warned_of_the_disk():
-        write_csv(sweep / "sweep.csv", rows_of(find_jobs(sweep)))
+def _launch(
+    launcher: Pool | Launcher, sweep: Path, jobs: Sequence[Job], study: "Study | None"
+) -> None:
+    """Run the jobs that a command lists, or those that a study draws."""
 
+    def has_ended(job: Job) -> None:
+        if study is not None:
+            study.has_ended(job)
+        logger.info(outcome(job))
+        with warned_of_the_disk():
+            write_csv(sweep / "sweep.csv", rows_of(find_jobs(sweep)))
 
-def _launch(launcher: Pool | Launcher, sweep: Path, jobs: Sequence[Job]) -> None:
     if isinstance(launcher, Pool):
-        launcher.run(unfinished(jobs), partial(_tell, sweep))
-        return
-    waiting = list(unfinished(jobs))
-    if waiting:
-        folders = [f"hydra.sweep.subdir='{job.folder.name}'" for job in waiting]
-        named = [[*job.overrides, folder] for job, folder in zip(waiting, folders, strict=True)]
+        launcher.run(unfinished(jobs) if study is None else study.jobs(), has_ended)
+    elif study is not None:
+        raise ValueError(
+            "a search runs its jobs as processes; leave out hydra/launcher, and on a cluster give "
+            "the same command, with the same sweep_name, to several computers"
+        )
+    elif waiting := list(unfinished(jobs)):
+        named = [[*job.overrides, f"hydra.sweep.subdir='{job.folder.name}'"] for job in waiting]
         launcher.launch(named, initial_job_idx=waiting[0].number)
 
 
@@ -154,26 +157,10 @@ def _open_study(
     )
 
 
-def _search(launcher: Pool | Launcher, sweep: Path, study: "Study") -> None:
-    if not isinstance(launcher, Pool):
-        raise ValueError(
-            "a search runs its jobs as processes; leave out hydra/launcher, and on a cluster give "
-            "the same command, with the same sweep_name, to several computers"
-        )
-
-    def has_ended(job: Job) -> None:
-        study.has_ended(job)
-        _tell(sweep, job)
-
-    launcher.run(study.jobs(), has_ended)
-
-
 def _report_best(sweep: Path, study: "Study", is_group: Callable[[str], bool]) -> None:
     """Write the best job so far as an experiment, and say how to run it."""
-    best = study.best()
-    if best is None:
-        return
-    job, value = best
-    title = f"Job {job.number} of sweep {sweep.name}: {study.monitor} {value:.4f}"
-    with warned_of_the_disk():
-        logger.info("%s\n%s", title, write_experiment(sweep, job, title, is_group))
+    if best := study.best():
+        job, value = best
+        title = f"Job {job.number} of sweep {sweep.name}: {study.monitor} {value:.4f}"
+        with warned_of_the_disk():
+            logger.info("%s\n%s", title, write_experiment(sweep, job, title, is_group))

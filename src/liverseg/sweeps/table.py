@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from liverseg.runs import Job, shortened, telling, write_text
+from liverseg.runs import Job, shortened, write_text
 
 _FIRST = ("job", "status", "overrides", "monitor", "seconds", "error")
 _LONGEST_CELL = 60
@@ -25,7 +25,7 @@ def rows_of(jobs: Sequence[Job]) -> list[Row]:
             {
                 "job": job.folder.name,
                 "status": status,
-                "overrides": telling(job.overrides, job.swept),
+                "overrides": job.telling(),
                 "monitor": record.get("monitor", ""),
                 "mode": record.get("mode", "max"),
                 "seconds": record["seconds"],
