@@ -6,6 +6,7 @@ Hydra imports this module at every command, so what is heavy is imported when a 
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,18 +27,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@dataclass(kw_only=True)
 class ProcessLauncher(Launcher):
     """Runs each job in a process of its own.
 
-    Args:
+    Attributes:
         jobs: How many run at once; the cores and GPUs are shared out among them.
         devices: The GPUs that may be used, by number; ``auto`` for all.
     """
 
-    def __init__(self, *, jobs: int, devices: Sequence[int | str] | str) -> None:
-        super().__init__()
-        self.jobs = jobs
-        self.devices = devices
+    jobs: int
+    devices: Sequence[int | str] | str
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -53,23 +53,20 @@ class ProcessLauncher(Launcher):
         )
 
     def pool(self) -> "Pool":
-        """Return what runs prepared jobs.
-
-        Raises:
-            ValueError: If ``jobs`` or ``devices`` is none of what is said above.
-        """
+        """Return what runs prepared jobs, or refuse to, by what ``jobs`` and ``devices`` are."""
         from liverseg.sweeps import Pool
 
         command = (sys.executable, "-m", "liverseg.worker", "job")
         return Pool(command, num_slots=self.jobs, devices=self.devices)
 
 
+@dataclass(kw_only=True)
 class ResumableSweeper(Sweeper):
     """Runs every combination of the listed values, or those that a search chooses.
 
     The same command with the same ``sweep_name`` goes on where the sweep stands.
 
-    Args:
+    Attributes:
         params: Overrides that an experiment lists, by key; those that are typed win. A choice that
             needs a package that is not installed is left out with a word.
         draw: The function that draws what came out of all jobs so far.
@@ -77,13 +74,9 @@ class ResumableSweeper(Sweeper):
             search, have succeeded; None for none.
     """
 
-    def __init__(
-        self, *, params: Mapping[str, str] | None, draw: str, conclude: str | None
-    ) -> None:
-        super().__init__()
-        self._params = {} if params is None else params
-        self._draw = draw
-        self._conclude = conclude
+    params: Mapping[str, str] | None
+    draw: str
+    conclude: str | None
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -117,21 +110,22 @@ class ResumableSweeper(Sweeper):
                 compose=lambda overrides: loader.load_sweep_config(config, list(overrides)),
                 is_group=lambda key: bool(loader.get_group_options(key)),
                 launcher=launcher.pool() if isinstance(launcher, ProcessLauncher) else launcher,
-                draw=lambda file, rows: get_method(self._draw)(file, rows),
+                draw=lambda file, rows: get_method(self.draw)(file, rows),
             )
-            if self._conclude and config.get("search") is None:
-                get_method(self._conclude)(Path(config.hydra.sweep.dir))
+            if self.conclude and config.get("search") is None:
+                get_method(self.conclude)(Path(config.hydra.sweep.dir))
 
     def listed(self, typed: Sequence[str]) -> Iterator[str]:
         """Yield overrides of the experiment that are not typed, without what cannot be run here."""
         from liverseg.settings import what_is_lacking
 
-        if not isinstance(self._params, Mapping):
+        params = {} if self.params is None else self.params
+        if not isinstance(params, Mapping):
             raise CompactHydraException(
-                f"hydra.sweeper.params={self._params} must be a mapping of keys to values, such as "
+                f"hydra.sweeper.params={params} must be a mapping of keys to values, such as "
                 "{seed: '1,2'}"
             )
-        for key, values in self._params.items():
+        for key, values in params.items():
             if any(one.startswith(f"{key}=") for one in typed):
                 continue
             kept = []

@@ -56,22 +56,15 @@ def train_and_tell(config: DictConfig) -> float:
     """
     with told_in_one_sentence():
         scores = train_on_all_devices(config)
-    folder = short_path(config.output_dir)
     if is_first_process():
-        sys.stdout.write(
-            f"\n{summary(scores, config.monitor)}\n\nrun        {folder}\n"
-            f"pictures   {folder}/pictures\n{_dashboard(config)}"
-        )
+        folder = short_path(config.output_dir)
+        told = [summary(scores, config.monitor), "", f"run        {folder}"]
+        told.append(f"pictures   {folder}/pictures")
+        if "TensorBoard" in str(config.logger):
+            shown = "logs" if Path(folder).parts[0] == "logs" else folder  # with all other runs
+            told.append(f"dashboard  tensorboard --logdir {shlex.quote(shown)}")
+        sys.stdout.write("\n" + "\n".join(told) + "\n")
     return scores.get(config.monitor, math.nan)
-
-
-def _dashboard(config: DictConfig) -> str:
-    """Return the line that shows a run on a dashboard; "" where it has none."""
-    if "TensorBoard" not in OmegaConf.to_yaml(OmegaConf.create({"logger": config.logger})):
-        return ""
-    folder = short_path(config.output_dir)
-    shown = "logs" if Path(folder).parts[0] == "logs" else folder  # with all other runs
-    return f"dashboard  tensorboard --logdir {shlex.quote(shown)}\n"
 
 
 def train_on_all_devices(config: DictConfig) -> Scores:
@@ -80,9 +73,6 @@ def train_on_all_devices(config: DictConfig) -> Scores:
     Where something else has started the processes (torchrun, Slurm), or one device is asked for,
     training happens in this process. A job of a sweep, or one that Slurm has started again, goes on
     from its last checkpoint.
-
-    Args:
-        config: What ``configs/train.yaml`` composes.
 
     Raises:
         ValueError: If a setting is wrong, or the folder holds a run already or is in use.
@@ -174,10 +164,8 @@ def _launch(config: DictConfig, count: int) -> Scores:
                 monitor_interval=0.5,
                 logs_specs=DefaultLogsSpecs(told_in),
             )
-            elastic_launch(launch, sys.executable)(
-                *("-u", "-m", "liverseg.worker"),
-                *("device", str(output_dir), str(os.getpid())),
-            )
+            words = ["-u", "-m", "liverseg.worker", "device", str(output_dir), str(os.getpid())]
+            elastic_launch(launch, sys.executable)(*words)
     except SignalException as stopped:  # an Exception, which a sweep would take for a failed job
         raise SystemExit(128 + (received or [stopped.sigval])[0]) from None
     except ChildFailedError as failed:

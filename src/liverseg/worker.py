@@ -22,17 +22,13 @@ def main() -> None:
     part, folder, parent = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     die_with(parent)
     if part == "job":
-        run_job(folder)
+        _run_job(folder)
     else:
-        train_on_device(folder)
+        _train_on_device(folder)
 
 
-def run_job(folder: Path) -> None:
-    """Do what ``python train.py`` does in a folder, in the environment that Hydra sets for a job.
-
-    Raises:
-        SystemExit: With a sentence, if a setting is wrong.
-    """
+def _run_job(folder: Path) -> None:
+    """Do what ``python train.py`` does in a folder, in the environment that Hydra sets for a job."""
     hydra = OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra
     os.environ.update({str(name): str(value) for name, value in hydra.job.env_set.items()})
     log_like_the_run(folder)
@@ -43,7 +39,7 @@ def run_job(folder: Path) -> None:
         train_and_tell(load_config(folder))
 
 
-def train_on_device(folder: Path) -> None:
+def _train_on_device(folder: Path) -> None:
     """Train as one of the processes that share a run."""
     if os.environ["RANK"] == "0":
         log_like_the_run(folder)

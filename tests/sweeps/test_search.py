@@ -68,7 +68,7 @@ def ends(study: Study, job: Job, **outcome: Any) -> None:
 
 
 def states(study: Study) -> list[str]:
-    return [trial.state.name for trial in study.trials()]
+    return [trial.state.name for trial in study.study.trials]
 
 
 def test_the_space_is_read_and_the_command_takes_its_place() -> None:
@@ -265,7 +265,7 @@ def test_a_search_that_is_started_again_goes_on_as_if_nothing_had_happened(
         rest.append(job.number)
         ends(second, job, dice=dice[job.number])
     assert rest == [killed.number, 4, 5]
-    parameters = [[trial.params for trial in one.trials()] for one in (undisturbed, second)]
+    parameters = [[trial.params for trial in one.study.trials] for one in (undisturbed, second)]
     assert parameters[0] == parameters[1]
     assert len({tuple(one.items()) for one in parameters[0]}) == 6
 
@@ -311,7 +311,7 @@ def test_a_trial_whose_command_was_killed_before_its_job_was_written_gets_its_jo
     for job in second.jobs():
         ends(second, job, dice=0.5)
     assert states(second) == ["COMPLETE", "COMPLETE"]
-    parameters = [[trial.params for trial in one.trials()] for one in (undisturbed, second)]
+    parameters = [[trial.params for trial in one.study.trials] for one in (undisturbed, second)]
     assert parameters[0] == parameters[1]
 
 
@@ -344,7 +344,7 @@ def test_a_hopeless_trial_is_stopped_and_its_reports_are_kept(
     stopped = json.loads((job.folder / "pruned.json").read_text())
     assert stopped["epoch"] == 1  # after the epoch that n_warmup_steps grants
     one.has_ended(job)
-    (trial,) = one.trials()
+    (trial,) = one.study.trials
     assert trial.state == TrialState.PRUNED
     assert list(trial.intermediate_values) == [0, 1]
     assert trial.intermediate_values[1] == stopped["val/dice"]

@@ -16,12 +16,8 @@ _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 def locked(file: Path, *, wait: bool) -> Iterator[bool]:
     """Hold the lock of a file, made where it does not exist; yield whether it is held.
 
-    Processes that are forked meanwhile do not inherit it. Where a file system knows no locks, there
-    is nothing to wait for, and True is yielded.
-
-    Args:
-        file: The file.
-        wait: Whether to wait for a process that holds the lock; else False is yielded.
+    With ``wait`` it is waited for; else False is yielded where another process holds it, and True
+    where a file system knows no locks. Processes that are forked meanwhile do not inherit it.
 
     Raises:
         OSError: If the file cannot be written.

@@ -13,11 +13,7 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel end this process when its parent ends, however that ends (Linux).
-
-    Args:
-        parent: The parent's process id.
-    """
+    """Have the kernel end this process when that parent ends, however that ends (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -41,9 +37,7 @@ def num_cores() -> int:
 def heard(*numbers: signal.Signals, then: Callable[[], None] | None = None) -> Iterator[list[int]]:
     """Collect signals instead of being ended by them, until the context ends.
 
-    Args:
-        numbers: The signals. Only the main thread hears any.
-        then: Called after each of them.
+    Only the main thread hears any. ``then`` is called after each of them.
     """
     received: list[int] = []
 

@@ -41,9 +41,6 @@ def agreed_arguments(arguments: Sequence[str]) -> list[str]:
     Under Slurm it is named by the job, so that a job that is started again goes on there. Only the
     first process writes the config and the log.
 
-    Args:
-        arguments: The command line without the script.
-
     Raises:
         ValueError: If the processes cannot agree, or each of them would start a sweep.
     """

@@ -30,12 +30,15 @@ class StopTogether(Callback):
         self._is_asked = False
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen as early as Lightning lets a callback."""
-        self._listen(trainer)
+        """Take the place of Lightning's handler, until it restores all when fitting ends.
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen, also where there was no sanity check."""
-        self._listen(trainer)
+        This is as early as Lightning lets a callback, where there is a sanity check.
+        """
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if trainer.world_size > 1 and in_main_thread:
+            signal.signal(signal.SIGTERM, self._ask)
+
+    on_train_start = on_sanity_check_start
 
     def on_train_batch_start(
         self,
@@ -49,12 +52,6 @@ class StopTogether(Callback):
             self._is_asked, all=False
         ):
             raise SIGTERMException
-
-    def _listen(self, trainer: Trainer) -> None:
-        """Take the place of Lightning's handler, until it restores all when fitting ends."""
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        if trainer.world_size > 1 and in_main_thread:
-            signal.signal(signal.SIGTERM, self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._is_asked = True

@@ -12,13 +12,7 @@ from liverseg.settings.values import as_typed, check_value, is_object
 from liverseg.settings.words import nearest, remedy, walk
 
 Plain = dict[str, Any]  # a config as plain dictionaries, lists and values
-_TYPED = (
-    "liverseg",
-    "lightning",
-    "torch",
-    "torchvision",
-    "optuna",
-)  # type hints that tell the truth
+_TYPED = ("liverseg", "lightning", "torch", "torchvision", "optuna")  # with hints that are true
 
 
 def refuse_no_class(key: str, node: Any, otherwise: str) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
@@ -30,15 +31,14 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from liverseg.settings.mistakes import wants_traceback
 from liverseg.settings.paths import as_hydra_reads_it, read_too, what_blocks
 from liverseg.settings.words import all_keys, nearest, nearest_key, remedy, walk
 
 _SHOWS_ONLY = ("help", "hydra_help", "version", "cfg", "info", "shell_completion")
+_SUBMITIT = ("hydra_plugins.hydra_submitit_launcher", "hydra-submitit-launcher")
 _PACKAGES = {  # by a choice: the module that it needs, and what brings it
-    "hydra/launcher=submitit_slurm": (
-        "hydra_plugins.hydra_submitit_launcher",
-        "hydra-submitit-launcher",
-    ),
+    "hydra/launcher=submitit_slurm": _SUBMITIT,
     "model=smp_unet": ("segmentation_models_pytorch", "'liverseg[networks]'"),
     "model=monai_dynunet": ("monai", "'liverseg[networks]'"),
 }
@@ -46,19 +46,15 @@ _ELSEWHERE = ("config_path", "config_dir", "experimental_rerun")  # other files 
 
 
 def refuse_bad_overrides(script: str, config_name: str) -> None:
-    """Print one sentence and end with status 2 where the command line is wrong.
+    """Print one sentence and end with status 2 where the command line of a script is wrong.
 
     With ``HYDRA_FULL_ERROR=1`` in the environment nothing is checked, and Hydra shows tracebacks.
-
-    Args:
-        script: The entry script, which has ``configs/`` beside it.
-        config_name: The file in ``configs/`` that the script composes.
     """
-    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+    if wants_traceback():
         return
     try:
-        folders = Path(script).resolve().parent / "configs"
-        sys.argv += check_overrides(folders, config_name, sys.argv[1:])
+        folder = Path(script).resolve().parent / "configs"
+        sys.argv += check_overrides(folder, config_name, sys.argv[1:])
     except ValueError as error:
         print(error, file=sys.stderr)  # noqa: T201  # a command speaks; no logger is set up yet
         sys.exit(2)
@@ -86,11 +82,6 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> lis
     Returns what is to be added to the command line: Hydra makes the folder of a run itself, and
     reads no ``~`` in a file.
 
-    Args:
-        folder: The folder of the configs.
-        config_name: The config that is composed.
-        arguments: The command line without the script.
-
     Raises:
         ValueError: If an override cannot be read, if it names an unknown key, group or choice, or
             if the folder of the run cannot be written. The message is one sentence.
@@ -110,20 +101,19 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> lis
     for one in overrides:
         _refuse_number_of_runs(one, is_sweep=options.multirun)
     with initialize_config_dir(str(folder), version_base="1.3"):
+        loader, name = GlobalHydra.instance().config_loader(), options.config_name or config_name
         composed = None
-        for job, changed in _jobs(overrides):
-            for one in job:
-                if lacking := what_is_lacking(one.input_line or ""):
-                    raise ValueError(lacking)
+        for job, changed in _jobs(overrides, loader):
             try:
-                composed = _compose(options.config_name or config_name, job)
+                composed = _compose(loader, name, job)
             except ValueError as error:
                 if changed in str(error):
                     raise
                 raise ValueError(f"{error} (in the run with {changed})") from None
-        if composed is not None:
-            _refuse_unread(overrides, composed, options.config_name or config_name)
-    return [] if composed is None else _folder_of(composed, options.multirun, overrides)
+        if composed is None:
+            return []
+        _refuse_unread(overrides, composed, loader, name)
+    return _folder_of(composed, options.multirun, overrides)
 
 
 def what_is_lacking(choice: str) -> str:
@@ -140,10 +130,8 @@ def _parse(argument: str) -> Override:
         raise ValueError(f"{argument} names no key; write KEY=VALUE")
     if not equals and not argument.startswith("~"):
         raise ValueError(f"{argument} has no = in it; {_what_was_meant(argument)}")
-    try:
+    with suppress(OverrideParseException):
         return OverridesParser.create().parse_overrides([argument])[0]
-    except OverrideParseException:
-        pass
     text = value.replace('"', '\\"')
     raise ValueError(
         f"{argument} cannot be read; close its brackets and quotes, or make its value a text: "
@@ -183,20 +171,18 @@ def _refuse_number_of_runs(override: Override, *, is_sweep: bool) -> None:
         raise ValueError(f"{line} holds no value, so nothing would run")
 
 
-def _jobs(overrides: list[Override]) -> Iterator[tuple[list[Override], str]]:
+def _jobs(overrides: list[Override], loader: ConfigLoader) -> Iterator[tuple[list[Override], str]]:
     """Yield the overrides of single runs such that each choice of a sweep is in one of them.
 
     Beside them stands the choice that differs from the first run.
     """
-    loader = GlobalHydra.instance().config_loader()
     values = [several for one in overrides if (several := _values(one))]
     first = [several[0] for several in values]
     yield first, ""
     for place, several in enumerate(values):
-        if len(several) > 1 and loader.get_group_options(several[0].key_or_group):
+        if loader.get_group_options(several[0].key_or_group):
             for other in several[1:]:
-                job = [*first[:place], other, *first[place + 1 :]]
-                yield job, other.input_line or ""
+                yield [*first[:place], other, *first[place + 1 :]], other.input_line or ""
 
 
 def _values(override: Override) -> list[Override]:
@@ -213,25 +199,21 @@ def _values(override: Override) -> list[Override]:
     return [_parse(f"{override.get_key_element()}={text}") for text in texts]
 
 
-def _compose(config_name: str, overrides: list[Override]) -> DictConfig | None:
+def _compose(loader: ConfigLoader, name: str, overrides: list[Override]) -> DictConfig | None:
     """Compose, or raise the sentence that says why not; None where no sentence fits."""
     lines = [one.input_line or "" for one in overrides]
-    try:
-        return compose(config_name, lines, return_hydra_config=True)
-    except Exception:  # whatever it is, Hydra meets it again
-        loader = GlobalHydra.instance().config_loader()
+    if lacking := next(filter(None, map(what_is_lacking, lines)), ""):
+        raise ValueError(lacking)
+    if (composed := _composed(name, lines)) is not None:
+        return composed
     groups = set(_groups(loader))
     choices = [one for one in overrides if one.key_or_group in groups]
-    try:
-        shipped = compose(config_name, return_hydra_config=True)
-    except Exception:
+    if (shipped := _composed(name, [])) is None:
         return None
     for one in choices:
         _refuse_choice(one, loader, shipped)
-    try:
-        plain = [one.input_line or "" for one in choices if one.type == OverrideType.CHANGE]
-        config = compose(config_name, plain, return_hydra_config=True) if plain else shipped
-    except Exception:
+    plain = [one.input_line or "" for one in choices if one.type == OverrideType.CHANGE]
+    if (config := _composed(name, plain)) is None:
         return None
     for one in overrides:
         if one not in choices and one.package is None:
@@ -241,6 +223,12 @@ def _compose(config_name: str, overrides: list[Override]) -> DictConfig | None:
                 f"{one.input_line} adds a second {one.key_or_group}; leave out the + to choose "
                 "another one"
             )
+    return None
+
+
+def _composed(name: str, lines: list[str]) -> DictConfig | None:
+    with suppress(Exception):  # whatever it is, Hydra meets it again
+        return compose(name, lines, return_hydra_config=True)
     return None
 
 
@@ -254,7 +242,8 @@ def _groups(loader: ConfigLoader, parent: str = "") -> Iterator[str]:
 def _refuse_choice(override: Override, loader: ConfigLoader, shipped: DictConfig) -> None:
     """Refuse a choice that is not in its group, or of a group that a command does not have."""
     group, value = override.key_or_group, override.value()
-    if not override.is_add() and override.package is None and not _is_chosen(group, shipped):
+    chosen = {one.partition("@")[0] for one in shipped.hydra.runtime.choices}
+    if not override.is_add() and override.package is None and group not in chosen:
         section = OmegaConf.select(shipped, group)
         keys = [f"{group}.{key}" for key in section or () if not key.startswith("_")]
         raise ValueError(
@@ -273,11 +262,6 @@ def _refuse_choice(override: Override, loader: ConfigLoader, shipped: DictConfig
                 + (f"the nearest is {group}={closest}, " if closest else "")
                 + f"all choices are {', '.join(choices)}"
             )
-
-
-def _is_chosen(group: str, shipped: DictConfig) -> bool:
-    """Tell whether a command's list of defaults holds a group."""
-    return any(one.partition("@")[0] == group for one in shipped.hydra.runtime.choices)
 
 
 def _refuse_key(override: Override, config: DictConfig, groups: set[str]) -> None:
@@ -303,40 +287,38 @@ def _refuse_key(override: Override, config: DictConfig, groups: set[str]) -> Non
     raise ValueError(f"{line} names no known key; {remedy(closest, '--cfg job shows all of them')}")
 
 
-def _refuse_unread(overrides: list[Override], config: DictConfig, config_name: str) -> None:
+def _refuse_unread(
+    overrides: list[Override], config: DictConfig, loader: ConfigLoader, name: str
+) -> None:
     """Refuse a key added beside the sections that nothing refers to, and to leave out one there."""
-    loader = GlobalHydra.instance().config_loader()
     for one in overrides:
         key = one.key_or_group
-        if one.is_delete() and "." not in key and not loader.get_group_options(key):
+        if "." in key or loader.get_group_options(key):
+            continue
+        if one.is_delete():
             raise ValueError(f"{key} is missing from the config; leave out ~{key}, or set it")
-        is_added = one.type in (OverrideType.ADD, OverrideType.FORCE_ADD) and one.package is None
-        if not is_added or "." in key or "@" in key or loader.get_group_options(key):
+        if not (one.is_add() or one.is_force_add()) or one.package is not None:
             continue
-        known = OmegaConf.to_container(compose(config_name), resolve=False)
-        assert isinstance(known, dict)
+        known = [*all_keys(OmegaConf.to_container(compose(name), resolve=False))]
         text = str(OmegaConf.to_container(config, resolve=False))
-        if key in known or re.search(rf"\$\{{{re.escape(key)}[}}.\[]", text):
-            continue
-        end = remedy(nearest_key(key, all_keys(known)), "leave it out")
-        raise ValueError(f"{one.input_line} adds a key that nothing reads; {end}")
+        if key not in known and not re.search(rf"\$\{{{re.escape(key)}[}}.\[]", text):
+            end = remedy(nearest_key(key, known), "leave it out")
+            raise ValueError(f"{one.input_line} adds a key that nothing reads; {end}")
 
 
 def _parameters(config: DictConfig, section: str) -> tuple[str, set[str]]:
     """Return the class below a section and what it takes; nothing where there is none."""
-    try:
-        target = OmegaConf.select(config, f"{section}._target_") if section else None
-        if target is None:
-            return "", set()
+    with suppress(Exception):  # a class that cannot be imported is told of later
+        target = OmegaConf.select(config, f"{section}._target_")
         return target.rpartition(".")[2], set(signature(get_object(target)).parameters)
-    except Exception:  # a class that cannot be imported is told of later
-        return "", set()
+    return "", set()
 
 
 def _folder_of(config: DictConfig, multirun: bool, overrides: list[Override]) -> list[str]:
     """Refuse the folder of the run, or of the sweep, where Hydra cannot make it; expand ``~``."""
     plain = OmegaConf.to_container(config, resolve=False)
-    output_dir = plain.get("output_dir", "") if isinstance(plain, dict) else ""
+    assert isinstance(plain, dict)
+    output_dir = plain.get("output_dir", "")
     if not isinstance(output_dir, str):
         shown = "null" if output_dir is None else output_dir
         raise ValueError(f"output_dir={shown} must be a folder")

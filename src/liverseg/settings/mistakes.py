@@ -14,10 +14,11 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from hydra._internal import utils as hydra_main
 from hydra.core.hydra_config import HydraConfig
@@ -56,15 +57,12 @@ def told_in_one_sentence(*, ends_command: bool = False) -> Iterator[None]:
         sentence = sentence_of(error)
         if find_sentence(error) is None and not isinstance(error, CompactHydraException):
             _keep_traceback(error)
-        if ends_command or _is_single_run():
+        is_single_run = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN
+        if ends_command or is_single_run:
             sys.exit(sentence)
         raise CompactHydraException(sentence) from error
     finally:
         hydra_main.run_and_report = report
-
-
-def _is_full(error: BaseException | None) -> bool:
-    return isinstance(error, OSError) and error.errno == errno.ENOSPC
 
 
 def _tell_of_a_full_disk_once() -> None:
@@ -73,15 +71,18 @@ def _tell_of_a_full_disk_once() -> None:
     What a thread could not write is raised again where more is given to it.
     """
     logging.raiseExceptions = False  # a log that cannot be written ends nothing
-    in_thread, unraisable = threading.excepthook, sys.unraisablehook
-    if in_thread is threading.__excepthook__:
-        threading.excepthook = lambda hooked: (
-            None if _is_full(hooked.exc_value) else in_thread(hooked)
-        )
-    if unraisable is sys.__unraisablehook__:
-        sys.unraisablehook = lambda hooked: (
-            None if _is_full(hooked.exc_value) else unraisable(hooked)
-        )
+
+    def quietly(show: Callable[[Any], object]) -> Callable[[Any], object]:
+        return lambda hooked: None if _is_full(hooked.exc_value) else show(hooked)
+
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = quietly(threading.__excepthook__)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = quietly(sys.__unraisablehook__)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.ENOSPC
 
 
 def wants_traceback() -> bool:
@@ -100,21 +101,21 @@ def sentence_of(error: BaseException) -> str:
             error.add_note(key[1])
     if isinstance(error, CompactHydraException):
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else ""
-        return _one_line(str(error), str(cause))
+        return f"{_one_line(error)} {_one_line(cause)}".strip()
     lost = re.match("Interpolation key '(.+)' not found", str(error))
     if lost and isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key} refers to {lost[1]}, which does not exist; name one that does"
-    if _is_full(error):
-        file = getattr(error, "filename", None)
-        where = f"{os.fspath(file)}: " if file else ""
-        return (
-            f"{where}the disk is full; free some of it, and give the command again, or name a "
-            "folder on another disk"
-        )
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{os.fspath(error.filename)}: {error.strerror}"
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        if _is_full(error):
+            return (
+                f"{where}the disk is full; free some of it, and give the command again, or name a "
+                "folder on another disk"
+            )
+        if where and error.strerror:
+            return where + error.strerror
     name = type(error).__name__
-    said = _one_line(str(error)).rstrip(".") or name
+    said = _one_line(error).rstrip(".") or name
     said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ..."
     if _NO_MEMORY.search(said):
         return (
@@ -152,11 +153,6 @@ def _is_ours(trace: TracebackType | None) -> bool:
     return _PACKAGE in Path(code.co_filename).parents and code.co_code[trace.tb_lasti] == _RAISE
 
 
-def _is_single_run() -> bool:
-    """Tell whether Hydra runs one job."""
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN
-
-
 def _at_hand(error: BaseException, said: str) -> Sequence[str]:
     """Return the keys that an error is about, or else those typed that it may be about."""
     if notes := getattr(error, "__notes__", None):
@@ -174,10 +170,9 @@ def _last_name(override: str) -> str:
     return re.escape(re.split(r"[./]", override.partition("=")[0])[-1].strip("+~"))
 
 
-def _one_line(*texts: str) -> str:
-    """Write texts in one line, without what OmegaConf knows of its own types."""
-    told = (" ".join(text.partition("\n    full_key: ")[0].split()) for text in texts)
-    return " ".join(told).strip()
+def _one_line(text: object) -> str:
+    """Write a text in one line, without what OmegaConf knows of its own types."""
+    return " ".join(str(text).partition("\n    full_key: ")[0].split())
 
 
 def _place(error: BaseException) -> str:

@@ -11,19 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from liverseg.settings.words import walk
 
-_PATHS = (
-    "root",
-    "source",
-    "ckpt_path",
-    "tuned",
-    "weights",
-    "predictions",
-    "runs",
-    "labels",
-    "output_dir",
-    "dir",
-)
-_READ = ("source", "labels", "predictions", "runs")  # keys of files that a command reads
+_READ = ("source", "labels", "predictions", "runs", "data.root")  # keys of what a command reads
+_PATHS = (*_READ, "root", "ckpt_path", "tuned", "weights", "output_dir", "dir")
 
 
 def as_hydra_reads_it(argument: str) -> str:
@@ -40,58 +29,54 @@ def as_hydra_reads_it(argument: str) -> str:
         lambda found: os.path.expanduser(found[0]),
         value,
     )
-    if re.split(r"[./]", key)[-1] in _PATHS and re.fullmatch(r"\[.*\]", value):
-        return f"{key}=[{','.join(_each_quoted(value[1:-1]))}]"
-    needs_none = re.fullmatch(r"[\w/.:+%@?|\\-]*", value)
-    is_number = re.fullmatch(r"[\d_.eE+-]+", value) and re.split(r"[./]", key)[-1] in _PATHS
-    if key.startswith("resume") or (needs_none and not is_number) or not _exists(value):
-        return f"{key}={value}"  # Hydra does not read resume=...
-    escaped = value.replace("'", r"\'")
-    return f"{key}='{escaped}'"
+    is_path = re.split(r"[./]", key)[-1] in _PATHS
+    if is_path and (listed := re.fullmatch(r"\[(.*)\]", value)):
+        value = f"[{','.join(_each_quoted(listed[1]))}]"
+    elif not key.startswith("resume") and (is_path or not _is_number(value)):
+        value = _quoted(value)  # Hydra does not read resume=...
+    return f"{key}={value}"
 
 
 def _each_quoted(paths: str) -> Iterator[str]:
-    """Yield the paths of a list, those with signs of Hydra's own in quotes where they exist.
-
-    A comma or a bracket may belong to a path: the job of a sweep over ``[16,16]``, say.
-    """
+    """Yield the paths of a list; a comma or a bracket may belong to one: ``.../0_size=[16,16]``."""
     parts = paths.split(",")
     while parts:
-        count = next(
-            (count for count in range(len(parts), 0, -1) if _exists(",".join(parts[:count]))), 1
-        )
-        path, parts = ",".join(parts[:count]), parts[count:]
-        plain = re.fullmatch(r"[\w/.:+%@?|\\*-]*", path) or not _exists(path)
-        yield path if plain else "'{}'".format(path.replace("'", r"\'"))
+        lengths = range(len(parts), 0, -1)
+        count = next((count for count in lengths if _exists(",".join(parts[:count]))), 1)
+        yield _quoted(",".join(parts[:count]))
+        parts = parts[count:]
+
+
+def _quoted(path: str) -> str:
+    """Return a path in quotes, where it exists and Hydra would read something else."""
+    is_read_so = re.fullmatch(r"[\w/.:+%@?|\\*-]*", path) and not _is_number(path)
+    if is_read_so or not _exists(path):
+        return path
+    escaped = path.replace("'", r"\'")
+    return f"'{escaped}'"
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[\d_.eE+-]+", text) is not None
 
 
 def expand_home(config: DictConfig) -> None:
     """Expand ``~`` in the paths of a config, in place, and read a path such as 2024 as text."""
     for key, value in walk(OmegaConf.to_container(config, resolve=False)):
-        is_number = re.split(r"\.", key)[-1] in _PATHS and type(value) is int
+        is_number = key.rpartition(".")[2] in _PATHS and type(value) is int
         if is_number or (isinstance(value, str) and re.match(r"~[\w.-]*(/|$)", value)):
             OmegaConf.update(config, key, os.path.expanduser(str(value)))
 
 
 def read_too(folder: Path, plain: Any) -> str:
-    """Return the key of a config that names a folder to read from, where it is this one, or "".
+    """Return the key of a plain config that names this folder as one to read from, or "".
 
     The source of ``predict.py``, which alone has one without labels, may be: it leaves out what it
     has written there.
-
-    Args:
-        folder: Where a command is to write.
-        plain: The config, as plain values.
     """
-    if not isinstance(plain, dict):
-        return ""
-    data = plain.get("data")
-    named = {key: plain.get(key) for key in _READ} | {
-        "data.root": data.get("root") if isinstance(data, dict) else None
-    }
-    if "labels" not in plain:
-        del named["source"]
-    for key, value in named.items():
+    named = dict(walk(plain))
+    for key in _READ if "labels" in named else _READ[1:]:
+        value = named.get(key)
         for one in value if isinstance(value, list) else [value]:
             path = os.path.expanduser(str(one))
             if os.path.isdir(path) and os.path.realpath(path) == os.path.realpath(folder):

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from annotated_types import Predicate
+from pydantic import BeforeValidator, Field
 
 from liverseg.settings.values import told
 
@@ -14,12 +15,10 @@ def _words(*words: str) -> Any:
     return Annotated[Literal[words], as_text]
 
 
-def _strategy(name: str) -> str:
+def _is_strategy(name: str) -> bool:
     from lightning.pytorch.strategies import StrategyRegistry
 
-    if name not in ("auto", *StrategyRegistry.available_strategies()):
-        raise ValueError("no strategy")  # pydantic takes it up
-    return name
+    return name in StrategyRegistry.available_strategies()
 
 
 Positive = Annotated[float, Field(gt=0)]
@@ -76,7 +75,7 @@ _OTHERS: dict[str, dict[str, Any]] = {
             "auto, a number of devices from 1 up, -1 for all, or a list of their numbers",
         ),
         "strategy": told(
-            Literal["auto", "ddp", "fsdp"] | Annotated[str, AfterValidator(_strategy)],
+            Literal["auto", "ddp", "fsdp"] | Annotated[str, Predicate(_is_strategy)],
             "auto, ddp or another strategy of Lightning",
         ),
         "num_nodes": AtLeastOne,

@@ -10,17 +10,12 @@ import operator
 import types
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-)
+from annotated_types import Predicate
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from liverseg.settings.words import nearest
 
@@ -29,17 +24,23 @@ _SIMPLE = {
     **{"boolean": "true or false", "integer": "a whole number", "number": "a number"},
     **{"string": "text", "object": "a mapping of names"},
 }
-_BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")  # of JSON schema
+_BOUNDS = {  # of JSON schema, and how they are told
+    ("minimum", "maximum"): " from {} to {}",
+    ("minimum", "exclusiveMaximum"): " from {} up, below {}",
+    ("minimum",): " from {} up",
+    ("exclusiveMinimum", "maximum"): " above {} and up to {}",
+    ("exclusiveMinimum", "exclusiveMaximum"): " above {} and below {}",
+    ("exclusiveMinimum",): " above {}",
+}
 _OURS = __name__.partition(".")[0]
 
 
-def _names_class(section: Any) -> Any:
-    if not is_object(section):
-        raise ValueError("no class")  # pydantic takes it up
-    return section
+def is_object(value: Any) -> bool:
+    """Tell whether a section names a class."""
+    return isinstance(value, dict) and "_target_" in value
 
 
-Section = Annotated[Any, AfterValidator(_names_class)]
+Section = Annotated[Any, Predicate(is_object)]
 
 
 def told(hint: Any, words: str) -> Any:
@@ -112,11 +113,7 @@ def _refuse_flag(value: Any) -> Any:
 
 
 def in_words(schema: Mapping[str, Any]) -> str:
-    """Say what a value must be, as in ``a whole number from 1 up, or null``.
-
-    Args:
-        schema: The JSON schema of its type.
-    """
+    """Say what a JSON schema wants of a value, as in ``a whole number from 1 up, or null``."""
     if "description" in schema:
         return str(schema["description"])
     if words := _choices(schema):
@@ -126,29 +123,21 @@ def in_words(schema: Mapping[str, Any]) -> str:
         if len(told) == len(parts):
             return _listed(told)
         # "null or text", but "a whole number from 0 up, or null".
-        is_plain = not any(part.keys() & {"description", *_BOUNDS} for part in parts)
+        longer = {"description", *chain(*_BOUNDS)}
+        is_plain = not any(part.keys() & longer for part in parts)
         return _listed(["null", *told]) if is_plain else f"{_listed(told)}, or null"
     if "items" in schema:
         return f"a list, each entry {in_words(schema['items'])}" if schema["items"] else "a list"
     kind = _SIMPLE.get(schema.get("type", ""), "a section that names a class by _target_")
-    return kind + _between(**{key: schema.get(key) for key in _BOUNDS})
+    for bounds, form in _BOUNDS.items():
+        if set(bounds) <= schema.keys():
+            return kind + form.format(*(schema[one] for one in bounds))
+    return kind
 
 
 def _choices(schema: Mapping[str, Any]) -> list[str]:
     """Return the words among which a type lets one choose."""
     return list(map(str, schema.get("enum", [schema["const"]] if "const" in schema else [])))
-
-
-def _between(minimum: Any, exclusiveMinimum: Any, maximum: Any, exclusiveMaximum: Any) -> str:  # noqa: N803  # JSON's names
-    """Say between which numbers a value must lie."""
-    told = "" if minimum is None else f" from {minimum}"
-    told += "" if exclusiveMinimum is None else f" above {exclusiveMinimum}"
-    if maximum is not None:
-        return f"{told} {'and up to' if minimum is None else 'to'} {maximum}"
-    told += "" if minimum is None else " up"
-    if exclusiveMaximum is not None:
-        return f"{told}{' and' if minimum is None else ','} below {exclusiveMaximum}"
-    return told
 
 
 def _listed(words: Iterable[str]) -> str:
@@ -158,11 +147,6 @@ def _listed(words: Iterable[str]) -> str:
         return last
     comma = "," if any(" or " in one for one in (*most, last)) else ""
     return f"{', '.join(most)}{comma} or {last}"
-
-
-def is_object(value: Any) -> bool:
-    """Tell whether a section names a class."""
-    return isinstance(value, dict) and "_target_" in value
 
 
 def is_whole(value: Any) -> bool:

@@ -9,7 +9,7 @@ chooses), ``pruning`` (and gives up) and ``best`` (what it found), ``table`` and
 from liverseg.sweeps.pool import Pool
 from liverseg.sweeps.statistics import REPEATS, Group, Summary, group_rows, labels
 from liverseg.sweeps.sweep import run_sweep
-from liverseg.sweeps.table import Row, monitored, rows_of
+from liverseg.sweeps.table import Row, monitored
 
 __all__ = [
     "REPEATS",
@@ -20,6 +20,5 @@ __all__ = [
     "group_rows",
     "labels",
     "monitored",
-    "rows_of",
     "run_sweep",
 ]

@@ -20,12 +20,13 @@ from liverseg.runs import (
     num_cores,
     short_path,
 )
+from liverseg.settings.values import is_whole
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 120
 _CLAIM = ".claim"
-OUTPUT_FILE = "output.txt"
+_OUTPUT_FILE = "output.txt"
 logger = logging.getLogger(__name__)
 
 
@@ -56,10 +57,12 @@ class Pool:
     def __post_init__(self) -> None:
         """Refuse what no job could be started with."""
         slots, devices = self.num_slots, self.devices
-        if not isinstance(slots, int) or isinstance(slots, bool) or slots < 1:
+        if not is_whole(slots) or slots < 1:
             raise ValueError(f"hydra.launcher.jobs={slots} must be a number from 1 up")
         is_list = isinstance(devices, Sequence) and not isinstance(devices, str) and devices
-        if devices != "auto" and not (is_list and all(map(_is_device, devices))):
+        if devices != "auto" and not (
+            is_list and all(isinstance(one, str) or (is_whole(one) and one >= 0) for one in devices)
+        ):
             raise ValueError(
                 f"hydra.launcher.devices={devices} must be auto, or a list such as [0,1]"
             )
@@ -104,64 +107,49 @@ class Pool:
 
     def _start(self, job: Job, devices: Sequence[str]) -> subprocess.Popen[bytes]:
         environment = child_environment()
+        environment.setdefault("OMP_NUM_THREADS", str(_num_threads(job, self.num_slots)))
+        told = f"{job.folder.name} starts"
         if devices:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
-        environment.setdefault("OMP_NUM_THREADS", str(_num_threads(job, self.num_slots)))
-        where, output = f" on GPU {','.join(devices)}" * bool(devices), None
-        if self.num_slots > 1:  # side by side they would write over one another
-            output = (job.folder / OUTPUT_FILE).open("ab")
-            where += f", see {short_path(job.folder / OUTPUT_FILE)}"
-        logger.info("%s starts%s", job.folder.name, where)
-        command = [*self.command, str(job.folder), str(os.getpid())]
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # its own process group: Ctrl-C reaches it through this process
-        )
-        if output is not None:
-            output.close()
-        return process
+            told += f" on GPU {','.join(devices)}"
+        with ExitStack() as opened:
+            output = None
+            if self.num_slots > 1:  # side by side they would write over one another
+                output = opened.enter_context((job.folder / _OUTPUT_FILE).open("ab"))
+                told += f", see {short_path(job.folder / _OUTPUT_FILE)}"
+            logger.info(told)
+            return subprocess.Popen(
+                [*self.command, str(job.folder), str(os.getpid())],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # its own group: Ctrl-C reaches it through this process
+            )
 
 
 def share(devices: Sequence[str], slot: int, num_slots: int) -> list[str]:
-    """Return the devices of one slot: equal parts, or one each by turns where there are too few.
-
-    Args:
-        devices: All devices.
-        slot: The slot's number.
-        num_slots: How many slots share the devices.
-    """
-    if not devices:
-        return []
-    if num_slots > len(devices):
+    """Return the devices of one slot: equal parts, or one each by turns where there are too few."""
+    if num_slots > len(devices) > 0:
         return [devices[slot % len(devices)]]
     bounds = [len(devices) * place // num_slots for place in (slot, slot + 1)]
     return list(devices[bounds[0] : bounds[1]])
 
 
-def _is_device(one: object) -> bool:
-    return isinstance(one, str) or (isinstance(one, int) and one >= 0)
-
-
 def find_devices(wanted: Sequence[int | str] | str) -> list[str]:
     """Return the GPUs that jobs may use, as CUDA_VISIBLE_DEVICES names them.
 
-    Args:
-        wanted: Their names or numbers; ``auto`` for all that this process may use.
+    They are those wanted, by name or number, or for ``auto`` all that this process may use.
     """
     if wanted != "auto":
         return [str(device) for device in wanted]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [device.strip() for device in visible.split(",") if device.strip()]
     if shutil.which("nvidia-smi") is None:
         return []
     listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)
-    gpus = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]  # not its parts
-    return [str(number) for number, _ in enumerate(gpus)]
+    count = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())  # not their parts
+    return [str(number) for number in range(count)]
 
 
 def _claim(job: Job) -> ExitStack | None:
@@ -190,7 +178,8 @@ def _clean_up(one: _Running) -> None:
     """End what a job left behind, and record an end that it could not record itself."""
     _kill(one)
     status, code = one.job.status(), one.process.returncode
-    if status in ("running", "interrupted", "waiting") and not _stopped_itself(code):
+    has_saved = code - 128 in _STOPPING  # it heard a signal
+    if status in ("running", "interrupted", "waiting") and not has_saved:
         by = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         with warned_of_the_disk():
             one.job.keep("failed", error=by)
@@ -204,11 +193,6 @@ def warned_of_the_disk() -> Iterator[None]:
         yield
     except OSError as error:
         logger.warning("%s: %s", error.filename, error.strerror)
-
-
-def _stopped_itself(code: int) -> bool:
-    """Tell whether an exit status says that a signal was heard, and the run saved."""
-    return code - 128 in _STOPPING
 
 
 def _stop(running: dict[int, _Running], received: list[int]) -> None:
@@ -227,7 +211,6 @@ def _stop(running: dict[int, _Running], received: list[int]) -> None:
         _kill(one)
         one.process.wait()
         one.claim.close()
-    running.clear()
 
 
 def _kill(one: _Running) -> None:

@@ -3,6 +3,7 @@
 Apart from :mod:`liverseg.sweeps.search`, which needs neither torch nor Lightning.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -13,13 +14,14 @@ from liverseg.runs import PRUNED_FILE, write_json
 from liverseg.sweeps.search import open_storage
 
 
+@dataclass(kw_only=True, eq=False)
 class Pruning(Callback):
     """Reports a trial's score after each epoch, and stops a trial that the pruner gives up.
 
     What was reported is a function of the epoch, so that a resumed trial reports the same. A trial
     that is stopped leaves ``pruned.json`` in its folder instead of final scores.
 
-    Args:
+    Attributes:
         storage: Where the study is kept, see :class:`liverseg.sweeps.search.OptunaSearch`.
         study: The study's name.
         trial: The trial's number.
@@ -28,22 +30,12 @@ class Pruning(Callback):
         pruner: Optuna's pruner.
     """
 
-    def __init__(
-        self,
-        *,
-        storage: str,
-        study: str,
-        trial: int,
-        monitor: str,
-        folder: str,
-        pruner: BasePruner,
-    ) -> None:
-        self._url = storage
-        self._study_name = study
-        self._trial = trial
-        self._monitor = monitor
-        self._file = Path(folder) / PRUNED_FILE
-        self._pruner = pruner
+    storage: str
+    study: str
+    trial: int
+    monitor: str
+    folder: str
+    pruner: BasePruner
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the score, and stop where it is hopeless."""
@@ -51,21 +43,21 @@ class Pruning(Callback):
             return
         is_hopeless = False
         if trainer.is_global_zero:
-            value = float(trainer.callback_metrics[self._monitor])
+            value = float(trainer.callback_metrics[self.monitor])
             is_hopeless = self._report(trainer.current_epoch, value)
         if trainer.strategy.broadcast(is_hopeless):
             trainer.should_stop = True
 
     def _report(self, epoch: int, value: float) -> bool:
         """Report a score, and tell whether the trial is to be stopped."""
-        storage = open_storage(self._url)
-        study_id = storage.get_study_id_from_name(self._study_name)
-        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, self._trial)
+        storage = open_storage(self.storage)
+        study_id = storage.get_study_id_from_name(self.study)
+        trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, self.trial)
         if epoch not in storage.get_trial(trial_id).intermediate_values:
             storage.set_trial_intermediate_value(trial_id, epoch, value)
-        study = optuna.load_study(study_name=self._study_name, storage=storage)
-        is_hopeless = self._pruner.prune(study, storage.get_trial(trial_id))
+        study = optuna.load_study(study_name=self.study, storage=storage)
+        is_hopeless = self.pruner.prune(study, storage.get_trial(trial_id))
         if is_hopeless:
-            write_json(self._file, {"epoch": epoch, self._monitor: value})
+            write_json(Path(self.folder) / PRUNED_FILE, {"epoch": epoch, self.monitor: value})
         storage.remove_session()
         return is_hopeless

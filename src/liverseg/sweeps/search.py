@@ -9,7 +9,7 @@ its storages are used as they are. The Hydra plugin for Optuna cannot serve: it 
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -69,8 +69,7 @@ class OptunaSearch:
         seed: Seed of what is drawn; a trial depends on it, its number, and the trials before.
         space: What may be chosen, by key, in Hydra's syntax for sweeps.
         sampler: The config of Optuna's sampler, which is given a seed.
-        pruner: The config of Optuna's pruner, which works in the process of each job;
-            None gives up no trial.
+        pruner: The config of Optuna's pruner, which works in each job; None gives up no trial.
 
     Raises:
         ValueError: If one of them is none of this.
@@ -98,9 +97,8 @@ class OptunaSearch:
     def distributions(self, overrides: Sequence[Override]) -> dict[str, BaseDistribution]:
         """Return what is chosen from, by key.
 
-        Args:
-            overrides: The command's. Several values of a key take the place of what ``space`` says
-                of it, a single one takes it out.
+        Of the command's overrides, several values of a key take the place of what ``space`` says of
+        it, a single one takes it out.
 
         Raises:
             ValueError: If values cannot be chosen from, or nothing is left to choose.
@@ -126,45 +124,41 @@ class OptunaSearch:
         return swept
 
 
+@dataclass
 class Study:
     """A search under way: an iterator of jobs that learns from those that have ended.
 
-    Args:
+    Attributes:
         search: What to look for.
         sweep: The folder of the sweep.
         overrides: The command's.
         compose: Makes a job's config from its overrides.
-        monitor: The score to look for.
-        mode: Whether more of it is better.
+        monitor: The score to look for, of which there is to be most or least by ``mode``.
 
     Raises:
         ValueError: If the search cannot be what it was when the sweep began, or not be kept.
     """
 
-    def __init__(
-        self,
-        search: OptunaSearch,
-        *,
-        sweep: Path,
-        overrides: Sequence[Override],
-        compose: Compose,
-        monitor: str,
-        mode: Literal["max", "min"],
-    ) -> None:
-        self._search = search
-        self._sweep = sweep
-        self._compose = compose
-        self.monitor = monitor
-        self._distributions = search.distributions(overrides)
-        self._fixed = [one.input_line or "" for one in overrides if not one.is_sweep_override()]
-        self._url = search.storage or f"sqlite:///{sweep.absolute()}/study.db"
+    search: OptunaSearch
+    sweep: Path
+    overrides: Sequence[Override]
+    compose: Compose
+    monitor: str
+    mode: Literal["max", "min"]
+
+    def __post_init__(self) -> None:
+        """Open the study."""
+        self._distributions = self.search.distributions(self.overrides)
+        fixed = (one for one in self.overrides if not one.is_sweep_override())
+        self._fixed = [one.input_line or "" for one in fixed]
+        self._url = self.search.storage or f"sqlite:///{self.sweep.absolute()}/study.db"
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with locked(sweep / SWEEP_LOCK, wait=True), told_of_the_storage(self._url):
+        with locked(self.sweep / SWEEP_LOCK, wait=True), _told_of_the_storage(self._url):
             self._refuse_changes()
-            self._study = optuna.create_study(
+            self.study = optuna.create_study(
                 storage=open_storage(self._url),
-                study_name=sweep.name,
-                direction="maximize" if mode == "max" else "minimize",
+                study_name=self.sweep.name,
+                direction="maximize" if self.mode == "max" else "minimize",
                 load_if_exists=True,
             )
 
@@ -174,87 +168,77 @@ class Study:
         Raises:
             ValueError: If the study can no longer be kept, or no next job be made.
         """
-        with told_of_the_storage(self._url):
-            yield from self._jobs()
-
-    def _jobs(self) -> Iterator[Job]:
-        of_trial = {job.record().get("trial"): job for job in find_jobs(self._sweep)}
-        for trial in self._study.get_trials(states=[TrialState.RUNNING]):
-            job = of_trial.get(trial.number)
-            if job is None:
-                job = self._drawn_before(trial)
-                if job is not None:
+        with _told_of_the_storage(self._url):
+            jobs = self._job_of_trial()
+            for trial in self.study.get_trials(states=[TrialState.RUNNING]):
+                job = jobs.get(trial.number)
+                if job is None:
+                    if (drawn := self._drawn_before(trial)) is not None:
+                        yield drawn
+                elif job.status() in ("interrupted", "waiting"):
+                    job.renew(self.compose(self._fixed))
                     yield job
-            elif job.status() in ("interrupted", "waiting"):
-                job.renew(self._compose(self._fixed))
-                yield job
-            else:
-                self.has_ended(job)
-        while (new := self._next()) is not None:
-            yield new
+                else:
+                    self.has_ended(job)
+            while (new := self._next()) is not None:
+                yield new
 
     def has_ended(self, job: Job) -> None:
         """Tell the study what became of a job; one that was interrupted is still to come."""
         number, status = job.record()["trial"], job.status()
         value = job.scores().get(self.monitor, math.nan)
-        with told_of_the_storage(self._url):
+        with _told_of_the_storage(self._url):
             if status == "done" and math.isfinite(value):
-                self._study.tell(number, value, skip_if_finished=True)
+                self.study.tell(number, value, skip_if_finished=True)
             elif status in _OUTCOMES:
-                self._study.tell(number, state=_OUTCOMES[status], skip_if_finished=True)
-
-    def trials(self) -> list[FrozenTrial]:
-        """Return all trials so far, in order."""
-        return self._study.trials
+                self.study.tell(number, state=_OUTCOMES[status], skip_if_finished=True)
 
     def best(self) -> tuple[Job, float] | None:
         """Return the job with the best score so far, and the score; None where none has ended."""
-        complete = self._study.get_trials(states=[TrialState.COMPLETE])
-        if not complete:
+        if not self.study.get_trials(states=[TrialState.COMPLETE]):
             return None
-        number, value = self._study.best_trial.number, self._study.best_value
-        jobs = find_jobs(self._sweep)
-        return next(job for job in jobs if job.record().get("trial") == number), value
+        return self._job_of_trial()[self.study.best_trial.number], self.study.best_value
+
+    def _job_of_trial(self) -> dict[int | None, Job]:
+        return {job.record().get("trial"): job for job in find_jobs(self.sweep)}
 
     def _refuse_changes(self) -> None:
         """Keep what all trials have in common, and refuse to go on with something else."""
-        config = flat(task_config(self._compose(self._fixed), self._sweep))
-        file = self._sweep / "search.json"
+        config = flat(task_config(self.compose(self._fixed), self.sweep))
+        file = self.sweep / "search.json"
         if not file.is_file():
             write_json(file, config)
         else:
-            refuse_changes(f"the search {self._sweep.name}", read_json(file), config)
+            refuse_changes(f"the search {self.sweep.name}", read_json(file), config)
 
     def _next(self) -> Job | None:
         """Draw a trial and prepare its job, one command at a time."""
-        with locked(self._sweep / SWEEP_LOCK, wait=True):
-            number = len(self._study.trials)
-            if number >= self._search.num_trials:
+        with locked(self.sweep / SWEEP_LOCK, wait=True):
+            number = len(self.study.trials)
+            if number >= self.search.num_trials:
                 return None
-            (seed,) = np.random.SeedSequence([self._search.seed, number]).generate_state(1)
-            self._study.sampler = instantiate(self._search.sampler, seed=int(seed))
-            trial = self._study.ask(self._distributions)
+            (seed,) = np.random.SeedSequence([self.search.seed, number]).generate_state(1)
+            self.study.sampler = instantiate(self.search.sampler, seed=int(seed))
+            trial = self.study.ask(self._distributions)
             return self._prepare(trial.number, trial.params)
 
     def _drawn_before(self, trial: FrozenTrial) -> Job | None:
         """Prepare the job of a trial whose command was killed before; None where none can be."""
-        with locked(self._sweep / SWEEP_LOCK, wait=True):
-            numbers = {job.record().get("trial") for job in find_jobs(self._sweep)}
-            if trial.number in numbers:  # by the command that has drawn it, just now
+        with locked(self.sweep / SWEEP_LOCK, wait=True):
+            if trial.number in self._job_of_trial():  # by the command that has drawn it, just now
                 return None
             if trial.params.keys() == self._distributions.keys():
                 return self._prepare(trial.number, trial.params)
-            self._study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+            self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
             return None
 
     def _prepare(self, number: int, parameters: Mapping[str, Any]) -> Job:
-        """Prepare the job of a trial."""
         chosen = [f"{key}={value}" for key, value in parameters.items()]
         overrides = [*self._fixed, *chosen]
         try:
-            config = self._compose(overrides)
+            config = self.compose(overrides)
         except HydraException as error:
-            self._study.tell(number, state=TrialState.FAIL)
+            self.study.tell(number, state=TrialState.FAIL)
             raise ValueError(
                 f"search.space or the command leads to what cannot be composed: {chosen} "
                 f"({str(error).splitlines()[0]})"
@@ -263,13 +247,13 @@ class Study:
             config.callbacks.pruning = {
                 "_target_": "liverseg.sweeps.pruning.Pruning",
                 "storage": self._url,
-                "study": self._study.study_name,
+                "study": self.study.study_name,
                 "trial": number,
                 "monitor": self.monitor,
                 "folder": "${output_dir}",
-                "pruner": self._search.pruner or {"_target_": "optuna.pruners.NopPruner"},
+                "pruner": self.search.pruner or {"_target_": "optuna.pruners.NopPruner"},
             }
-        return prepare(self._sweep, config, overrides, chosen, {"trial": number})
+        return prepare(self.sweep, config, overrides, chosen, {"trial": number})
 
 
 def open_storage(place: str) -> BaseStorage:
@@ -278,15 +262,14 @@ def open_storage(place: str) -> BaseStorage:
         return JournalStorage(JournalFileBackend(place))
     engine = {"connect_args": {"timeout": 60}} if place.startswith("sqlite") else {}
     for _ in range(_ATTEMPTS - 1):
-        try:
+        with suppress(DBAPIError):  # perhaps another search makes the tables of a new one just now
             return RDBStorage(place, engine_kwargs=engine)
-        except DBAPIError:  # perhaps another search makes the tables of a new database just now
-            time.sleep(_PAUSE_SECONDS)
+        time.sleep(_PAUSE_SECONDS)
     return RDBStorage(place, engine_kwargs=engine)
 
 
 @contextmanager
-def told_of_the_storage(place: str) -> Iterator[None]:
+def _told_of_the_storage(place: str) -> Iterator[None]:
     """Turn what a storage raises into a sentence: a wrong URL, a missing driver, no room."""
     try:
         yield

@@ -7,7 +7,6 @@ from statistics import fmean, stdev
 
 from liverseg.sweeps.table import Row, aligned
 
-FINISHED = "done"  # the status of a job whose scores count
 REPEATS = ("seed", "fold", "data.fold")  # keys that repeat a setting rather than change it
 
 
@@ -75,12 +74,7 @@ def summarise(values: Sequence[float]) -> Summary:
 
 
 def students_t(degrees_of_freedom: int, confidence: float = 0.95) -> float:
-    """Return the t that Student's distribution exceeds, on both sides, by 1 - confidence in all.
-
-    Args:
-        degrees_of_freedom: 1 or more.
-        confidence: Probability between 0 and 1.
-    """
+    """Return the t that Student's distribution exceeds, on both sides, by 1 - confidence in all."""
     from scipy.special import stdtrit  # here, because it takes a while
 
     return float(stdtrit(degrees_of_freedom, (1 + confidence) / 2))
@@ -105,14 +99,10 @@ def group_rows(rows: Sequence[Row], over: Sequence[str] = REPEATS) -> list[Group
         members.setdefault(frozenset(_setting(row, over).items()), []).append(row)
     groups = []
     for jobs in members.values():
-        finished = [job for job in jobs if job["status"] == FINISHED]
-        values: dict[str, list[float]] = {}
-        for job in finished:
-            for name, value in job.items():
-                if "/" in name and isinstance(value, int | float):
-                    values.setdefault(name, []).append(float(value))
-        whole = {name: tuple(those) for name, those in values.items()}
-        groups.append(Group(_setting(jobs[0], over), len(jobs), len(finished), whole))
+        finished = [job for job in jobs if job["status"] == "done"]
+        names = dict.fromkeys(name for job in finished for name in job if "/" in name)
+        values = {name: tuple(job[name] for job in finished if name in job) for name in names}
+        groups.append(Group(_setting(jobs[0], over), len(jobs), len(finished), values))
     return groups
 
 
