@@ -119,13 +119,7 @@ class ResumableSweeper(Sweeper):
         """Yield overrides of the experiment that are not typed, without what cannot be run here."""
         from liverseg.settings import what_is_lacking
 
-        params = {} if self.params is None else self.params
-        if not isinstance(params, Mapping):
-            raise CompactHydraException(
-                f"hydra.sweeper.params={params} must be a mapping of keys to values, such as "
-                "{seed: '1,2'}"
-            )
-        for key, values in params.items():
+        for key, values in (self.params or {}).items():
             if any(one.startswith(f"{key}=") for one in typed):
                 continue
             kept = []

@@ -85,7 +85,12 @@ def train_on_all_devices(config: DictConfig) -> Scores:
             if not is_free:
                 raise ValueError(f"{folder} is in use by another process; wait for it, or end it")
             with recorded(folder):
-                return _train_here(folder, *_settled(config))
+                config, begun = _settled(config)
+                save_config(config, folder)
+                count = num_local_processes(config)
+                if count == 1 or found_launcher():
+                    return train(config, begun)
+                return _launch(config, count)
     except SystemExit as stopped:
         if stopped.code == 128 + signal.SIGUSR1:  # what Slurm sends before the time is over
             requeue()
@@ -120,13 +125,6 @@ def _settled(config: DictConfig) -> tuple[DictConfig, Mapping[str, Any] | None]:
     checkpoint = load_checkpoint(config.resume)
     check_continuation(checkpoint, config, plain_values(config), refuse_fixed)
     return config, checkpoint["liverseg"]
-
-
-def _train_here(folder: Path, config: DictConfig, begun: Mapping[str, Any] | None) -> Scores:
-    """Train in this process, or in as many as there are devices."""
-    save_config(config, folder)
-    count = num_local_processes(config)
-    return train(config, begun) if count == 1 or found_launcher() else _launch(config, count)
 
 
 def num_local_processes(config: DictConfig) -> int:

@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def _run_job(folder: Path) -> None:
-    """Do what ``python train.py`` does in a folder, in the environment that Hydra sets for a job."""
+    """Do what ``python train.py`` does, in the environment that Hydra sets for a job."""
     hydra = OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra
     os.environ.update({str(name): str(value) for name, value in hydra.job.env_set.items()})
     log_like_the_run(folder)

@@ -180,10 +180,9 @@ def prepare(
 def task_config(config: DictConfig, folder: Path) -> DictConfig:
     """Return a job's config without Hydra's part, everything that depends on Hydra filled in."""
     HydraConfig.instance().set_config(config)
-    task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    kept = [str(key) for key in config if key not in ("hydra", "search")]
+    task = OmegaConf.masked_copy(config, kept)
     task.output_dir = str(folder)
-    with open_dict(task):
-        task.pop("search", None)
     return task
 
 

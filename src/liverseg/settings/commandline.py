@@ -35,14 +35,18 @@ from liverseg.settings.mistakes import wants_traceback
 from liverseg.settings.paths import as_hydra_reads_it, read_too, what_blocks
 from liverseg.settings.words import all_keys, nearest, nearest_key, remedy, walk
 
-_SHOWS_ONLY = ("help", "hydra_help", "version", "cfg", "info", "shell_completion")
+# Options that only show something, or that take other files than ours.
+_OPTIONS = (
+    *("help", "hydra_help", "version", "cfg", "info", "shell_completion"),
+    *("config_path", "config_dir", "experimental_rerun"),
+)
 _SUBMITIT = ("hydra_plugins.hydra_submitit_launcher", "hydra-submitit-launcher")
 _PACKAGES = {  # by a choice: the module that it needs, and what brings it
     "hydra/launcher=submitit_slurm": _SUBMITIT,
     "model=smp_unet": ("segmentation_models_pytorch", "'liverseg[networks]'"),
     "model=monai_dynunet": ("monai", "'liverseg[networks]'"),
+    "search=optuna": ("optuna", "optuna"),
 }
-_ELSEWHERE = ("config_path", "config_dir", "experimental_rerun")  # other files than ours
 
 
 def refuse_bad_overrides(script: str, config_name: str) -> None:
@@ -93,7 +97,7 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> lis
                 f"{option} is no option; settings have no dashes: {option.lstrip('-')}"
             )
     options = parser.parse_args(arguments)
-    if any(getattr(options, name, None) for name in (*_SHOWS_ONLY, *_ELSEWHERE)):
+    if any(getattr(options, name, None) for name in _OPTIONS):
         return []
     if any(re.fullmatch(r"resume=(?!null$).+", one) for one in options.overrides):
         return []  # the rest is held against the config of that run, not against ours

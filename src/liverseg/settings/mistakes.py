@@ -185,10 +185,8 @@ def _place(error: BaseException) -> str:
 
 def _keep_traceback(error: BaseException) -> None:
     """Write a traceback into the run's log, not onto the screen."""
-    record = logging.LogRecord(
-        __name__, logging.ERROR, __file__, 0, "not foreseen", None, (type(error), error, None)
-    )
-    record.exc_text = "".join(traceback.format_exception(error))
+    raised = (type(error), error, error.__traceback__)
+    record = logging.LogRecord(__name__, logging.ERROR, "", 0, "not foreseen", None, raised)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
             handler.handle(record)

@@ -9,7 +9,7 @@ import functools
 import operator
 import types
 from collections.abc import Iterable, Mapping
-from enum import Enum
+from enum import EnumType
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -83,7 +83,7 @@ def as_in_config(hint: Any) -> Any:
         return str
     if hint in _PLAIN:
         return hint
-    if _is_enum(hint):
+    if isinstance(hint, EnumType):
         return Literal[tuple(one.value for one in hint)]
     if origin is Literal:  # true is no 1, though they are equal
         is_flag = BeforeValidator(_refuse_flag)
@@ -91,7 +91,8 @@ def as_in_config(hint: Any) -> Any:
     if origin is Annotated:
         return Annotated[(as_in_config(arguments[0]), *hint.__metadata__)]
     if origin in (Union, types.UnionType):
-        named = any(map(_is_enum, arguments))  # text beside an enum is the name of one of it
+        # Text beside an enum is the name of one of it.
+        named = any(isinstance(one, EnumType) for one in arguments)
         parts = [as_in_config(one) for one in arguments if not (named and one is str)]
         return Any if Any in parts else functools.reduce(operator.or_, parts)
     if isinstance(origin, type) and issubclass(origin, Mapping):
@@ -100,10 +101,6 @@ def as_in_config(hint: Any) -> Any:
     if isinstance(origin, type) and issubclass(origin, Iterable):
         return list[as_in_config(arguments[0])]  # type: ignore[misc]  # a type made here
     return Section if getattr(hint, "__module__", "").startswith(_OURS) else Any
-
-
-def _is_enum(hint: Any) -> bool:
-    return isinstance(hint, type) and issubclass(hint, Enum)
 
 
 def _refuse_flag(value: Any) -> Any:

@@ -20,21 +20,13 @@ class Pruning(Callback):
 
     What was reported is a function of the epoch, so that a resumed trial reports the same. A trial
     that is stopped leaves ``pruned.json`` in its folder instead of final scores.
-
-    Attributes:
-        storage: Where the study is kept, see :class:`liverseg.sweeps.search.OptunaSearch`.
-        study: The study's name.
-        trial: The trial's number.
-        monitor: The score that is reported.
-        folder: The run's folder.
-        pruner: Optuna's pruner.
     """
 
-    storage: str
-    study: str
-    trial: int
-    monitor: str
-    folder: str
+    storage: str  # see OptunaSearch
+    study: str  # its name
+    trial: int  # its number
+    monitor: str  # the score that is reported
+    folder: str  # that of the run
     pruner: BasePruner
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

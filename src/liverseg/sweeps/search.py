@@ -128,22 +128,15 @@ class OptunaSearch:
 class Study:
     """A search under way: an iterator of jobs that learns from those that have ended.
 
-    Attributes:
-        search: What to look for.
-        sweep: The folder of the sweep.
-        overrides: The command's.
-        compose: Makes a job's config from its overrides.
-        monitor: The score to look for, of which there is to be most or least by ``mode``.
-
     Raises:
         ValueError: If the search cannot be what it was when the sweep began, or not be kept.
     """
 
     search: OptunaSearch
-    sweep: Path
-    overrides: Sequence[Override]
+    sweep: Path  # its folder
+    overrides: Sequence[Override]  # the command's
     compose: Compose
-    monitor: str
+    monitor: str  # the score of which there is to be most, or least
     mode: Literal["max", "min"]
 
     def __post_init__(self) -> None:

@@ -133,18 +133,11 @@ def _launch(
 def _open_study(
     sweep: Path, overrides: Sequence[Override], config: DictConfig, compose: Compose
 ) -> "Study":
-    try:
-        import optuna  # noqa: F401  # only to say so where it is missing
-    except ImportError:
-        raise ValueError(
-            "search=optuna needs Optuna, which is not installed; pip install optuna"
-        ) from None
-    from liverseg.settings.classes import check_node, class_nodes
+    from liverseg.settings.classes import check_node, class_nodes, refuse_no_class
     from liverseg.sweeps.search import Study
 
     plain = OmegaConf.to_container(config.search, resolve=True)
-    if not isinstance(plain, dict) or "_target_" not in plain:
-        raise ValueError("search must name a class by _target_; write search=optuna")
+    refuse_no_class("search", plain, "write search=optuna")
     for key, node in class_nodes(plain, "search"):
         check_node(key, node)
     return Study(
