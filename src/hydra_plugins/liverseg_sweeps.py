@@ -29,15 +29,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class ProcessLauncher(Launcher):
-    """Runs each job in a process of its own.
+    """Runs each job in a process of its own."""
 
-    Attributes:
-        jobs: How many run at once; the cores and GPUs are shared out among them.
-        devices: The GPUs that may be used, by number; ``auto`` for all.
-    """
-
-    jobs: int
-    devices: Sequence[int | str] | str
+    jobs: int  # how many run at once
+    devices: Sequence[int | str] | str  # the GPUs that they share out; auto for all
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -65,18 +60,11 @@ class ResumableSweeper(Sweeper):
     """Runs every combination of the listed values, or those that a search chooses.
 
     The same command with the same ``sweep_name`` goes on where the sweep stands.
-
-    Attributes:
-        params: Overrides that an experiment lists, by key; those that are typed win. A choice that
-            needs a package that is not installed is left out with a word.
-        draw: The function that draws what came out of all jobs so far.
-        conclude: The function that is given the folder once all jobs of a sweep, other than a
-            search, have succeeded; None for none.
     """
 
-    params: Mapping[str, str] | None
-    draw: str
-    conclude: str | None
+    params: Mapping[str, str] | None  # overrides that an experiment lists; those typed win
+    draw: str  # the function that draws what came out of all jobs so far
+    conclude: str | None  # the one that is given the folder of a grid whose jobs have all succeeded
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -116,7 +104,10 @@ class ResumableSweeper(Sweeper):
                 get_method(self.conclude)(Path(config.hydra.sweep.dir))
 
     def listed(self, typed: Sequence[str]) -> Iterator[str]:
-        """Yield overrides of the experiment that are not typed, without what cannot be run here."""
+        """Yield overrides of the experiment that are not typed.
+
+        A choice that needs a package that is not installed is left out with a word.
+        """
         from liverseg.settings import what_is_lacking
 
         for key, values in (self.params or {}).items():

@@ -124,6 +124,6 @@ def _resolved(config: DictConfig) -> Plain:
             raise ValueError(f"{key} cannot be resolved ({reason}); correct it") from error
         known = set(all_keys(OmegaConf.to_container(config, resolve=False))) - {key}
         end = remedy(nearest_key(found[1], known), "name one that does")
-        raise ValueError(f"{key} refers to {found[1]}, which does not exist; {end}") from error
+        raise ValueError(f"{key} refers to {found[1]}, which does not exist{end}") from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}

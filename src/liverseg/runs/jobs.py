@@ -41,17 +41,11 @@ _OF_THE_MOMENT = ("output_dir", "sweep_name", "resume", "resume_overrides", "sea
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep.
+    """One job of a sweep."""
 
-    Attributes:
-        folder: Its run folder; the name is ``NUMBER_KEY=VALUE_...`` of what is swept.
-        overrides: Everything that was overridden.
-        swept: The overrides among them of which the command listed several.
-    """
-
-    folder: Path
+    folder: Path  # its run folder, NUMBER_KEY=VALUE_... of what is swept
     overrides: tuple[str, ...]
-    swept: tuple[str, ...] = ()
+    swept: tuple[str, ...] = ()  # those of which the command listed several
 
     @property
     def number(self) -> int:
@@ -152,8 +146,8 @@ def prepare(
     Args:
         sweep: The folder of the sweep.
         config: The job's config, with Hydra's own part.
-        overrides: Everything that was overridden.
-        swept: The overrides among them that make this job differ from others.
+        overrides: All that its :class:`Job` is to have.
+        swept: Those among them that make it differ from others.
         record: What ``job.json`` holds besides.
     """
     number = max((number for number, _ in _numbered(sweep)), default=-1) + 1

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]  # its stubs are another package
 
 from liverseg.runs.files import read_json, write_text
-from liverseg.settings import all_keys, nearest_key
+from liverseg.settings import all_keys, nearest_key, remedy
 
 CONFIG_FILE = "config.yaml"
 SCORES_FILE = "metrics.json"
@@ -230,9 +230,10 @@ def _change(config: DictConfig, override: Override, *, is_listed: bool) -> None:
     if before is missing and re.match(_FIXED[-1][0], key):
         refuse_fixed(text)
     if before is missing and not is_added:
-        closest = nearest_key(key, all_keys(OmegaConf.to_container(config, resolve=False)))
-        end = f"; the nearest is {closest}" if closest else ""
-        raise ValueError(f"{key} is no key of the run that is resumed{end}")
+        known = all_keys(OmegaConf.to_container(config, resolve=False))
+        raise ValueError(
+            f"{key} is no key of the run that is resumed{remedy(nearest_key(key, known))}"
+        )
     if OmegaConf.is_config(before) and not isinstance(value, dict | list):
         raise ValueError(
             f"{text} is a choice of settings, and those of a resumed run are there already; name "

@@ -40,7 +40,7 @@ def check_node(key: str, node: Plain) -> None:
         if word not in parameters and inspect.Parameter.VAR_KEYWORD not in kinds:
             closest = nearest(word, parameters)
             end = remedy(closest and f"{key}.{closest}", f"leave it out with ~{key}.{word}")
-            raise ValueError(f"{key}.{word}={as_typed(value)} is no parameter of {name}; {end}")
+            raise ValueError(f"{key}.{word}={as_typed(value)} is no parameter of {name}{end}")
     later = 1 if node.get("_partial_") else 0  # given when it is built: parameters, an optimizer
     for parameter in list(parameters.values())[later:]:
         is_needed = parameter.default is parameter.empty and parameter.kind in (
@@ -93,7 +93,7 @@ def find_target(key: str, target: Any) -> Callable[..., Any]:
             closest and ".".join([*parts[:count], closest, *parts[count + 1 :]]),
             f"{'.'.join(parts[:count]) or 'Python'} has no {part}",
         )
-        raise ValueError(f"{key}._target_={target} does not exist; {end}")
+        raise ValueError(f"{key}._target_={target} does not exist{end}")
     if not callable(there):
         raise ValueError(
             f"{key}._target_={as_typed(target)} must be a class with its module, such as "

@@ -250,10 +250,8 @@ def _refuse_choice(override: Override, loader: ConfigLoader, shipped: DictConfig
     if not override.is_add() and override.package is None and group not in chosen:
         section = OmegaConf.select(shipped, group)
         keys = [f"{group}.{key}" for key in section or () if not key.startswith("_")]
-        raise ValueError(
-            f"{override.input_line} is nothing to choose in this command; "
-            + (f"set single keys, such as {keys[0]}" if keys else "leave it out")
-        )
+        end = f"set single keys, such as {keys[0]}" if keys else "leave it out"
+        raise ValueError(f"{override.input_line} is nothing to choose in this command; {end}")
     if override.type == OverrideType.DEL:
         return
     choices = loader.get_group_options(group)
@@ -261,10 +259,9 @@ def _refuse_choice(override: Override, loader: ConfigLoader, shipped: DictConfig
         name = "null" if one is None else str(one)
         if name not in choices:
             closest = nearest(name, choices)
+            end = f"the nearest is {group}={closest}, " if closest else ""
             raise ValueError(
-                f"{override.input_line} is not a choice; "
-                + (f"the nearest is {group}={closest}, " if closest else "")
-                + f"all choices are {', '.join(choices)}"
+                f"{override.input_line} is not a choice; {end}all choices are {', '.join(choices)}"
             )
 
 
@@ -288,7 +285,7 @@ def _refuse_key(override: Override, config: DictConfig, groups: set[str]) -> Non
     closest = nearest_key(key, known | added | groups)
     if closest and closest not in known | groups and override.type == OverrideType.CHANGE:
         closest = f"+{closest}"
-    raise ValueError(f"{line} names no known key; {remedy(closest, '--cfg job shows all of them')}")
+    raise ValueError(f"{line} names no known key{remedy(closest, '--cfg job shows all of them')}")
 
 
 def _refuse_unread(
@@ -307,7 +304,7 @@ def _refuse_unread(
         text = str(OmegaConf.to_container(config, resolve=False))
         if key not in known and not re.search(rf"\$\{{{re.escape(key)}[}}.\[]", text):
             end = remedy(nearest_key(key, known), "leave it out")
-            raise ValueError(f"{one.input_line} adds a key that nothing reads; {end}")
+            raise ValueError(f"{one.input_line} adds a key that nothing reads{end}")
 
 
 def _parameters(config: DictConfig, section: str) -> tuple[str, set[str]]:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from annotated_types import Predicate
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from liverseg.settings.words import nearest
+from liverseg.settings.words import nearest, remedy
 
 _PLAIN = (bool, int, float, str, None, type(None))
 _SIMPLE = {
@@ -57,21 +57,18 @@ def check_value(key: str, value: Any, hint: Any) -> None:
     if value == "???" or is_object(value):
         return
     adapter = TypeAdapter[Any](
-        as_in_config(hint), config=ConfigDict(strict=True, allow_inf_nan=False)
+        _as_in_config(hint), config=ConfigDict(strict=True, allow_inf_nan=False)
     )
     try:
         adapter.validate_python(value)
     except ValidationError as error:
         schema = adapter.json_schema()
         words = [word for part in (schema, *schema.get("anyOf", [])) for word in _choices(part)]
-        closest = nearest(str(value), words) if len(words) > 2 else None
-        raise ValueError(
-            f"{key}={as_typed(value)} must be {in_words(schema)}"
-            + (f"; the nearest is {closest}" if closest else "")
-        ) from error
+        end = remedy(nearest(str(value), words) if len(words) > 2 else None)
+        raise ValueError(f"{key}={as_typed(value)} must be {_in_words(schema)}{end}") from error
 
 
-def as_in_config(hint: Any) -> Any:
+def _as_in_config(hint: Any) -> Any:
     """Return a type hint as a config can fulfil it.
 
     Paths are text there, tuples are lists, enums are their values, and objects of ours are sections
@@ -89,17 +86,17 @@ def as_in_config(hint: Any) -> Any:
         is_flag = BeforeValidator(_refuse_flag)
         return Annotated[hint, is_flag] if any(map(is_whole, arguments)) else hint
     if origin is Annotated:
-        return Annotated[(as_in_config(arguments[0]), *hint.__metadata__)]
+        return Annotated[(_as_in_config(arguments[0]), *hint.__metadata__)]
     if origin in (Union, types.UnionType):
         # Text beside an enum is the name of one of it.
         named = any(isinstance(one, EnumType) for one in arguments)
-        parts = [as_in_config(one) for one in arguments if not (named and one is str)]
+        parts = [_as_in_config(one) for one in arguments if not (named and one is str)]
         return Any if Any in parts else functools.reduce(operator.or_, parts)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         key = arguments[0] if get_origin(arguments[0]) is Literal else Any
-        return dict[key, as_in_config(arguments[1])]  # type: ignore[misc,valid-type]  # made here
+        return dict[key, _as_in_config(arguments[1])]  # type: ignore[misc,valid-type]  # made here
     if isinstance(origin, type) and issubclass(origin, Iterable):
-        return list[as_in_config(arguments[0])]  # type: ignore[misc]  # a type made here
+        return list[_as_in_config(arguments[0])]  # type: ignore[misc]  # a type made here
     return Section if getattr(hint, "__module__", "").startswith(_OURS) else Any
 
 
@@ -109,14 +106,14 @@ def _refuse_flag(value: Any) -> Any:
     return value
 
 
-def in_words(schema: Mapping[str, Any]) -> str:
+def _in_words(schema: Mapping[str, Any]) -> str:
     """Say what a JSON schema wants of a value, as in ``a whole number from 1 up, or null``."""
     if "description" in schema:
         return str(schema["description"])
     if words := _choices(schema):
         return _listed(words)
     if parts := schema.get("anyOf"):
-        told = list(dict.fromkeys(in_words(part) for part in parts if part.get("type") != "null"))
+        told = list(dict.fromkeys(_in_words(part) for part in parts if part.get("type") != "null"))
         if len(told) == len(parts):
             return _listed(told)
         # "null or text", but "a whole number from 0 up, or null".
@@ -124,7 +121,7 @@ def in_words(schema: Mapping[str, Any]) -> str:
         is_plain = not any(part.keys() & longer for part in parts)
         return _listed(["null", *told]) if is_plain else f"{_listed(told)}, or null"
     if "items" in schema:
-        return f"a list, each entry {in_words(schema['items'])}" if schema["items"] else "a list"
+        return f"a list, each entry {_in_words(schema['items'])}" if schema["items"] else "a list"
     kind = _SIMPLE.get(schema.get("type", ""), "a section that names a class by _target_")
     for bounds, form in _BOUNDS.items():
         if set(bounds) <= schema.keys():

@@ -14,23 +14,23 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return words[found[0]] if found else None
 
 
-def remedy(closest: str | None, otherwise: str) -> str:
+def remedy(closest: str | None, otherwise: str = "") -> str:
     """Return the end of a sentence: the known word that is nearest, or else what to do."""
-    return f"the nearest is {closest}" if closest else otherwise
+    end = f"the nearest is {closest}" if closest else otherwise
+    return f"; {end}" if end else ""
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str | None:
     """Return the known key, such as ``model.depth``, that looks most like this one, or None."""
     keys = sorted(set(known), key=lambda one: (one.count("."), one))
     last = key.rpartition(".")[2]
-    if "." not in key and key not in keys:  # depth=3 for model.depth=3
-        below = [one for one in keys if one.rpartition(".")[2] == key]
-        if below:
-            return below[0]
+    below = [one for one in keys if one.rpartition(".")[2] == key]
+    if below and key not in keys:  # depth=3 for model.depth=3
+        return below[0]
     scores = {
         one: (_likeness(key, one) + _likeness(last, one.rpartition(".")[2])) / 2 for one in keys
     }
-    best = max(scores, key=lambda one: scores[one], default=None)
+    best = max(scores, key=scores.__getitem__, default=None)
     if best is not None and scores[best] >= 0.7:
         return best
     section = key.rpartition(".")[0]
@@ -55,10 +55,7 @@ def _likeness(one: str, other: str) -> float:
 def walk(node: Any, key: str = "", *, lists: bool = True) -> Iterator[tuple[str, Any]]:
     """Yield key and content of all that lies below a node of a plain config, outer ones first.
 
-    Args:
-        node: A mapping, a list or a value.
-        key: The key of the node.
-        lists: Whether the entries of a list lie below it, each with its place as its key.
+    With ``lists`` the entries of a list lie below it, each with its place as its key.
     """
     below = node.items() if isinstance(node, dict) else ()
     for name, value in enumerate(node) if lists and isinstance(node, list) else below:

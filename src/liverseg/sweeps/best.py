@@ -15,11 +15,7 @@ EXPERIMENT = "experiment/best.yaml"
 def write_experiment(sweep: Path, job: Job, title: str, is_group: Callable[[str], bool]) -> str:
     """Write a job's telling overrides as ``experiment/best.yaml`` into the sweep's folder.
 
-    Args:
-        sweep: The folder of the sweep.
-        job: The job.
-        title: What the file says of it, one line.
-        is_group: Tells whether a key is a config group.
+    ``title`` is a line on the job, and ``is_group`` tells whether a key is a config group.
 
     Returns:
         The command that runs it again. Keys that the job took out stand there, because no file can

@@ -24,7 +24,7 @@ from liverseg.runs import (
 )
 
 Combination = tuple[list[str], list[str]]  # all overrides, and those that are swept
-Compose = Callable[[Sequence[str]], DictConfig]
+Compose = Callable[[Sequence[str]], DictConfig]  # makes a job's config from its overrides
 logger = logging.getLogger(__name__)
 
 

@@ -41,18 +41,13 @@ class _Running:
 class Pool:
     """Runs jobs on this computer.
 
-    Attributes:
-        command: What a job's process runs; it is given the job's folder and this process's id.
-        num_slots: How many jobs run at once.
-        devices: The GPUs that the slots share out, by name or number; ``auto`` for all.
-
     Raises:
-        ValueError: If ``num_slots`` or ``devices`` is none of this.
+        ValueError: If no job could be started with ``num_slots`` or ``devices``.
     """
 
-    command: Sequence[str]
-    num_slots: int
-    devices: Sequence[int | str] | str
+    command: Sequence[str]  # runs a job; its folder and this process's id are added
+    num_slots: int  # how many jobs run at once
+    devices: Sequence[int | str] | str  # GPUs that they share out, by name or number; auto for all
 
     def __post_init__(self) -> None:
         """Refuse what no job could be started with."""
@@ -71,11 +66,8 @@ class Pool:
         """Run jobs, several at once, until there are no more.
 
         A job that fails leaves the others alone. SIGINT, SIGTERM, SIGHUP and SIGUSR1 stop all of
-        them so that each saves where it stands; a second one kills them.
-
-        Args:
-            jobs: The jobs; one is drawn each time a slot is free.
-            has_ended: Called with each job that has ended.
+        them so that each saves where it stands; a second one kills them. A job is drawn each time a
+        slot is free, and ``has_ended`` is called with each that has ended.
 
         Raises:
             SystemExit: With 128 + the signal's number, when a signal has stopped the jobs.

@@ -60,33 +60,25 @@ _ATTEMPTS, _PAUSE_SECONDS = 5, 0.2  # to open a database
 
 @dataclass(frozen=True, kw_only=True)
 class OptunaSearch:
-    """What to look for, and how.
-
-    Attributes:
-        num_trials: Trials in the study in all, failed and pruned ones among them.
-        storage: Where the study is kept: a URL such as ``postgresql://...``, or a file ending in
-            ``.log`` for file systems without locks; None is ``study.db`` in the sweep's folder.
-        seed: Seed of what is drawn; a trial depends on it, its number, and the trials before.
-        space: What may be chosen, by key, in Hydra's syntax for sweeps.
-        sampler: The config of Optuna's sampler, which is given a seed.
-        pruner: The config of Optuna's pruner, which works in each job; None gives up no trial.
+    """What to look for, and how: the keys of ``configs/search/optuna.yaml``, which tells of them.
 
     Raises:
-        ValueError: If one of them is none of this.
+        ValueError: If sampler or pruner cannot be made.
     """
 
     num_trials: Annotated[int, Field(ge=1)]
+    # A file is for file systems without locks; null is study.db in the sweep's folder.
     storage: Annotated[
         Annotated[str, Field(pattern=r"^[\w+]+://|\.log$")] | None,
         Field(description="null, a URL such as postgresql://..., or a file ending in .log"),
     ]
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0)]  # a trial depends on it, its number, and the trials before
     space: Annotated[
         Mapping[str, str | int | float],
         Field(description="a mapping of keys to values, such as interval(1e-4, 1e-2)"),
     ]
-    sampler: Mapping[str, Any]
-    pruner: Mapping[str, Any] | None
+    sampler: Mapping[str, Any]  # is given a seed
+    pruner: Mapping[str, Any] | None  # works in the process of each job
 
     def __post_init__(self) -> None:
         """Refuse here what would fail in each job."""

@@ -32,19 +32,12 @@ class Summary:
 
 @dataclass(frozen=True)
 class Group:
-    """The jobs of a sweep with one setting.
+    """The jobs of a sweep with one setting."""
 
-    Attributes:
-        setting: The overrides that they have in common by key, without the keys that repeat it.
-        num_jobs: How many there are.
-        num_finished: How many of them ended with scores.
-        values: The scores of those that finished, by name.
-    """
-
-    setting: Mapping[str, str]
+    setting: Mapping[str, str]  # overrides that they share, by key, without the keys that repeat it
     num_jobs: int
     num_finished: int
-    values: Mapping[str, tuple[float, ...]]
+    values: Mapping[str, tuple[float, ...]]  # the scores of those that finished, by name
 
     @property
     def scores(self) -> dict[str, Summary]:
@@ -90,8 +83,8 @@ def group_rows(rows: Sequence[Row], over: Sequence[str] = REPEATS) -> list[Group
     and folds together count as if all jobs were independent, which is narrower still.
 
     Args:
-        rows: As :func:`~liverseg.sweeps.table.rows_of` makes them. Only scores of jobs whose
-            status is ``"done"`` count.
+        rows: As :func:`~liverseg.sweeps.table.rows_of` makes them. Scores of jobs that are "done"
+            count alone.
         over: Keys of overrides that do not tell settings apart.
     """
     members: dict[frozenset[tuple[str, str]], list[Row]] = {}

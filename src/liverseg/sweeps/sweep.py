@@ -21,7 +21,7 @@ from liverseg.sweeps.table import Row, format_rows, monitored, outcome, rows_of,
 if TYPE_CHECKING:  # Optuna is there for those who search
     from liverseg.sweeps.search import Study
 
-Draw = Callable[[Path, Sequence[Row]], object]
+Draw = Callable[[Path, Sequence[Row]], object]  # into a file; None where there is nothing to draw
 logger = logging.getLogger(__name__)
 
 
@@ -37,14 +37,8 @@ def run_sweep(
 ) -> None:
     """Run the jobs of a sweep that are not finished, and say what came out of all of them.
 
-    Args:
-        folder: The folder of the sweep.
-        overrides: The command's.
-        config: What the command composes, apart from what it sweeps.
-        compose: Makes a job's config from its overrides.
-        is_group: Tells whether a key is a config group.
-        launcher: Runs jobs: here, or as another launcher of Hydra's does.
-        draw: Draws what came out into a file, and returns None where there is nothing to draw.
+    ``overrides`` are the command's, and ``config`` is what it composes apart from what it sweeps;
+    ``is_group`` tells whether a key is a config group.
 
     Raises:
         ValueError: If a setting is wrong, a job has failed, or the folder cannot be written.
