@@ -25,7 +25,7 @@ from liverseg.experiment import Scores, train
 from liverseg.inference import plain_values
 from liverseg.runs import (
     JOB_FILE,
-    RUN_LOCK,
+    LOCK,
     child_environment,
     found_launcher,
     is_first_process,
@@ -81,7 +81,7 @@ def train_on_all_devices(config: DictConfig) -> Scores:
         if not is_first_process():
             return train(*_settled(config))
         folder = Path(config.output_dir)
-        with locked(folder / RUN_LOCK, wait=False) as is_free:
+        with locked(folder / LOCK, wait=False) as is_free:
             if not is_free:
                 raise ValueError(f"{folder} is in use by another process; wait for it, or end it")
             with recorded(folder):

@@ -19,7 +19,7 @@ import torch
 from forks import Command
 from waiting import wait_for
 
-from liverseg.runs import SWEEP_LOCK, locked
+from liverseg.runs import LOCK, locked
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -281,7 +281,7 @@ def test_a_search_of_two_workers_records_a_failure_and_goes_on_after_a_kill(
     folder = sweeps.sweep("search")
     workers = [sweeps.start(*command), sweeps.start(*command)]
     wait_for(lambda: any(folder.glob("*/metrics.json")))  # neither worker has come to its end
-    with locked(folder / SWEEP_LOCK, wait=True):  # a trial that is half drawn would be given up
+    with locked(folder / LOCK, wait=True):  # a trial that is half drawn would be given up
         for worker in workers:
             os.kill(worker.pid, signal.SIGKILL)
             worker.end()

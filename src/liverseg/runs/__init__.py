@@ -10,7 +10,6 @@ from liverseg.runs.files import read_json, short_path, write_bytes, write_json, 
 from liverseg.runs.jobs import (
     JOB_FILE,
     PRUNED_FILE,
-    SWEEP_LOCK,
     Job,
     find_jobs,
     flat,
@@ -21,7 +20,7 @@ from liverseg.runs.jobs import (
     shortened,
     task_config,
 )
-from liverseg.runs.locks import is_locked, locked
+from liverseg.runs.locks import LOCK, is_locked, locked
 from liverseg.runs.processes import child_environment, die_with, heard, num_cores
 from liverseg.runs.provenance import describe_run, origin, uncommitted_changes
 from liverseg.runs.ranks import (
@@ -32,7 +31,6 @@ from liverseg.runs.ranks import (
     was_restarted,
 )
 from liverseg.runs.resume import (
-    RUN_LOCK,
     SCORES_FILE,
     last_checkpoint,
     load_config,
@@ -45,10 +43,9 @@ from liverseg.runs.resume import (
 
 __all__ = [
     "JOB_FILE",
+    "LOCK",
     "PRUNED_FILE",
-    "RUN_LOCK",
     "SCORES_FILE",
-    "SWEEP_LOCK",
     "Job",
     "child_environment",
     "describe_run",

@@ -19,20 +19,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from liverseg.runs.files import read_json, write_json
-from liverseg.runs.locks import is_locked
-from liverseg.runs.resume import (
-    HARMLESS,
-    RUN_LOCK,
-    SCORES_FILE,
-    load_config,
-    read_scores,
-    save_config,
-)
+from liverseg.runs.locks import LOCK, is_locked
+from liverseg.runs.resume import HARMLESS, SCORES_FILE, load_config, read_scores, save_config
 from liverseg.settings import find_sentence, walk
 
 JOB_FILE = "job.json"
 PRUNED_FILE = "pruned.json"
-SWEEP_LOCK = ".lock"  # in a sweep's folder, held while jobs are prepared
 Status = Literal["waiting", "running", "interrupted", "failed", "pruned", "done"]
 _LONGEST_NAME = 100
 _HARMLESS = [key for key in HARMLESS if key != "data.root"]  # another folder is another job
@@ -67,7 +59,7 @@ class Job:
         if (self.folder / PRUNED_FILE).is_file():
             return "pruned"
         status: Status = self.record()["status"]
-        if status == "running" and not is_locked(self.folder / RUN_LOCK):
+        if status == "running" and not is_locked(self.folder / LOCK):
             return "interrupted"
         return status
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+LOCK = ".lock"  # in a run's folder while it trains, in a sweep's while jobs are prepared
 # A look takes a lock for less than a millisecond, and a look is not what one gives up for.
 _LOOK_SECONDS = 0.5
 _NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)

@@ -22,7 +22,6 @@ from liverseg.settings import all_keys, nearest_key, remedy
 
 CONFIG_FILE = "config.yaml"
 SCORES_FILE = "metrics.json"
-RUN_LOCK = ".lock"  # in a run folder, held by the process that trains there
 _RUNS = Path("logs/train/runs")
 # What may differ without a change to the result.
 HARMLESS = (

@@ -11,8 +11,7 @@ from liverseg.settings.values import told
 
 def _words(*words: str) -> Any:
     """Return the type of one of several words, of which some look like numbers: 16, say."""
-    as_text = BeforeValidator(lambda value: value if isinstance(value, bool) else str(value))
-    return Annotated[Literal[words], as_text]
+    return Annotated[Literal[words], BeforeValidator(str)]
 
 
 def _is_strategy(name: str) -> bool:

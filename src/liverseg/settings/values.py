@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Predicate
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from liverseg.settings.words import nearest, remedy
 
@@ -78,13 +78,10 @@ def _as_in_config(hint: Any) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Path:
         return str
-    if hint in _PLAIN:
+    if hint in _PLAIN or origin is Literal:
         return hint
     if isinstance(hint, EnumType):
         return Literal[tuple(one.value for one in hint)]
-    if origin is Literal:  # true is no 1, though they are equal
-        is_flag = BeforeValidator(_refuse_flag)
-        return Annotated[hint, is_flag] if any(map(is_whole, arguments)) else hint
     if origin is Annotated:
         return Annotated[(_as_in_config(arguments[0]), *hint.__metadata__)]
     if origin in (Union, types.UnionType):
@@ -98,12 +95,6 @@ def _as_in_config(hint: Any) -> Any:
     if isinstance(origin, type) and issubclass(origin, Iterable):
         return list[_as_in_config(arguments[0])]  # type: ignore[misc]  # a type made here
     return Section if getattr(hint, "__module__", "").startswith(_OURS) else Any
-
-
-def _refuse_flag(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("a flag")  # pydantic takes it up
-    return value
 
 
 def _in_words(schema: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from liverseg.runs import (
-    SWEEP_LOCK,
+    LOCK,
     Job,
     find_jobs,
     flat,
@@ -78,7 +78,7 @@ def prepare_jobs(sweep: Path, wanted: Sequence[Combination], compose: Compose) -
     Raises:
         ValueError: If a job's config has changed since it was prepared.
     """
-    with locked(sweep / SWEEP_LOCK, wait=True):
+    with locked(sweep / LOCK, wait=True):
         known = {identity(job.overrides, job.swept): job for job in find_jobs(sweep)}
         jobs = []
         for overrides, swept in wanted:

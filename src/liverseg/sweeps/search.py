@@ -37,7 +37,7 @@ from pydantic import Field
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from liverseg.runs import (
-    SWEEP_LOCK,
+    LOCK,
     Job,
     find_jobs,
     flat,
@@ -132,14 +132,19 @@ class Study:
     mode: Literal["max", "min"]
 
     def __post_init__(self) -> None:
-        """Open the study."""
+        """Open the study; what all its trials have in common may not change."""
         self._distributions = self.search.distributions(self.overrides)
         fixed = (one for one in self.overrides if not one.is_sweep_override())
         self._fixed = [one.input_line or "" for one in fixed]
         self._url = self.search.storage or f"sqlite:///{self.sweep.absolute()}/study.db"
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with locked(self.sweep / SWEEP_LOCK, wait=True), _told_of_the_storage(self._url):
-            self._refuse_changes()
+        with locked(self.sweep / LOCK, wait=True), _told_of_the_storage(self._url):
+            config = flat(task_config(self.compose(self._fixed), self.sweep))
+            file = self.sweep / "search.json"
+            if file.is_file():
+                refuse_changes(f"the search {self.sweep.name}", read_json(file), config)
+            else:
+                write_json(file, config)
             self.study = optuna.create_study(
                 storage=open_storage(self._url),
                 study_name=self.sweep.name,
@@ -156,16 +161,15 @@ class Study:
         with _told_of_the_storage(self._url):
             jobs = self._job_of_trial()
             for trial in self.study.get_trials(states=[TrialState.RUNNING]):
-                job = jobs.get(trial.number)
-                if job is None:
-                    if (drawn := self._drawn_before(trial)) is not None:
+                if (job := jobs.get(trial.number)) is None:
+                    if drawn := self._drawn_before(trial):
                         yield drawn
                 elif job.status() in ("interrupted", "waiting"):
                     job.renew(self.compose(self._fixed))
                     yield job
                 else:
                     self.has_ended(job)
-            while (new := self._next()) is not None:
+            while new := self._next():
                 yield new
 
     def has_ended(self, job: Job) -> None:
@@ -187,20 +191,10 @@ class Study:
     def _job_of_trial(self) -> dict[int | None, Job]:
         return {job.record().get("trial"): job for job in find_jobs(self.sweep)}
 
-    def _refuse_changes(self) -> None:
-        """Keep what all trials have in common, and refuse to go on with something else."""
-        config = flat(task_config(self.compose(self._fixed), self.sweep))
-        file = self.sweep / "search.json"
-        if not file.is_file():
-            write_json(file, config)
-        else:
-            refuse_changes(f"the search {self.sweep.name}", read_json(file), config)
-
     def _next(self) -> Job | None:
         """Draw a trial and prepare its job, one command at a time."""
-        with locked(self.sweep / SWEEP_LOCK, wait=True):
-            number = len(self.study.trials)
-            if number >= self.search.num_trials:
+        with locked(self.sweep / LOCK, wait=True):
+            if (number := len(self.study.trials)) >= self.search.num_trials:
                 return None
             (seed,) = np.random.SeedSequence([self.search.seed, number]).generate_state(1)
             self.study.sampler = instantiate(self.search.sampler, seed=int(seed))
@@ -209,7 +203,7 @@ class Study:
 
     def _drawn_before(self, trial: FrozenTrial) -> Job | None:
         """Prepare the job of a trial whose command was killed before; None where none can be."""
-        with locked(self.sweep / SWEEP_LOCK, wait=True):
+        with locked(self.sweep / LOCK, wait=True):
             if trial.number in self._job_of_trial():  # by the command that has drawn it, just now
                 return None
             if trial.params.keys() == self._distributions.keys():
