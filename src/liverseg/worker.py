@@ -19,12 +19,9 @@ _LAST_WORDS_SECONDS = 10  # for a process that fails to end and to tell its erro
 
 def main() -> None:
     """Train as the config in a run's folder says."""
-    part, folder, parent = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    die_with(parent)
-    if part == "job":
-        _run_job(folder)
-    else:
-        _train_on_device(folder)
+    part, folder, parent = sys.argv[1:]
+    die_with(int(parent))
+    {"job": _run_job, "device": _train_on_device}[part](Path(folder))
 
 
 def _run_job(folder: Path) -> None:

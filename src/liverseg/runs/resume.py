@@ -26,14 +26,10 @@ _RUNS = Path("logs/train/runs")
 # What may differ without a change to the result.
 HARMLESS = (
     "data.root",  # the pairs themselves are compared by their fingerprint
-    "data.num_workers",
-    "data.cache_megabytes",
-    "trainer.enable_progress_bar",
-    "trainer.log_every_n_steps",
-    "callbacks.pictures.num_pictures",
-    "callbacks.pictures.num_worst",
-    "callbacks.dashboard.pr_curve",
-    "callbacks.dashboard.graph",
+    *("data.num_workers", "data.cache_megabytes"),
+    *("trainer.enable_progress_bar", "trainer.log_every_n_steps"),
+    *("callbacks.pictures.num_pictures", "callbacks.pictures.num_worst"),
+    *("callbacks.dashboard.pr_curve", "callbacks.dashboard.graph"),
 )
 # What may not differ: patterns of keys, and why. Everything else holds from the next step on.
 _FIXED = (

@@ -9,7 +9,7 @@ import functools
 import operator
 import types
 from collections.abc import Iterable, Mapping
-from enum import EnumType
+from enum import Enum, EnumType
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -81,7 +81,7 @@ def _as_in_config(hint: Any) -> Any:
     if hint in _PLAIN or origin is Literal:
         return hint
     if isinstance(hint, EnumType):
-        return Literal[tuple(one.value for one in hint)]
+        return Literal[tuple(one.value for one in list[Enum](hint))]
     if origin is Annotated:
         return Annotated[(_as_in_config(arguments[0]), *hint.__metadata__)]
     if origin in (Union, types.UnionType):

@@ -23,27 +23,25 @@ def remedy(closest: str | None, otherwise: str = "") -> str:
 def nearest_key(key: str, known: Iterable[str]) -> str | None:
     """Return the known key, such as ``model.depth``, that looks most like this one, or None."""
     keys = sorted(set(known), key=lambda one: (one.count("."), one))
-    last = key.rpartition(".")[2]
-    below = [one for one in keys if one.rpartition(".")[2] == key]
+    section, _, last = key.rpartition(".")
+    names = {one: one.rpartition(".")[2] for one in keys}
+    below = [one for one in keys if names[one] == key]
     if below and key not in keys:  # depth=3 for model.depth=3
         return below[0]
-    scores = {
-        one: (_likeness(key, one) + _likeness(last, one.rpartition(".")[2])) / 2 for one in keys
-    }
-    best = max(scores, key=scores.__getitem__, default=None)
-    if best is not None and scores[best] >= 0.7:
+    scores = {one: _likeness(key, one) + _likeness(last, names[one]) for one in keys}
+    best = max(keys, key=scores.__getitem__, default=None)
+    if best is not None and scores[best] >= 2 * 0.7:
         return best
-    section = key.rpartition(".")[0]
-    inside = [one for one in keys if one.startswith(section) and _is_short_for(last, one)]
-    return min(inside, key=lambda one: len(one.rpartition(".")[2]), default=None)
+    inside = [one for one in keys if one.startswith(section) and _is_short_for(last, names[one])]
+    return min(inside, key=lambda one: len(names[one]), default=None)
 
 
-def _is_short_for(word: str, key: str) -> bool:
-    """Tell whether a word is a part of a key's last name, or its initials, or the other way round.
+def _is_short_for(word: str, name: str) -> bool:
+    """Tell whether a word is a part of a name, or its initials, or the other way round.
 
     So ``epochs`` stands for ``max_epochs``, and ``learning_rate`` for ``lr``.
     """
-    parts, others = word.split("_"), key.rpartition(".")[2].split("_")
+    parts, others = word.split("_"), name.split("_")
     initials = ["".join(name[:1] for name in names) for names in (parts, others)]
     return word in (*others, initials[1]) or "_".join(others) == initials[0]
 

@@ -146,11 +146,10 @@ def find_devices(wanted: Sequence[int | str] | str) -> list[str]:
 
 def _claim(job: Job) -> ExitStack | None:
     """Take a job, or return None where another process has it or has finished it."""
-    claim = ExitStack()
-    is_free = claim.enter_context(locked(job.folder / _CLAIM, wait=False))
-    if is_free and job.status() in ("waiting", "interrupted", "failed"):
-        return claim
-    claim.close()
+    with ExitStack() as claim:
+        is_free = claim.enter_context(locked(job.folder / _CLAIM, wait=False))
+        if is_free and job.status() in ("waiting", "interrupted", "failed"):
+            return claim.pop_all()
     return None
 
 
@@ -206,7 +205,6 @@ def _stop(running: dict[int, _Running], received: list[int]) -> None:
 
 
 def _kill(one: _Running) -> None:
-    """Kill what is left of a job's process group."""
-    # Mostly there is nothing left; macOS forbids it where only a zombie is.
+    # Mostly nothing is left of its process group; macOS forbids it where only a zombie is.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(one.process.pid, signal.SIGKILL)
