@@ -28,11 +28,11 @@ from hydra import compose, initialize_config_dir
 from lightning import Callback, Trainer
 from loops import (
     CONFIGS,
+    Apart,
     BestLoop,
     Files,
     LessonLoop,
     LightningLoop,
-    Loop,
     OurLoop,
     now,
     quiet,
@@ -61,20 +61,24 @@ def steps(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
         root = pairs_of(folder, size)
         for batch_size in batches:
             shared = {
+                "root": root,
                 "width": arguments.width,
                 "batch_size": batch_size,
                 "device": arguments.device,
             }
-            loops: list[Loop] = [
-                OurLoop(root, model=model, **shared),
-                BestLoop(root, model=model, **shared),
+            loops = [
+                Apart(OurLoop, is_tuned=True, model=model, **shared),
+                Apart(BestLoop, is_tuned=True, model=model, **shared),
             ]
             if model == "unet":
-                loops += [LessonLoop(root, **shared), LightningLoop(root, **shared)]
+                kinds = (LessonLoop, LightningLoop)
+                loops += [Apart(kind, is_tuned=False, **shared) for kind in kinds]
             taken: dict[str, list[float]] = {one.name: [] for one in loops}
             for number in range(arguments.rounds):
                 for one in loops if number % 2 == 0 else reversed(loops):
                     taken[one.name].append(one.seconds(arguments.steps))
+            for one in loops:
+                one.end()
             speed = {
                 name: batch_size / statistics.median(seconds) for name, seconds in taken.items()
             }

@@ -139,7 +139,8 @@ def faults(code: int, said: str, seconds: float) -> list[str]:
         # Behind the last line of the log, and the table of a sweep, stands the sentence.
         last = re.split(r"^\[20\d\d-.*$|^\s*$", said.rstrip(), flags=re.MULTILINE)[-1].strip()
         found += ["silent"] if not last else []
-        found += ["several lines"] if "\n" in last else []
+        is_report = last.rpartition("\n")[2].startswith("page ")  # check.py, which has found errors
+        found += ["several lines"] if "\n" in last and not is_report else []
         found += ["killed"] if code < 0 else []
     return found
 

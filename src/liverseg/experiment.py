@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from liverseg.checkpoints import AtomicCheckpointIO, load_checkpoint, load_weights
@@ -74,6 +74,8 @@ from liverseg.training import (
     bring_up_to_date,
     fast_precision,
     is_limited,
+    keep_freed_memory,
+    products_as_fast,
     start_from,
     with_rates,
 )
@@ -95,6 +97,7 @@ def train(config: DictConfig, begun: Mapping[str, Any] | None = None) -> Scores:
         search has given the run up.
     """
     quieten()
+    keep_freed_memory()
     check_settings(config)
     plain_values(config)  # says what is not set
     config, why, is_length_known = _found_out(config, begun)
@@ -117,7 +120,8 @@ def train(config: DictConfig, begun: Mapping[str, Any] | None = None) -> Scores:
     )
     with _stopped_with_a_word(config):
         try:
-            _fit(trainer, task, data, config)
+            with products_as_fast(config.trainer.precision):
+                _fit(trainer, task, data, config)
         except BaseException:
             draw_history(trainer, config, {})  # how far it came
             raise
@@ -198,6 +202,8 @@ def _found_out(config: DictConfig, begun: Mapping[str, Any] | None) -> tuple[Dic
     """
     config, why = config.copy(), ""
     trainer = config.trainer
+    if trainer.get("precision") is None:  # taken out, or null
+        OmegaConf.update(config, "trainer.precision", "32-true", force_add=True)
     record = begun or {}
     if begun is None and config.resume and Path(config.resume).is_file():
         record = load_checkpoint(config.resume)["liverseg"]

@@ -1,11 +1,13 @@
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import DictConfig
 
 from liverseg.experiment import train
-from liverseg.training import RunProfile
+from liverseg.training import RunProfile, profiling
 
 Compose = Callable[..., DictConfig]
 
@@ -25,6 +27,22 @@ def test_what_a_part_holds_within_is_not_counted_twice(tmp_path: Path) -> None:
     assert parts["backward"] == 1.0
     assert parts["clipping and optimizer"] == 0.25
     assert sum(parts.values()) == 2.0
+
+
+def test_a_checkpoint_written_within_a_callback_is_no_logging(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = RunProfile(str(tmp_path))
+    profile._lightning_module = SimpleNamespace(trainer=SimpleNamespace(training=True))
+    for moment, act, name in [
+        (0.0, profile.start, "[Callback]ModelCheckpoint.on_train_epoch_end"),
+        (1.0, profile.start, "save_checkpoint"),
+        (4.0, profile.stop, "save_checkpoint"),
+        (4.5, profile.stop, "[Callback]ModelCheckpoint.on_train_epoch_end"),
+    ]:
+        monkeypatch.setattr(profiling, "_now", partial(float, moment))
+        act(name)
+    assert profile.seconds == {"save_checkpoint": 3.0, "callbacks": 1.5}
 
 
 @pytest.mark.parametrize(

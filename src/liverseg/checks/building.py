@@ -20,7 +20,8 @@ _MOST_STEPS = 10_000  # of a schedule, tried before training
 
 def try_building(config: DictConfig, plain: Plain) -> None:
     """Build optimizer, schedule and augmentation once, around one small parameter."""
-    for name, node in (plain["data"].get("augment") or {}).items():
+    augment = plain["data"].get("augment")
+    for name, node in augment.items() if isinstance(augment, dict) else ():  # ??? is told later
         key = f"data.augment.{name}"
         refuse_no_class(key, node, f"leave it out with ~{key}")
         if not callable(_built(key, partial(instantiate, config.data.augment[name]))):

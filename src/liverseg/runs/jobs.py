@@ -208,6 +208,7 @@ def recorded(folder: Path) -> Iterator[None]:
         yield
     except Exception as error:
         told = find_sentence(error) or f"{type(error).__name__}: {error}"
+        told = told.partition("\n    full_key: ")[0]  # what OmegaConf adds is for its makers
         keep("failed", told.strip().splitlines()[-1].strip())
         raise
     except BaseException:

@@ -72,6 +72,7 @@ def prepare_command() -> None:
     # Threads that wait for one another keep their cores busy; beside another process, that costs
     # most of each step: https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch asks the system for large pages
     show = sys.excepthook
     sys.excepthook = lambda kind, error, trace: (
         None if issubclass(kind, KeyboardInterrupt) else show(kind, error, trace)

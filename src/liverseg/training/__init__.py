@@ -2,10 +2,10 @@
 
 Reading order: ``losses`` (what is made small), ``muon`` (an optimizer for convolutions), ``task``
 (one step for all splits), ``earlier`` (what earlier releases wrote, and how it reads today),
-``precision`` (the number format that is fast here), ``length`` (the epochs that fit into steps or
-minutes), ``profiling`` (where the time goes), ``continuing`` (settings that change when a run is
-resumed), ``starting`` (weights that training starts from), ``parts`` (what of a network is frozen,
-or learns at a rate of its own).
+``precision`` (the number format that is fast here), ``memory`` (of a step, kept for the next),
+``length`` (the epochs that fit into steps or minutes), ``profiling`` (where the time goes),
+``continuing`` (settings that change when a run is resumed), ``starting`` (weights that training
+starts from), ``parts`` (what of a network is frozen, or learns at a rate of its own).
 """
 
 from liverseg.training.earlier import (
@@ -16,9 +16,10 @@ from liverseg.training.earlier import (
 )
 from liverseg.training.length import FittingLength, is_limited
 from liverseg.training.losses import BinaryCrossEntropy, CrossEntropy, SoftDiceLoss, SumLoss
+from liverseg.training.memory import keep_freed_memory
 from liverseg.training.muon import Muon
 from liverseg.training.parts import Freezing, with_rates
-from liverseg.training.precision import fast_precision
+from liverseg.training.precision import fast_precision, products_as_fast
 from liverseg.training.profiling import RunProfile
 from liverseg.training.starting import start_from, weights_in
 from liverseg.training.task import Batch, NotFiniteError, Scored, SegmentationTask, Split
@@ -41,6 +42,8 @@ __all__ = [
     "bring_up_to_date",
     "fast_precision",
     "is_limited",
+    "keep_freed_memory",
+    "products_as_fast",
     "start_from",
     "weights_in",
     "with_key_of_today",

@@ -81,9 +81,11 @@ class Muon(AdamW):
         state["step"] += 1
         state["momentum"].mul_(momentum).add_(gradient)
         ahead = torch.add(gradient, state["momentum"], alpha=momentum)  # as Nesterov's
+        weight.mul_(1 - group["lr"] * group["weight_decay"])
+        if ahead.is_contiguous(memory_format=torch.channels_last):  # the order of columns is free
+            weight, ahead = weight.movedim(1, -1), ahead.movedim(1, -1)
         matrix = ahead.flatten(1)
         length = _LENGTH * max(matrix.shape) ** 0.5  # an orthogonal one's is 1 / sqrt of that side
-        weight.mul_(1 - group["lr"] * group["weight_decay"])
         weight.add_(orthogonal(matrix).view(ahead.shape), alpha=-group["lr"] * length)
 
 

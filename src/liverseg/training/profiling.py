@@ -53,7 +53,7 @@ class RunProfile(Profiler):
 
     def start(self, action_name: str) -> None:
         """Note when a part begins."""
-        self._since[action_name] = _now()
+        self._since[action_name] = self._clock()
 
     def stop(self, action_name: str) -> None:
         """Add up how long a part has taken."""
@@ -62,13 +62,18 @@ class RunProfile(Profiler):
         if since is None or module is None:
             return
         name = action_name.rpartition(".")[2] if action_name != _FETCH else _FETCH
+        taken = self._clock() - since
         if action_name == "save_checkpoint" or name == "on_validation_start":
-            self.seconds[name] += _now() - since
+            self.seconds[name] += taken
         elif module.trainer.training:
             if action_name.startswith("[Callback]"):
                 name = "callbacks"
-            self.seconds[name] += _now() - since
+            self.seconds[name] += taken
             self.num_steps += name == "optimizer_step"
+
+    def _clock(self) -> float:
+        """Return the time, less that of checkpoints: they are written within a callback's hook."""
+        return _now() - self.seconds["save_checkpoint"]
 
     def parts(self) -> dict[str, float]:
         """Return the seconds of a mean step by part."""
