@@ -75,7 +75,6 @@ from liverseg.training import (
     fast_precision,
     is_limited,
     keep_freed_memory,
-    products_as_fast,
     start_from,
     with_rates,
 )
@@ -120,8 +119,7 @@ def train(config: DictConfig, begun: Mapping[str, Any] | None = None) -> Scores:
     )
     with _stopped_with_a_word(config):
         try:
-            with products_as_fast(config.trainer.precision):
-                _fit(trainer, task, data, config)
+            _fit(trainer, task, data, config)
         except BaseException:
             draw_history(trainer, config, {})  # how far it came
             raise

@@ -49,7 +49,8 @@ def predictor(num_classes: int = 1) -> Predictor:
 def served(answers: Answers) -> Iterator[BaseWSGIServer]:
     """Serve a page on a port of its own."""
     made = make_page_server(answers, 0)
-    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    often = {"poll_interval": 0.02}  # looks whether it is to end
+    thread = threading.Thread(target=made.serve_forever, kwargs=often, daemon=True)
     thread.start()
     try:
         yield made

@@ -19,7 +19,7 @@ from liverseg.training.losses import BinaryCrossEntropy, CrossEntropy, SoftDiceL
 from liverseg.training.memory import keep_freed_memory
 from liverseg.training.muon import Muon
 from liverseg.training.parts import Freezing, with_rates
-from liverseg.training.precision import fast_precision, products_as_fast
+from liverseg.training.precision import fast_precision
 from liverseg.training.profiling import RunProfile
 from liverseg.training.starting import start_from, weights_in
 from liverseg.training.task import Batch, NotFiniteError, Scored, SegmentationTask, Split
@@ -43,7 +43,6 @@ __all__ = [
     "fast_precision",
     "is_limited",
     "keep_freed_memory",
-    "products_as_fast",
     "start_from",
     "weights_in",
     "with_key_of_today",

@@ -5,8 +5,7 @@ Mixed precision computes convolutions in 16 bits and keeps weights, sums and los
 gradients need no scaling; float16 does not (Kalamkar et al., "A study of BFLOAT16", 2019).
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -28,23 +27,6 @@ def fast_precision(accelerator: str) -> tuple[Precision, str]:
     if accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()):
         return _of_processor()
     return "32-true", "nothing faster is known for this device"
-
-
-@contextmanager
-def products_as_fast(precision: str) -> Iterator[None]:
-    """Let products of float32 matrices outside of autocast, those of Muon, be as fast as training.
-
-    Where that is in bfloat16, their factors are rounded to it (on GPUs to TF32), sums are not.
-
-    Args:
-        precision: Of the trainer.
-    """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium" if precision == "bf16-mixed" else before)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _of_processor() -> tuple[Precision, str]:
