@@ -5,7 +5,6 @@ which it was saved with. Each image counts the same, whatever its size.
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from liverseg.data.fingerprints import in_threads
 from liverseg.data.images import read_image
 
 _Item = TypeVar("_Item")
@@ -101,8 +101,7 @@ def sample_statistics(
         except (OSError, ValueError):
             return None
 
-    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
-        found = list(pool.map(read, spread(images)))
+    found = in_threads(read, spread(images))
     return Intensities([one for one in found if one is not None]).statistics()
 
 

@@ -100,7 +100,7 @@ class PairDataset(Dataset[Sample]):
         self._cache: list[tuple[Tensor, Tensor] | None] | None = None
         if self._decoded_bytes() <= cache_megabytes * 2**20:
             self._cache = [None] * len(self.pairs)
-            if classes is None:  # Pillow decodes outside the interpreter lock
+            if classes is None:
                 self._cache = [*in_threads(self._decode, self.pairs)]
 
     def __len__(self) -> int:

@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from liverseg.data.datamodule import PairDataModule
+from liverseg.data.fingerprints import in_threads
 from liverseg.data.masks import MaskReader
 from liverseg.data.pairs import Pair, check_sizes
 from liverseg.data.patients import count_pairs
@@ -61,8 +61,7 @@ def write_splits(
     kept = [(pair, row) for pair, row in found if not (has_splits and row and row.split is None)]
     pairs = [pair for pair, _ in kept]
     check_sizes(pairs)
-    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
-        counts = np.stack([*pool.map(lambda pair: _counted(pair, data.mask_reader), pairs)])
+    counts = np.stack(in_threads(lambda pair: _counted(pair, data.mask_reader), pairs))
     units = [f"case {pair.case}" if pair.case else f"image {pair.name}" for pair in pairs]
     shares = {"train": 1 - val - test, "val": val, "test": test}
     its = divide_alike(units, counts, {name: one for name, one in shares.items() if one}, seed)
