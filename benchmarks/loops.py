@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -29,11 +30,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from liverseg.experiment import train
 from liverseg.network import UNet, training_logits
+from liverseg.settings.commandline import ENVIRONMENT
 from liverseg.training import fast_precision, keep_freed_memory
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 WARM_UP = 2  # steps before the clock starts
-TUNED = {"GOMP_SPINCOUNT": "10000", "THP_MEM_ALLOC_ENABLE": "1"}  # as prepare_command says
 
 
 class Loop(Protocol):
@@ -57,14 +58,9 @@ class Apart:
 
     def __init__(self, kind: Callable[..., Loop], *, is_tuned: bool, **given: Any) -> None:
         self.name = kind.name  # type: ignore[attr-defined]  # a class, see Loop
-        before = dict(os.environ)
-        os.environ.update(TUNED if is_tuned else {})  # read when torch is imported
-        try:
-            self.process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        self.process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        with patch.dict(os.environ, ENVIRONMENT if is_tuned else {}):
             self.process.submit(_make, kind, given, is_tuned).result()
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
 
     def seconds(self, count: int) -> float:
         """Return the seconds of a step."""

@@ -196,6 +196,19 @@ def test_evaluating_a_run_repeats_its_scores(compose: Compose, tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_a_run_without_a_precision_computes_in_float32(compose: Compose, tmp_path: Path) -> None:
+    train(compose(["~trainer.precision"]))
+    file = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    record = torch.load(file, weights_only=True)["liverseg"]
+    assert record["config"]["trainer"]["precision"] == "32-true"
+
+
+def test_augmentation_that_is_not_set_is_told(compose: Compose) -> None:
+    with pytest.raises(ValueError, match=r"^data\.augment is not set; add data\.augment=\."):
+        train(compose(["data.augment=???"]))
+
+
+@pytest.mark.slow
 def test_a_run_in_bf16_is_evaluated_in_bf16(compose: Compose, tmp_path: Path) -> None:
     scores = train(compose(["trainer.precision=bf16-mixed"]))
     file = tmp_path / "run" / "checkpoints" / "best.ckpt"

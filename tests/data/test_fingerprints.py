@@ -3,6 +3,8 @@ import json
 import logging
 import os
 import re
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 from serving import module_of
 
 from liverseg.data.datamodule import PairDataModule
-from liverseg.data.fingerprints import FileFacts, hash_of_sizes, kept_file
+from liverseg.data.fingerprints import FileFacts, hash_of_sizes, in_threads, kept_file
 from liverseg.data.pairs import find_pairs
 from liverseg.data.samples import PairDataset
 
@@ -203,3 +205,17 @@ def test_few_files_leave_nothing_behind(pair_root, tmp_path, kept, monkeypatch):
     monkeypatch.setattr("liverseg.data.fingerprints._WORTH_KEEPING", 1000)
     start(pair_root, tmp_path / "first")
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(("seconds", "are_several"), [(0.0, False), (0.002, True)])
+def test_threads_take_turns_where_an_item_takes_its_time(seconds: float, are_several: bool) -> None:
+    seen = set()
+
+    def work(item: int) -> int:
+        time.sleep(seconds)
+        seen.add(threading.get_ident())
+        return -item
+
+    assert in_threads(work, range(150)) == [-item for item in range(150)]
+    assert (len(seen) > 1) is are_several
+    assert in_threads(work, []) == []

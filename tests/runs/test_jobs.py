@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import ConfigAttributeError
 
 from liverseg.runs.jobs import (
     Job,
@@ -137,6 +138,11 @@ def test_what_changed_in_a_config_is_named_with_both_values(
         (None, "done", ""),
         (RuntimeError("first\nlast"), "failed", "last"),
         (ZeroDivisionError("division by zero"), "failed", "ZeroDivisionError: division by zero"),
+        (
+            ConfigAttributeError("Missing key a\n    full_key: b.a\n    object_type=dict"),
+            "failed",
+            "ConfigAttributeError: Missing key a",
+        ),
         (SystemExit(143), "interrupted", ""),
         (KeyboardInterrupt(), "interrupted", ""),
     ],

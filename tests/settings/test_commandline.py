@@ -1,3 +1,4 @@
+import os
 import re
 import shlex
 import subprocess
@@ -272,6 +273,15 @@ def test_multirun_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     prepare_command()
     assert sys.argv == ["train.py", "-m", "model=unet", "seed=1,2"]
     refuse_bad_overrides(str(ROOT / "train.py"), "train")
+
+
+def test_torch_is_set_up_where_the_user_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
+    prepare_command()
+    assert os.environ["GOMP_SPINCOUNT"] == "10000"
+    assert os.environ["THP_MEM_ALLOC_ENABLE"] == "0"
 
 
 @pytest.mark.parametrize(

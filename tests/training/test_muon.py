@@ -44,6 +44,22 @@ def test_a_step_of_a_convolution_is_as_long_as_one_of_adamw() -> None:
     assert 0.1 < step.square().mean().sqrt() < 0.3  # AdamW's is 0.2 in the mean of a training
 
 
+def test_a_step_is_the_same_however_a_weight_lies_in_memory() -> None:
+    torch.manual_seed(0)
+    value, gradients = torch.randn(16, 8, 3, 2), torch.randn(3, 16, 8, 3, 2)
+    weights = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        weight = nn.Parameter(value.clone(memory_format=layout))
+        optimizer = Muon([weight], lr=0.1)
+        for gradient in gradients:
+            weight.grad = gradient.clone(memory_format=layout)
+            optimizer.step()
+        weights.append(weight.detach())
+    assert weights[1].is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(*weights, atol=1e-5)
+    assert not torch.allclose(weights[0], value, atol=1e-2)
+
+
 def test_what_is_no_matrix_is_left_to_adamw() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(

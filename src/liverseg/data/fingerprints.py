@@ -20,7 +20,8 @@ from liverseg.data.pairs import Pair
 
 _NUM_THREADS = 8  # reading waits for the disk, and hashing leaves the interpreter's lock alone
 _BATCH = 256  # files that a thread takes at once, at most
-_TRIED, _WORTH_THREADS_SECONDS = 32, 0.001
+_TRIED = 32  # items, before it is known whether threads help
+_WORTH_THREADS_SECONDS = 0.001  # for one item
 _SETTLED_SECONDS = 2.0  # a file changed twice within a tick of a clock would look unchanged
 _WORTH_KEEPING = 2_000  # files below a folder, for which a start takes long enough
 _MOST_CHECKS = 16
@@ -179,9 +180,9 @@ def in_threads(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list
     """Return what a function makes of each item, in order, by several threads where they help.
 
     The first items are tried: where each is done at once, as with small images, threads would
-    mostly wait for the interpreter's lock, and one alone takes half the time.
+    mostly wait for the interpreter's lock, and one alone is faster (``benchmarks/start.py``).
     """
-    first, taken = [], [0.0]
+    first, taken = [], [0.0]  # so that no items have a median, too
     for item in items[:_TRIED]:
         begun = time.perf_counter()
         first.append(work(item))

@@ -48,6 +48,13 @@ _PACKAGES = {  # by a choice: the module that it needs, and what brings it
     "search=optuna": ("optuna", "optuna"),
 }
 
+ENVIRONMENT = {  # of each command, where nothing else is said; read as torch is imported
+    # Threads that wait for one another keep their cores busy; beside another process, that costs
+    # most of each step: https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html
+    "GOMP_SPINCOUNT": "10000",
+    "THP_MEM_ALLOC_ENABLE": "1",  # tensors lie in large pages
+}
+
 
 def refuse_bad_overrides(script: str, config_name: str) -> None:
     """Print one sentence and end with status 2 where the command line of a script is wrong.
@@ -69,10 +76,8 @@ def prepare_command() -> None:
 
     Hydra's parser stops at ``-m`` in the middle of the overrides. Called before torch is imported.
     """
-    # Threads that wait for one another keep their cores busy; beside another process, that costs
-    # most of each step: https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch asks the system for large pages
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     show = sys.excepthook
     sys.excepthook = lambda kind, error, trace: (
         None if issubclass(kind, KeyboardInterrupt) else show(kind, error, trace)
@@ -218,7 +223,7 @@ def _compose(loader: ConfigLoader, name: str, overrides: list[Override]) -> Dict
     for one in choices:
         _refuse_choice(one, loader, shipped)
     plain = [one.input_line or "" for one in choices if one.type == OverrideType.CHANGE]
-    if (config := _composed(name, plain)) is None:
+    if (config := _composed(name, plain) if plain else shipped) is None:
         return None
     for one in overrides:
         if one not in choices and one.package is None:

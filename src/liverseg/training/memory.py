@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
     """Have glibc keep what is freed, where Linux has glibc; elsewhere nothing happens.
 
     It gives large blocks back at once, and the system fills their pages with zeros when the next
-    step asks for them again: on a processor, about a tenth of a step.
+    step asks for them again.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

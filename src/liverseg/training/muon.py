@@ -101,8 +101,8 @@ def orthogonal(matrix: Tensor) -> Tensor:
 
     The polynomial is applied to the product of the matrix with itself, whose side is the shorter
     one, and to the matrix once, at the end: the same numbers, and for the long matrices of
-    convolutions from fewer operations. It takes float32: a square in bfloat16 has lost its small
-    singular values, and training with such steps ended below AdamW's.
+    convolutions from fewer operations. It takes float32: a square in bfloat16 has lost the
+    directions whose singular values are small.
     """
     if len(matrix) > matrix.shape[1]:
         return orthogonal(matrix.T).T
