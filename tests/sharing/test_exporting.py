@@ -15,7 +15,6 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 from torch import nn
-from torch.nn import functional
 
 from liverseg.data.transforms import Normalize
 from liverseg.experiment import evaluate, predict, train
@@ -23,7 +22,7 @@ from liverseg.network import UNet
 from liverseg.prediction import Engine, ExportedNetwork, read_record
 from liverseg.runs import heard
 from liverseg.sharing import card, export
-from liverseg.sharing.graph import ImageToClasses, by_products, to_onnx, to_program
+from liverseg.sharing.graph import ImageToClasses, to_onnx, to_program
 from liverseg.sharing.parity import BATCHES, ODD_SIZES, compare, made_up
 from liverseg.training import SegmentationTask
 
@@ -144,16 +143,6 @@ def test_a_program_takes_a_size_of_one_and_is_opened_only_on_trust(tmp_path: Pat
     image = torch.randint(0, 256, (1, 1, 1, 1)) / 255
     opened = ExportedNetwork(file, takes="uint8", allow=["torch.export"])
     assert torch.allclose(opened(image), graph(image)[2], atol=1e-6)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (2, 3), (17, 130), (256, 40)])
-@pytest.mark.parametrize("wanted", [(128, 128), (24, 40), (5, 7)])
-def test_resizing_by_products_is_that_of_torch(
-    size: tuple[int, int], wanted: tuple[int, int]
-) -> None:
-    image = torch.rand(2, 3, *size)
-    torchs = functional.interpolate(image, wanted, mode="bilinear", antialias=True)
-    assert torch.allclose(by_products(image, wanted), torchs, atol=2e-6)
 
 
 def test_tiles_that_leave_seams_are_refused() -> None:

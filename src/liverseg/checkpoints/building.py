@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from liverseg.data import PairDataModule, Phantom
 ALLOWED = ("liverseg", "torch.nn", "torchvision.models")
 _BUILDABLE = (nn.Module, PairDataModule, Phantom)
 _NEVER_PROPOSED = ("", "torch", "torchvision", "lightning", "hydra", "omegaconf", "liverseg")
+_NAME = re.compile(r"[\w.]{0,200}")
 _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 # Parameters by which a library fetches pretrained weights, and what keeps it from doing so.
 _FETCHING = {"weights_backbone": None, "encoder_weights": None, "pretrained": False}
@@ -69,8 +71,8 @@ def targets(node: Any, allow: Sequence[str] = (), levels: int = MOST_LEVELS) -> 
     if isinstance(node, Mapping):
         if "_target_" in node:
             name = node["_target_"]
-            if not isinstance(name, str):
-                raise ValueError("the checkpoint's config names a class by what is no text")
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
+                raise ValueError("the checkpoint's config names a class by what is no name")
             yield _find(name, allow)
         node = list(node.values())
     if isinstance(node, list):

@@ -103,6 +103,7 @@ class LayeredTiff:
             self.pages = list(self._pages())
             self.size = (self._one(self.pages[0], _HEIGHT), self._one(self.pages[0], _WIDTH))
             self.samples = self._one(self.pages[0], _SAMPLES, 1)
+            self.value_bytes = 1 if self._one(self.pages[0], _BITS, 1) <= 8 else 4  # decoded
         except Exception as error:  # whatever Pillow makes of damaged tags
             raise self._damaged(error) from error
 
@@ -128,10 +129,6 @@ class LayeredTiff:
             raise ValueError(str(error)) from None
         except (MemoryError, Exception) as error:  # decoders raise all kinds for a damaged file
             raise self._damaged(error) from error
-
-    def value_bytes(self) -> int:
-        """Return the bytes of one decoded value."""
-        return 1 if self._one(self.pages[0], _BITS, 1) <= 8 else 4
 
     def _pages(self) -> Iterator[ImageFileDirectory_v2]:
         is_big = self._content[2:3] == b"+" or self._content[3:4] == b"+"

@@ -73,7 +73,7 @@ def decoded_bytes(path: Path) -> tuple[tuple[int, int], int]:
         if not isinstance(error.__cause__, UnidentifiedImageError) or not is_tiff(path):
             raise
     layered = LayeredTiff(path)  # of more channels than Pillow knows
-    return _bounded(path, layered.size), layered.value_bytes()
+    return _bounded(path, layered.size), layered.value_bytes
 
 
 def _of_small_png(path: Path) -> tuple[tuple[int, int], int] | None:

@@ -6,7 +6,6 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -17,9 +16,9 @@ from torchvision.transforms.v2 import functional
 from liverseg.network import TILE_SIZE, Shrinking
 from liverseg.prediction import OUTPUTS, RECORD, Input, imported
 from liverseg.scores import predict_classes
+from liverseg.sharing.portable import Portable
 
 Format = Literal["onnx", "torch"]
-Resize = Callable[[Tensor, tuple[int, int]], Tensor]
 _OPSET = 20  # of ONNX: the first with all that is used here; the runtimes of 2024 read it
 _MOST_BYTES = 19 * 10**8  # of weights; a file of ONNX holds two gigabytes
 _TALKATIVE = ("torch.onnx", "onnxscript", "onnx_ir")
@@ -52,9 +51,6 @@ class ImageToClasses(nn.Module):
         self._normalize = normalize
         self._threshold = threshold
         self._image_size = image_size
-        self.resize: Callable[[Tensor, tuple[int, int]], Tensor] = partial(
-            interpolate, mode="bilinear", antialias=True
-        )
         self._steps = _steps(net) if _is_shrinking(net) else None
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,7 +65,7 @@ class ImageToClasses(nn.Module):
         image = functional.to_dtype(image, torch.float32, scale=True)
         height, width = image.shape[-2:]
         if self._image_size is not None:
-            image = self.resize(image, self._image_size)
+            image = interpolate(image, self._image_size, mode="bilinear", antialias=True)
         image = self._normalize(image)
         if self._steps is None:
             logits = self.net(image).float()  # in one view, however large; tiles are for predict.py
@@ -97,37 +93,11 @@ class ImageToClasses(nn.Module):
         return logits[..., :height, :width].float()
 
 
-def by_products(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize as ``interpolate(mode="bilinear", antialias=True)`` does, by two matrix products.
-
-    Not every runtime knows the antialias of ONNX's Resize, and some leave it out without a word.
-    """
-    rows, columns = (
-        _triangles(side, wanted, image.device)
-        for side, wanted in zip(image.shape[-2:], size, strict=True)
-    )
-    return rows @ image @ columns.T
-
-
-def _triangles(side: int, wanted: int, device: torch.device) -> Tensor:
-    """Return how much each of ``side`` pixels gives to each of ``wanted``, (wanted, side).
-
-    A triangle around the middle of a new pixel, as wide as it, or as an old one where that is
-    larger: https://pillow.readthedocs.io/en/stable/handbook/concepts.html#filters
-    """
-    ratio = torch.full((), side, dtype=torch.float32, device=device) / wanted
-    middles = (torch.arange(wanted, device=device) + 0.5) * ratio
-    places = torch.arange(side, device=device) + 0.5
-    distances = (places - middles[:, None]).abs() / ratio.clamp(min=1)
-    weights = (1 - distances).clamp(min=0)
-    return weights / weights.sum(dim=1, keepdim=True)
-
-
 def to_onnx(graph: ImageToClasses, takes: Input, channels: int, record: Mapping[str, Any]) -> bytes:
     """Return a graph as a file of ONNX, with batch, height and width free.
 
     Args:
-        graph: What is written. It resizes by products from then on.
+        graph: What is written.
         takes: Type of the pixels.
         channels: Channels of the image.
         record: Plain values that are kept in the file, each under its name and together, as JSON.
@@ -142,8 +112,7 @@ def to_onnx(graph: ImageToClasses, takes: Input, channels: int, record: Mapping[
         raise ValueError(
             f"the weights take {held:,} bytes, more than a file of ONNX can hold; use format=torch"
         )
-    graph.resize = by_products
-    with _traced():
+    with _traced(), Portable():
         program = torch.onnx.export(
             graph.eval(),
             (_example(takes, channels),),
