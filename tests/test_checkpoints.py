@@ -288,6 +288,26 @@ def test_a_compressed_archive_is_not_unfolded(tmp_path: Path) -> None:
         load_checkpoint(file)
 
 
+def test_weights_that_are_marked_as_a_folder_are_not_left_unread(tmp_path: Path) -> None:
+    file = tmp_path / "marked.ckpt"
+    torch.save({"state_dict": {"weight": torch.ones(3)}}, file)
+    content = bytearray(file.read_bytes())
+    with zipfile.ZipFile(file) as archive:
+        name = archive.infolist()[1].filename.encode()
+    content[content.rindex(name) - 8] = 0x10  # external attributes, in the directory at the end
+    file.write_bytes(content)
+    with zipfile.ZipFile(file) as archive:
+        assert archive.infolist()[1].external_attr == 0x10
+        assert archive.testzip() is None
+    with pytest.raises(ValueError, match=r"marked\.ckpt is damaged; no other lies beside it$"):
+        load_checkpoint(file)
+
+
+def test_a_class_named_by_a_whole_config_is_refused_in_few_words() -> None:
+    with pytest.raises(ValueError, match="names a class by what is no name$"):
+        build({"_target_": str({"data": {"augment": {}}})})
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.ckpt does not exist; name a checkpoint"):
         load_checkpoint(tmp_path / "none.ckpt")

@@ -21,13 +21,20 @@ _MOST_OPERATIONS = 20_000  # of torch, to build a network or to run it once
 _MAKES_MEMORY = re.compile(
     rb"\n(?:bytearray|\w*Tensor|_rebuild_(?:sparse|meta|wrapper|device|q)\w+)\n"
 )
+_IS_FOLDER = 0x10  # of the attributes of DOS, which archives keep
 
 
 def is_stored(archive: zipfile.ZipFile, file: Path) -> bool:
-    """Tell whether an archive unfolds to no more than its own size, as what torch writes does."""
+    """Tell whether an archive unfolds to no more than its own size, as what torch writes does.
+
+    An entry that is marked as a folder would be left unread by torch, whatever it holds.
+    """
     entries = archive.infolist()
     return (
-        all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+        all(
+            one.compress_type == zipfile.ZIP_STORED and not one.external_attr & _IS_FOLDER
+            for one in entries
+        )
         and sum(entry.file_size for entry in entries) <= file.stat().st_size
     )
 

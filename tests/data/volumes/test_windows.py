@@ -41,16 +41,16 @@ def test_a_window_that_is_none_is_refused_with_the_choices(window: object) -> No
 def test_label_values_become_classes_and_the_files_values() -> None:
     label = np.array([0, 1, 2, 7, 300], np.uint16)
     both = ClassMap({"liver": [1, 2], "spleen": 300})
-    mask, others = both.indices(label)
+    mask, others = both.indices(label, "a.nii")
     assert (mask.tolist(), others, both.num_classes) == ([0, 1, 1, 0, 2], [7], 3)
     assert both.to_file(mask).tolist() == mask.tolist()
     liver = ClassMap({"liver": [1, 2]})
     assert liver.num_classes == 1
-    assert liver.to_file(liver.indices(label)[0]).tolist() == [0, 255, 255, 0, 0]
+    assert liver.to_file(liver.indices(label, "a.nii")[0]).tolist() == [0, 255, 255, 0, 0]
     kept = ClassMap(None)
-    assert kept.indices(label[:4])[0].tolist() == [0, 1, 2, 7]
-    with pytest.raises(ValueError, match=r"holds the value 300.*classes="):
-        kept.indices(label)
+    assert kept.indices(label[:4], "a.nii")[0].tolist() == [0, 1, 2, 7]
+    with pytest.raises(ValueError, match=r"^a.nii holds the value 300, .*classes="):
+        kept.indices(label, "a.nii")
 
 
 @pytest.mark.parametrize(

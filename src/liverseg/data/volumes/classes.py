@@ -57,8 +57,12 @@ class ClassMap:
         """Tell whether a value is of a class, or kept."""
         return bool(self.table[value] != _OTHER)
 
-    def indices(self, label: Numbers) -> tuple[Numbers, list[int]]:
+    def indices(self, label: Numbers, source: object) -> tuple[Numbers, list[int]]:
         """Return class indices, uint8 of the same shape, and the values that became background.
+
+        Args:
+            label: Values of voxels.
+            source: Where they come from, for what is said of them.
 
         Raises:
             ValueError: If values are kept, and one is too large for a mask.
@@ -68,7 +72,7 @@ class ClassMap:
         others = [int(one) for one in np.unique(label[is_other])] if is_other.any() else []
         if others and self.names is None:
             raise ValueError(
-                f"it holds the value {others[-1]}, and masks hold 0 ... {_LARGEST}; set "
+                f"{source} holds the value {others[-1]}, and masks hold 0 ... {_LARGEST}; set "
                 "classes={NAME: VALUE, ...}"
             )
         mask[is_other] = 0

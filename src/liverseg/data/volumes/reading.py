@@ -48,12 +48,7 @@ def read_label(
     if isinstance(label, PngStack):
         return read_stack_label(label, volume, classes)
     values, affine = read_nifti_label(label, assume)
-    try:
-        mask, others = classes.indices(fitted(values, affine, label, volume, tolerance))
-    except ValueError as error:
-        said = str(error)
-        raise ValueError(said if str(label) in said else f"{label}: {said}") from None
-    return mask, others
+    return classes.indices(fitted(values, affine, label, volume, tolerance), label)
 
 
 def read_label_map(path: Path, classes: ClassMap) -> tuple[Volume, list[int]]:
@@ -63,8 +58,5 @@ def read_label_map(path: Path, classes: ClassMap) -> tuple[Volume, list[int]]:
         ValueError: If it cannot be read, see :func:`read_nifti_label`.
     """
     values, affine = read_nifti_label(path)
-    try:
-        mask, others = classes.indices(values)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    mask, others = classes.indices(values, path)
     return Volume(path, mask, affine), others

@@ -55,7 +55,7 @@ def read_segmentation(
                 + ("" if outside.any() else "; convert.py takes tolerance=... (mm)")
             )
         there = (whole[0], whole[1], whole[2])
-        given, left = classes.indices(numbers)
+        given, left = classes.indices(numbers, file.path)
         others.update(left)
         before = label[there]
         if ((before > 0) & (given > 0) & (before != given)).any():

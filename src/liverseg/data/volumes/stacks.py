@@ -88,10 +88,7 @@ def read_stack_label(
     _tell_other_order(stack, label, volume)
     if set(np.unique(label)) <= {0, 1, _WHITE}:
         label = _as_named(label, classes)
-    try:
-        return classes.indices(label)
-    except ValueError as error:
-        raise ValueError(f"{stack}: {error}") from None
+    return classes.indices(label, stack)
 
 
 def _numbers_first(path: Path) -> list[tuple[int, str]]:
