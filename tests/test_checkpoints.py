@@ -304,7 +304,7 @@ def test_weights_that_are_marked_as_a_folder_are_not_left_unread(tmp_path: Path)
 
 
 def test_a_class_named_by_a_whole_config_is_refused_in_few_words() -> None:
-    with pytest.raises(ValueError, match="names a class by what is no name$"):
+    with pytest.raises(ValueError, match=r"names a class by what is no name$"):
         build({"_target_": str({"data": {"augment": {}}})})
 
 

@@ -228,7 +228,7 @@ def test_a_run_with_nothing_left_to_train_says_so(
     run = run_of(compose)
     with caplog.at_level("INFO"):
         resume(run)
-        assert "all 1 epochs were trained before; 'resume_overrides=[trainer.max_" in caplog.text
+        assert "epoch 1 was the last one before; 'resume_overrides=[trainer.max_" in caplog.text
         caplog.clear()
         resume(run, "trainer.max_epochs=2")
     assert "trained before" not in caplog.text

@@ -203,9 +203,10 @@ def test_a_run_without_a_precision_computes_in_float32(compose: Compose, tmp_pat
     assert record["config"]["trainer"]["precision"] == "32-true"
 
 
-def test_augmentation_that_is_not_set_is_told(compose: Compose) -> None:
-    with pytest.raises(ValueError, match=r"^data\.augment is not set; add data\.augment=\."):
-        train(compose(["data.augment=???"]))
+@pytest.mark.parametrize("key", ["data.augment", "seed"])  # others refer to the second
+def test_what_is_not_set_is_told(compose: Compose, key: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{re.escape(key)} is not set; add {key}=\.\.\. to "):
+        train(compose([f"{key}=???"]))
 
 
 @pytest.mark.slow

@@ -386,7 +386,7 @@ def _fit(
             ) from error
     if trainer.is_global_zero and checkpoint is not None and "train" not in task.results:
         logger.info(
-            "all %d epochs were trained before; 'resume_overrides=[trainer.max_epochs=%d]' trains "
+            "epoch %d was the last one before; 'resume_overrides=[trainer.max_epochs=%d]' trains "
             "longer",
             *(trainer.current_epoch, 2 * trainer.current_epoch),
         )

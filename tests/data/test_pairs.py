@@ -488,7 +488,7 @@ def test_what_a_caller_does_to_a_sample_leaves_the_cache_alone(pair_root):
         ({}, 2 * 32 * 32),
         ({"channels": 3}, 4 * 32 * 32),
         ({"image_size": (16, 8)}, 4 * 16 * 8 + 32 * 32),  # resized, it is of float32
-        ({"image_size": (16, 8), "resize_masks": True}, 5 * 16 * 8),
+        ({"image_size": (16, 8), "resize_masks": True}, 4 * 16 * 8 + 32 * 32),
         ({"resize_masks": True}, 2 * 32 * 32),
     ],
 )
@@ -511,10 +511,35 @@ def test_training_resizes_the_mask_as_well_and_scoring_the_image_alone(tmp_path)
     assert val.sizes() == [(2, 4)]
 
 
-def test_a_resized_mask_takes_the_nearest_value(tmp_path):
+def test_an_enlarged_mask_repeats_its_values(tmp_path):
     save_pair(tmp_path, "a", [[0, 255, 255], [0, 0, 255]])
     mask = dataset_of(tmp_path, image_size=(6, 9), resize_masks=True)[0]["mask"]
     assert mask.tolist() == [[0] * 3 + [1] * 6] * 3 + [[0] * 6 + [1] * 3] * 3
+
+
+def test_a_pixel_of_a_smaller_mask_is_of_a_class_as_often_as_the_class_covers_it(tmp_path):
+    """Columns of 2.5 old ones: the second covers half of the third and two of class 2."""
+    save_pair(tmp_path, "a")
+    save(tmp_path / "a.png", [[0] * 5] * 5)
+    save(tmp_path / "a_mask.png", [[0, 0, 0, 2, 2]] * 5)
+    reader = MaskReader(num_classes=3)
+    train = dataset_of(tmp_path, mask_reader=reader, image_size=(2, 2), resize_masks=True)
+    drawn = torch.stack([train[0, epoch]["mask"] for epoch in range(2000)])
+    assert drawn[:, :, 0].unique().tolist() == [0]
+    assert drawn[:, :, 1].unique().tolist() == [0, 2]
+    share = (drawn[:, :, 1] == 2).double().mean(dim=0)  # standard deviation 0.009
+    assert torch.allclose(share, torch.tensor(0.8).double(), atol=0.04)
+    assert train[0, 7]["mask"].equal(train[0, 7]["mask"])
+    assert train[0]["mask"].shape == (2, 2)
+    assert dataset_of(tmp_path, mask_reader=reader, resize_masks=True)[0]["mask"].shape == (5, 5)
+
+
+def test_a_mask_of_the_right_size_stays_as_it_is(tmp_path):
+    save_pair(tmp_path, "a", [[0, 255, 255], [0, 0, 255]])
+    state = torch.random.get_rng_state()
+    train = dataset_of(tmp_path, image_size=(2, 3), resize_masks=True)
+    assert all(train[0, epoch]["mask"].tolist() == [[0, 1, 1], [0, 0, 1]] for epoch in range(20))
+    assert torch.random.get_rng_state().equal(state)
 
 
 def test_augmentation_depends_on_seed_epoch_and_index_alone(pair_root):

@@ -33,9 +33,7 @@ OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean over one": lambda image: image.mean(1),
     "mean over all": lambda image: image.mean(),
     "enlarged": lambda image: functional.interpolate(image, scale_factor=2.0, mode="bilinear"),
-    "resized": lambda image: functional.interpolate(
-        image, (4, 9), mode="bilinear", antialias=True
-    ),
+    "resized": lambda image: functional.interpolate(image, (4, 9), mode="bilinear", antialias=True),
 }
 
 

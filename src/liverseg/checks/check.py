@@ -119,6 +119,10 @@ def _resolved(config: DictConfig) -> Plain:
         plain = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         key, reason = error.full_key or "a setting", str(error).splitlines()[0]
+        if missing := re.search(r"Missing mandatory value: (.+)", reason):
+            raise ValueError(
+                f"{missing[1]} is not set; add {missing[1]}=... to the command"
+            ) from error
         found = re.search(r"Interpolation key '(.+)' not found", reason)
         if found is None:
             raise ValueError(f"{key} cannot be resolved ({reason}); correct it") from error

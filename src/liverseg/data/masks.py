@@ -21,6 +21,33 @@ _IGNORED_NAME = "ignored"  # of colours, in data.mask_colors
 _BLACK = (0, 0, 0)
 
 
+def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize a mask by drawing, for each new pixel, one of the pixels that it covers.
+
+    Where a new pixel lies over an edge, it is then of a class as often as the class covers it, and
+    the edge is learnt where it lies. One fixed pixel of those, the nearest, would move every edge
+    by up to half a new pixel.
+
+    Args:
+        mask: Class indices, of shape (H, W).
+        size: New height and width. Where it is a multiple of the old one, nothing is left to
+            chance.
+
+    Returns:
+        Class indices of the new shape, drawn from torch's global generator.
+    """
+    if mask.shape == size:
+        return mask
+    places = (
+        (torch.arange(wanted, dtype=torch.float64).view(shape) + torch.rand(size)) * side / wanted
+        for side, wanted, shape in zip(mask.shape, size, ((-1, 1), (1, -1)), strict=True)
+    )
+    rows, columns = (
+        place.long().clamp(max=side - 1) for place, side in zip(places, mask.shape, strict=True)
+    )
+    return mask[rows, columns]
+
+
 class MaskReader:
     """Decode mask files to class indices by declared values, or by declared colours.
 

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -17,7 +17,7 @@ from torchvision.tv_tensors import Mask as MaskTensor
 from liverseg.data.fingerprints import Header, in_threads
 from liverseg.data.images import decoded_bytes, read_image, resize_image
 from liverseg.data.intensities import Intensities, histogram, sample_statistics, spread
-from liverseg.data.masks import MaskReader
+from liverseg.data.masks import MaskReader, resize_mask
 from liverseg.data.pairs import Pair
 from liverseg.data.slices import stacked, stacks_of
 from liverseg.labels import IGNORED
@@ -48,11 +48,11 @@ class PairDataset(Dataset[Sample]):
         normalize: Maps an image of shape (C, H, W) in [0, 1] to what the network takes; None serves
             images as they were decoded, uint8 or float32 in [0, 1].
         image_size: Height and width that images are resized to; None keeps each image's own.
-        resize_masks: Whether masks are resized as well (nearest), as training needs. Scores do
-            not: they are counted on the mask's own pixels.
-        augment: Maps image and mask in [0, 1] to another such couple; drawn from torch's global
-            generator, which is seeded by (seed, epoch, index) around the call and put back.
-        seed: Seed of the augmentation.
+        resize_masks: Whether masks are resized as well, by :func:`resize_mask`, as training needs.
+            Scores do not: they are counted on the mask's own pixels.
+        augment: Maps image and mask in [0, 1] to another such couple; drawn, as resized masks are,
+            from torch's global generator, which is seeded by (seed, epoch, index) and put back.
+        seed: Seed of what is drawn.
         white_value: What is white in images of 16 bits, see :func:`read_image`.
         cache_megabytes: Decoded pairs stay in memory if all fit into this; 0 decodes every time.
         slices: How many slices of a patient are seen together, see :mod:`liverseg.data.slices`.
@@ -86,6 +86,7 @@ class PairDataset(Dataset[Sample]):
         self._image_size = image_size
         self._resize_masks = resize_masks and image_size is not None
         self._augment = augment
+        self._draws = self._resize_masks or augment is not None
         self._seed = seed
         self._white_value = white_value
         self._stacks: list[list[int]] | None = None
@@ -116,8 +117,10 @@ class PairDataset(Dataset[Sample]):
             image = stacked(near, [self.pairs[one].image for one in places])
         if self._normalize is not None or self._augment is not None:
             image = functional.to_dtype(image, torch.float32, scale=True)
-        if self._augment is not None:
-            with _seeded(self._seed, epoch, index):
+        with _seeded(self._seed, epoch, index) if self._draws else nullcontext():
+            if self._resize_masks and self._image_size:
+                mask = resize_mask(mask, self._image_size)
+            if self._augment is not None:
                 image, mask = self._augment(ImageTensor(image), MaskTensor(mask))
         if self._normalize is not None:
             image = self._normalize(image)
@@ -178,10 +181,7 @@ class PairDataset(Dataset[Sample]):
 
     def _decode(self, pair: Pair) -> tuple[Tensor, Tensor]:
         image = self._decoded(pair)
-        mask = self._mask_reader.read(pair.mask)
-        if self._resize_masks and self._image_size:
-            mask = functional.resize_mask(mask[None], list(self._image_size))[0]
-        return image, mask
+        return image, self._mask_reader.read(pair.mask)
 
     def _decoded_bytes(self) -> int:
         total = 0
@@ -189,8 +189,7 @@ class PairDataset(Dataset[Sample]):
             stored, value_bytes = self._header(pair.image)
             seen = self._image_size or stored
             value_bytes = 4 if self._image_size else value_bytes
-            masked = seen if self._resize_masks else stored
-            total += seen[0] * seen[1] * self._channels * value_bytes + masked[0] * masked[1]
+            total += seen[0] * seen[1] * self._channels * value_bytes + stored[0] * stored[1]
         return total
 
 
