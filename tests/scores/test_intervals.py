@@ -25,6 +25,21 @@ def test_the_bootstrap_of_many_comes_near_student_and_leans_to_the_long_tail() -
     assert found.estimate - found.low > found.high - found.estimate
 
 
+def test_an_end_within_that_of_student_goes_half_of_the_way_there() -> None:
+    values = np.random.default_rng(6).lognormal(1, 0.6, 10)
+    mean, error, t = values.mean(), stats.sem(values), stats.t.ppf(0.975, 9)
+    ratios = []
+    for places in np.random.default_rng(0).integers(0, 10, (2000, 10)):
+        ratios.append((values[places].mean() - mean) / stats.sem(values[places]))
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    assert low < -t  # the long tail is on the right
+    assert high < t
+    found = mean_interval(values)
+    assert found is not None
+    assert found.high == pytest.approx(mean - low * error)
+    assert found.low == pytest.approx(mean - (high + t) / 2 * error)
+
+
 def test_an_interval_stays_within_what_a_score_can_be() -> None:
     found = mean_interval(np.array([0.2, 1.0, 1.0]), least=0, most=1)
     assert found is not None
