@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from liverseg.runs import die_with, load_config, log_like_the_run
 from liverseg.settings import told_in_one_sentence
@@ -37,28 +37,25 @@ def _run_job(folder: Path) -> None:
 
 
 def _train_on_device(folder: Path) -> None:
-    """Train as one of the processes that share a run."""
+    """Train beside the others that share a run; where one has gone, leave it time to say why."""
     if os.environ["RANK"] == "0":
         log_like_the_run(folder)
 
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.errors import record
 
-    # The launcher is told which process failed first, and how.
-    record(_train_beside_others)(load_config(folder))
+    @record  # the launcher is told which process failed first, and how
+    def train_beside_others() -> None:
+        from liverseg.experiment import train
 
+        try:
+            train(load_config(folder))
+        except RuntimeError as error:
+            if isinstance(error, DistError) or "/gloo/" in str(error):
+                time.sleep(_LAST_WORDS_SECONDS)  # the launcher ends it as soon as it has heard
+            raise
 
-def _train_beside_others(config: DictConfig) -> None:
-    """Train; where another process has gone, leave it the time to say why."""
-    from torch.distributed import DistError
-
-    from liverseg.experiment import train
-
-    try:
-        train(config)
-    except RuntimeError as error:
-        if isinstance(error, DistError) or "/gloo/" in str(error):
-            time.sleep(_LAST_WORDS_SECONDS)  # the launcher ends it as soon as it has heard
-        raise
+    train_beside_others()
 
 
 if __name__ == "__main__":

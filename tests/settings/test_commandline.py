@@ -313,7 +313,8 @@ def test_what_is_no_path_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.slow
 def test_a_good_command_line_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from pathlib import Path; from liverseg.settings import check_overrides\n"
+        "import sys; from pathlib import Path\n"
+        "from liverseg.settings.commandline import check_overrides\n"
         f"check_overrides(Path({str(CONFIGS)!r}), 'train', ['model.depth=3'])\n"
         "assert not {'torch', 'lightning', 'numpy'} & set(sys.modules)"
     )

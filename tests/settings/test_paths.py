@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from liverseg.settings import check_overrides, expand_home, prepare_command
+from liverseg.settings.commandline import check_overrides, prepare_command
+from liverseg.settings.paths import expand_home
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

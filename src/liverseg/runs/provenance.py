@@ -38,10 +38,8 @@ def describe_run(device: str, seed: int) -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(_PROJECT), *arguments]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(_PROJECT), *arguments], capture_output=True, text=True, check=True
-        )
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return done.stdout

@@ -7,19 +7,13 @@ section against the class it names). From ``values`` on they need pydantic, so t
 their own names.
 """
 
-from liverseg.settings.commandline import (
-    check_overrides,
-    prepare_command,
-    refuse_bad_overrides,
-    what_is_lacking,
-)
+from liverseg.settings.commandline import prepare_command, refuse_bad_overrides, what_is_lacking
 from liverseg.settings.mistakes import find_sentence, told_in_one_sentence
 from liverseg.settings.paths import expand_home, what_blocks
 from liverseg.settings.words import all_keys, nearest, nearest_key, remedy, walk
 
 __all__ = [
     "all_keys",
-    "check_overrides",
     "expand_home",
     "find_sentence",
     "nearest",

@@ -42,7 +42,7 @@ def _each_quoted(paths: str) -> Iterator[str]:
     parts = paths.split(",")
     while parts:
         lengths = range(len(parts), 0, -1)
-        count = next((count for count in lengths if _exists(",".join(parts[:count]))), 1)
+        count = next((count for count in lengths if os.path.exists(",".join(parts[:count]))), 1)
         yield _quoted(",".join(parts[:count]))
         parts = parts[count:]
 
@@ -50,7 +50,7 @@ def _each_quoted(paths: str) -> Iterator[str]:
 def _quoted(path: str) -> str:
     """Return a path in quotes, where it exists and Hydra would read something else."""
     is_read_so = re.fullmatch(r"[\w/.:+%@?|\\*-]*", path) and not _is_number(path)
-    if is_read_so or not _exists(path):
+    if is_read_so or not os.path.exists(path):
         return path
     escaped = path.replace("'", r"\'")
     return f"'{escaped}'"
@@ -87,7 +87,7 @@ def read_too(folder: Path, plain: Any) -> str:
 def what_blocks(folder: Path) -> str | None:
     """Say why a folder can neither be made nor written, or return None where it can."""
     place = folder.absolute()
-    while not _exists(place) and place != place.parent:
+    while not os.path.exists(place) and place != place.parent:
         if place.is_symlink():
             return f"{place} is a link to nothing"
         place = place.parent
@@ -98,10 +98,3 @@ def what_blocks(folder: Path) -> str | None:
             return None
     except OSError as error:
         return f"{place} may not be written ({error.strerror})"
-
-
-def _exists(path: str | Path) -> bool:
-    try:
-        return Path(path).exists()
-    except (OSError, ValueError):  # longer than a file system takes, or with a zero in it
-        return False
