@@ -7,9 +7,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from hydra_plugins.liverseg_sweeps import ResumableSweeper
+from liverseg.runs.jobs import prepare_jobs
 from liverseg.runs.resume import load_config
 from liverseg.settings import commandline
-from liverseg.sweeps.grid import combinations, prepare_jobs, unfinished
+from liverseg.sweeps.grid import combinations, unfinished
 
 Compose = Callable[..., DictConfig]
 

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from liverseg.runs.files import read_json, write_json
-from liverseg.runs.locks import LOCK, is_locked
+from liverseg.runs.locks import LOCK, is_locked, locked
 from liverseg.runs.resume import HARMLESS, SCORES_FILE, load_config, read_scores, save_config
 from liverseg.settings import find_sentence, walk
 
 JOB_FILE = "job.json"
 PRUNED_FILE = "pruned.json"
+Compose = Callable[[Sequence[str]], DictConfig]  # makes a job's config from its overrides
 Status = Literal["waiting", "running", "interrupted", "failed", "pruned", "done"]
 _LONGEST_NAME = 100
 _HARMLESS = [key for key in HARMLESS if key != "data.root"]  # another folder is another job
@@ -88,17 +89,11 @@ class Job:
 def find_jobs(sweep: Path) -> list[Job]:
     """Return the jobs of a sweep's folder, in order."""
     jobs = []
-    for _, folder in _numbered(sweep):
-        record = read_json(folder / JOB_FILE)
-        jobs.append(Job(folder, tuple(record["overrides"]), tuple(record["swept"])))
-    return jobs
-
-
-def _numbered(sweep: Path) -> list[tuple[int, Path]]:
-    """Return the number and the folder of each job, in order."""
-    folders = [file.parent for file in sweep.glob(f"*/{JOB_FILE}")]
-    named = [(re.match(r"(\d+)(_|$)", folder.name), folder) for folder in folders]
-    return sorted((int(name[1]), folder) for name, folder in named if name)
+    for file in sorted(sweep.glob(f"*/{JOB_FILE}")):
+        if re.match(r"\d+(_|$)", file.parent.name):
+            record = read_json(file)
+            jobs.append(Job(file.parent, tuple(record["overrides"]), tuple(record["swept"])))
+    return sorted(jobs, key=lambda job: job.number)
 
 
 def identity(overrides: Sequence[str], swept: Sequence[str]) -> tuple[str, ...]:
@@ -126,6 +121,34 @@ def shortened(override: str) -> str:
     return re.sub(r"\d+\.\d{5,}(e-?\d+)?", lambda found: f"{float(found[0]):.4g}", override)
 
 
+def prepare_jobs(
+    sweep: Path, wanted: Sequence[tuple[Sequence[str], Sequence[str]]], compose: Compose
+) -> list[Job]:
+    """Return the jobs of a sweep: those that its folder holds already, and new ones for the rest.
+
+    Args:
+        sweep: The folder of the sweep.
+        wanted: The overrides of each job, and those among them that are swept.
+        compose: Makes a job's config, with Hydra's own part.
+
+    Raises:
+        ValueError: If a job's config has changed since it was prepared.
+    """
+    with locked(sweep / LOCK, wait=True):
+        known = {identity(job.overrides, job.swept): job for job in find_jobs(sweep)}
+        jobs = []
+        for overrides, swept in wanted:
+            config, name = compose(overrides), identity(overrides, swept)
+            if (job := known.get(name)) is None:
+                job = known[name] = prepare(sweep, config, overrides, swept)
+            else:
+                before, now = load_config(job.folder), task_config(config, job.folder)
+                refuse_changes(f"{job.folder.name} of sweep {sweep.name}", flat(before), flat(now))
+                job.renew(config)
+            jobs.append(job)
+    return list(dict.fromkeys(jobs))
+
+
 def prepare(
     sweep: Path,
     config: DictConfig,
@@ -142,7 +165,7 @@ def prepare(
         swept: Those among them that make it differ from others.
         record: What ``job.json`` holds besides.
     """
-    number = max((number for number, _ in _numbered(sweep)), default=-1) + 1
+    number = max((job.number for job in find_jobs(sweep)), default=-1) + 1
     folder = sweep.absolute() / folder_name(number, swept)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -170,6 +193,19 @@ def task_config(config: DictConfig, folder: Path) -> DictConfig:
     task = OmegaConf.masked_copy(config, kept)
     task.output_dir = str(folder)
     return task
+
+
+def refuse_changed_search(sweep: Path, config: DictConfig) -> None:
+    """Hold what all jobs of a search have in common against what it began with, or keep it as that.
+
+    Raises:
+        ValueError: If it has changed.
+    """
+    file, common = sweep / "search.json", flat(task_config(config, sweep))
+    if file.is_file():
+        refuse_changes(f"the search {sweep.name}", read_json(file), common)
+    else:
+        write_json(file, common)
 
 
 def refuse_changes(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -3,32 +3,17 @@
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from omegaconf import DictConfig
 
-from liverseg.runs import (
-    LOCK,
-    Job,
-    find_jobs,
-    flat,
-    identity,
-    load_config,
-    locked,
-    prepare,
-    refuse_changes,
-    task_config,
-)
+from liverseg.runs import Job
 
-Combination = tuple[list[str], list[str]]  # all overrides, and those that are swept
-Compose = Callable[[Sequence[str]], DictConfig]  # makes a job's config from its overrides
 logger = logging.getLogger(__name__)
 
 
-def combinations(overrides: Sequence[Override]) -> list[Combination]:
+def combinations(overrides: Sequence[Override]) -> list[tuple[list[str], list[str]]]:
     """Return the overrides of each job, and those among them that differ between jobs.
 
     Of several overrides of a key, the last one counts.
@@ -70,27 +55,6 @@ def values_of(override: Override) -> list[str]:
     if not values:
         raise ValueError(f"{typed} holds no value; list some ({key}=1,2)")
     return values
-
-
-def prepare_jobs(sweep: Path, wanted: Sequence[Combination], compose: Compose) -> list[Job]:
-    """Return the jobs of a sweep: those that its folder holds already, and new ones for the rest.
-
-    Raises:
-        ValueError: If a job's config has changed since it was prepared.
-    """
-    with locked(sweep / LOCK, wait=True):
-        known = {identity(job.overrides, job.swept): job for job in find_jobs(sweep)}
-        jobs = []
-        for overrides, swept in wanted:
-            config, name = compose(overrides), identity(overrides, swept)
-            if (job := known.get(name)) is None:
-                job = known[name] = prepare(sweep, config, overrides, swept)
-            else:
-                before, now = load_config(job.folder), task_config(config, job.folder)
-                refuse_changes(f"{job.folder.name} of sweep {sweep.name}", flat(before), flat(now))
-                job.renew(config)
-            jobs.append(job)
-    return list(dict.fromkeys(jobs))
 
 
 def unfinished(jobs: Sequence[Job]) -> Iterator[Job]:

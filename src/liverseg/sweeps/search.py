@@ -36,19 +36,8 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from liverseg.runs import (
-    LOCK,
-    Job,
-    find_jobs,
-    flat,
-    locked,
-    prepare,
-    read_json,
-    refuse_changes,
-    task_config,
-    write_json,
-)
-from liverseg.sweeps.grid import Compose, values_of
+from liverseg.runs import LOCK, Compose, Job, find_jobs, locked, prepare, refuse_changed_search
+from liverseg.sweeps.grid import values_of
 
 _OUTCOMES = {
     "pruned": TrialState.PRUNED,
@@ -139,12 +128,7 @@ class Study:
         self._url = self.search.storage or f"sqlite:///{self.sweep.absolute()}/study.db"
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with locked(self.sweep / LOCK, wait=True), _told_of_the_storage(self._url):
-            config = flat(task_config(self.compose(self._fixed), self.sweep))
-            file = self.sweep / "search.json"
-            if file.is_file():
-                refuse_changes(f"the search {self.sweep.name}", read_json(file), config)
-            else:
-                write_json(file, config)
+            refuse_changed_search(self.sweep, self.compose(self._fixed))
             self.study = optuna.create_study(
                 storage=open_storage(self._url),
                 study_name=self.sweep.name,

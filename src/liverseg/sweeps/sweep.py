@@ -11,9 +11,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from liverseg.runs import Job, find_jobs
+from liverseg.runs import Compose, Job, find_jobs, prepare_jobs
 from liverseg.sweeps.best import write_experiment
-from liverseg.sweeps.grid import Compose, combinations, prepare_jobs, unfinished
+from liverseg.sweeps.grid import combinations, unfinished
 from liverseg.sweeps.pool import Pool, is_elsewhere, warned_of_the_disk
 from liverseg.sweeps.statistics import format_groups, group_rows
 from liverseg.sweeps.table import Row, format_rows, monitored, outcome, rows_of, write_csv
