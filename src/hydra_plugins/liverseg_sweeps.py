@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,9 +20,6 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import get_method
 from omegaconf import DictConfig
-
-if TYPE_CHECKING:
-    from liverseg.sweeps import Pool
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +43,6 @@ class ProcessLauncher(Launcher):
         raise CompactHydraException(
             "hydra/launcher=processes runs what hydra/sweeper=resumable prepares; leave both out"
         )
-
-    def pool(self) -> "Pool":
-        """Return what runs prepared jobs, or refuse to, by what ``jobs`` and ``devices`` are."""
-        from liverseg.sweeps import Pool
-
-        command = (sys.executable, "-m", "liverseg.worker", "job")
-        return Pool(command, num_slots=self.jobs, devices=self.devices)
 
 
 @dataclass(kw_only=True)
@@ -83,12 +73,16 @@ class ResumableSweeper(Sweeper):
             SystemExit: If a job failed, a setting of the sweep is wrong, or a signal stopped it.
         """
         from liverseg.settings import told_in_one_sentence
-        from liverseg.sweeps import run_sweep
+        from liverseg.sweeps import Pool, run_sweep
 
-        config, loader, launcher = self._config, self._loader, self._launcher
+        config, loader = self._config, self._loader
+        launcher: Pool | Launcher = self._launcher
         configure_log(config.hydra.hydra_logging, config.hydra.verbose)
         HydraConfig.instance().set_config(config)
         with told_in_one_sentence(ends_command=True):
+            if isinstance(launcher, ProcessLauncher):
+                command = (sys.executable, "-m", "liverseg.worker", "job")
+                launcher = Pool(command, num_slots=launcher.jobs, devices=launcher.devices)
             run_sweep(
                 config.hydra.sweep.dir,
                 OverridesParser.create(config_loader=loader).parse_overrides(
@@ -97,7 +91,7 @@ class ResumableSweeper(Sweeper):
                 config=config,
                 compose=lambda overrides: loader.load_sweep_config(config, list(overrides)),
                 is_group=lambda key: bool(loader.get_group_options(key)),
-                launcher=launcher.pool() if isinstance(launcher, ProcessLauncher) else launcher,
+                launcher=launcher,
                 draw=lambda file, rows: get_method(self.draw)(file, rows),
             )
             if self.conclude and config.get("search") is None:

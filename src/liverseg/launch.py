@@ -32,7 +32,6 @@ from liverseg.runs import (
     last_checkpoint,
     load_config,
     locked,
-    num_cores,
     read_scores,
     recorded,
     refuse_fixed,
@@ -108,9 +107,8 @@ def _settled(config: DictConfig) -> tuple[DictConfig, Mapping[str, Any] | None]:
         config = load_config(folder)
         config.output_dir, config.resume = str(folder), None
     if config.resume is not None or is_job:  # perhaps written by an earlier release
-        config = OmegaConf.create(
-            with_names_of_today(OmegaConf.to_container(config, resolve=False))
-        )
+        plain = OmegaConf.to_container(config, resolve=False)
+        config = OmegaConf.create(with_names_of_today(plain))
     check_settings(config)
     if config.resume is None and (folder / "checkpoints").exists():
         if not is_job and not was_restarted():
@@ -146,8 +144,7 @@ def _launch(config: DictConfig, count: int) -> Scores:
     output_dir = Path(config.output_dir)
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     environment = dict(os.environ)
-    os.environ.update(child_environment())
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // count)))
+    os.environ.update(child_environment(count))
     try:
         # What processes tell of their errors; torch would leave the folder behind.
         with stops_like_sigterm(signal.SIGUSR1) as received, TemporaryDirectory() as told_in:

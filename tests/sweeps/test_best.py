@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 
 from liverseg.runs.jobs import prepare
 from liverseg.runs.resume import load_config
-from liverseg.sweeps.best import write_experiment
+from liverseg.sweeps.sweep import write_experiment
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 GROUPS = {path.name for path in CONFIGS.iterdir() if path.is_dir()}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from waiting import wait_for
 
-from liverseg.runs import locked
+from liverseg.runs import locked, processes
 from liverseg.sweeps import pool
 from liverseg.sweeps.pool import Pool, find_devices, is_elsewhere, share
 
@@ -51,11 +51,15 @@ def test_devices_are_those_listed_or_visible_or_found(monkeypatch: pytest.Monkey
 def test_cores_are_divided_among_jobs_and_their_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "num_cores", lambda: 16)
+    monkeypatch.setattr(processes, "num_cores", lambda: 16)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for devices, num_slots, threads in (("1", 1, 16), ("2", 2, 4), ("auto", 4, 4), ("4", 8, 1)):
         (tmp_path / "config.yaml").write_text(f"output_dir: x\ntrainer: {{devices: {devices}}}\n")
         job = pool.Job(tmp_path, ())
-        assert pool._num_threads(job, num_slots) == threads
+        environment = processes.child_environment(num_slots * pool._num_processes(job))
+        assert environment["OMP_NUM_THREADS"] == str(threads)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # what is said otherwise counts
+    assert processes.child_environment(2)["OMP_NUM_THREADS"] == "3"
 
 
 @pytest.mark.parametrize(

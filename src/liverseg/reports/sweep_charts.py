@@ -33,7 +33,7 @@ def draw_comparison(file: Path, rows: Sequence[Row]) -> "Figure | None":
 
     Args:
         file: The PNG file to write.
-        rows: As :func:`~liverseg.sweeps.table.rows_of` makes them. Where jobs monitor several
+        rows: As :func:`~liverseg.sweeps.table.row_of` makes them. Where jobs monitor several
             scores, that of the first is drawn.
 
     Returns:

@@ -23,10 +23,10 @@ from liverseg.runs.locks import LOCK, is_locked, locked
 from liverseg.runs.processes import child_environment, die_with, heard, num_cores
 from liverseg.runs.provenance import describe_run, origin, uncommitted_changes
 from liverseg.runs.ranks import (
+    agreed_arguments,
     found_launcher,
     is_first_process,
     requeue,
-    share_folder,
     was_restarted,
 )
 from liverseg.runs.resume import (
@@ -47,6 +47,7 @@ __all__ = [
     "SCORES_FILE",
     "Compose",
     "Job",
+    "agreed_arguments",
     "child_environment",
     "describe_run",
     "die_with",
@@ -71,7 +72,6 @@ __all__ = [
     "requeue",
     "resume_or",
     "save_config",
-    "share_folder",
     "short_path",
     "shortened",
     "uncommitted_changes",

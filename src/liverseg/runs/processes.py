@@ -20,10 +20,14 @@ def die_with(parent: int) -> None:
         sys.exit("the process that started this one has ended")
 
 
-def child_environment() -> dict[str, str]:
-    """Return the environment of a child that shall import what this process can import."""
+def child_environment(num_processes: int) -> dict[str, str]:
+    """Return the environment of a child that shall import what this process can import.
+
+    Where nothing else is said, it shares the cores with as many processes as there are to be.
+    """
     paths = [sys.path[0], *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    threads = {"OMP_NUM_THREADS": str(max(1, num_cores() // num_processes))}
+    return {**threads, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def num_cores() -> int:

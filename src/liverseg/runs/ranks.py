@@ -6,7 +6,6 @@ Each of them reads the same command line, so what depends on the moment must be 
 import logging
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from typing import Literal
 
@@ -28,11 +27,6 @@ def is_first_process() -> bool:
     """Tell whether this is the process that writes."""
     name = {"torchrun": "RANK", "srun": "SLURM_PROCID", None: ""}[found_launcher()]
     return os.environ.get(name, "0") == "0"
-
-
-def share_folder() -> None:
-    """Make this process's command line that of a run which it shares with others."""
-    sys.argv[1:] = agreed_arguments(sys.argv[1:])
 
 
 def agreed_arguments(arguments: Sequence[str]) -> list[str]:

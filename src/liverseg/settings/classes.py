@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from liverseg.settings.table import rules_of
@@ -42,16 +43,11 @@ def check_node(key: str, node: Plain) -> None:
             end = remedy(closest and f"{key}.{closest}", f"leave it out with ~{key}.{word}")
             raise ValueError(f"{key}.{word}={as_typed(value)} is no parameter of {name}{end}")
     later = 1 if node.get("_partial_") else 0  # given when it is built: parameters, an optimizer
-    for parameter in list(parameters.values())[later:]:
-        is_needed = parameter.default is parameter.empty and parameter.kind in (
-            parameter.POSITIONAL_OR_KEYWORD,
-            parameter.KEYWORD_ONLY,
-        )
-        if is_needed and parameter.name not in values and "_args_" not in node:
-            raise ValueError(
-                f"{key}.{parameter.name} is not set, but {name} needs it; add "
-                f"+{key}.{parameter.name}=..."
-            )
+    for word, one in list(parameters.items())[later:]:
+        is_named = one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+        is_needed = is_named and one.default is one.empty and "_args_" not in node
+        if is_needed and word not in values:
+            raise ValueError(f"{key}.{word} is not set, but {name} needs it; add +{key}.{word}=...")
     if isinstance(target, type):
         check_values(key, values, target)
 
@@ -60,11 +56,9 @@ def check_values(key: str, values: Mapping[str, Any], target: type) -> None:
     """Hold values against the table for a class, or else against the types it declares."""
     hints: dict[str, Any] = {}
     if target.__module__.partition(".")[0] in _TYPED:
-        try:
+        with suppress(Exception):  # hints are free text; without them, the class itself judges
             make = inspect.getattr_static(target, "__init__")
             hints = typing.get_type_hints(make, include_extras=True)
-        except Exception:  # hints are free text to Python; without them, the class itself judges
-            hints = {}
     hints |= rules_of(target)
     for word, value in values.items():
         check_value(f"{key}.{word}", value, hints.get(word, Any))

@@ -19,13 +19,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import (
-    ChoiceSweep,
-    IntervalSweep,
-    Override,
-    OverrideType,
-    RangeSweep,
-)
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override, OverrideType, RangeSweep
 from hydra.errors import OverrideParseException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -97,11 +91,9 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> lis
             if the folder of the run cannot be written. The message is one sentence.
     """
     parser = get_args_parser()
-    for option in parser.parse_known_args(arguments)[1]:
-        if option.startswith("-"):
-            raise ValueError(
-                f"{option} is no option; settings have no dashes: {option.lstrip('-')}"
-            )
+    for word in parser.parse_known_args(arguments)[1]:
+        if word.startswith("-"):
+            raise ValueError(f"{word} is no option; settings have no dashes: {word.lstrip('-')}")
     options = parser.parse_args(arguments)
     if any(getattr(options, name, None) for name in _OPTIONS):
         return []
@@ -199,14 +191,12 @@ def _values(override: Override) -> list[Override]:
     """Return one override per value of a sweep, or the first alone of a range."""
     if not override.is_sweep_override():
         return [override]
-    sweep = override.value()
-    if isinstance(sweep, ChoiceSweep):
-        texts = [str(one) for one in override.sweep_string_iterator()]
-    elif isinstance(sweep, RangeSweep | IntervalSweep):
-        texts = [str(sweep.start)]
-    else:  # glob(...) takes what exists
+    key, sweep = override.get_key_element(), override.value()
+    if isinstance(sweep, Glob):  # takes what exists
         return []
-    return [_parse(f"{override.get_key_element()}={text}") for text in texts]
+    if isinstance(sweep, RangeSweep | IntervalSweep):
+        return [_parse(f"{key}={sweep.start}")]
+    return [_parse(f"{key}={value}") for value in override.sweep_string_iterator()]
 
 
 def _compose(loader: ConfigLoader, name: str, overrides: list[Override]) -> DictConfig | None:

@@ -162,12 +162,10 @@ def _at_hand(error: BaseException, said: str) -> Sequence[str]:
     typed = [one for one in sys.argv[1:] if re.match(r"[~+]*[\w./@]+=|~", one)]
     if not typed and HydraConfig.initialized():
         typed = list(HydraConfig.get().overrides.task)
-    named = [one for one in typed if re.search(rf"\b{_last_name(one)}\b", said)]
+    names = [re.split(r"[./]", one.partition("=")[0])[-1].strip("+~") for one in typed]
+    pairs = zip(typed, names, strict=True)
+    named = [one for one, name in pairs if re.search(rf"\b{re.escape(name)}\b", said)]
     return named or typed[-_MOST_TYPED:]
-
-
-def _last_name(override: str) -> str:
-    return re.escape(re.split(r"[./]", override.partition("=")[0])[-1].strip("+~"))
 
 
 def _one_line(text: object) -> str:

@@ -10,16 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from liverseg.runs import (
-    Job,
-    child_environment,
-    heard,
-    is_locked,
-    load_config,
-    locked,
-    num_cores,
-    short_path,
-)
+from liverseg.runs import Job, child_environment, heard, is_locked, load_config, locked, short_path
 from liverseg.settings.values import is_whole
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -98,8 +89,7 @@ class Pool:
             raise SystemExit(128 + received[0])
 
     def _start(self, job: Job, devices: Sequence[str]) -> subprocess.Popen[bytes]:
-        environment = child_environment()
-        environment.setdefault("OMP_NUM_THREADS", str(_num_threads(job, self.num_slots)))
+        environment = child_environment(self.num_slots * _num_processes(job))
         told = f"{job.folder.name} starts"
         if devices:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
@@ -158,11 +148,10 @@ def is_elsewhere(job: Job) -> bool:
     return job.status() == "running" or is_locked(job.folder / _CLAIM)
 
 
-def _num_threads(job: Job, num_slots: int) -> int:
-    """Divide the cores among the jobs and the processes of each."""
+def _num_processes(job: Job) -> int:
+    """Return how many processes a job has that share the cores, as far as its config says it."""
     devices = load_config(job.folder).trainer.get("devices", 1)
-    is_on_cpu = isinstance(devices, int) and devices > 0
-    return max(1, num_cores() // (num_slots * (devices if is_on_cpu else 1)))
+    return devices if isinstance(devices, int) and devices > 0 else 1
 
 
 def _clean_up(one: _Running) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import optuna
 from lightning import Callback, LightningModule, Trainer
-from optuna.pruners import BasePruner
 
 from liverseg.runs import PRUNED_FILE, write_json
 from liverseg.sweeps.search import open_storage
@@ -27,7 +26,7 @@ class Pruning(Callback):
     trial: int  # its number
     monitor: str  # the score that is reported
     folder: str  # that of the run
-    pruner: BasePruner
+    pruner: optuna.pruners.BasePruner
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the score, and stop where it is hopeless."""

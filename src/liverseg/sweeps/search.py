@@ -21,16 +21,6 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import open_dict
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from optuna.exceptions import StorageInternalError
-from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field
@@ -71,11 +61,13 @@ class OptunaSearch:
 
     def __post_init__(self) -> None:
         """Refuse here what would fail in each job."""
-        _make("sampler", self.sampler, BaseSampler, seed=0)
+        _make("sampler", self.sampler, optuna.samplers.BaseSampler, seed=0)
         if self.pruner is not None:
-            _make("pruner", self.pruner, BasePruner)
+            _make("pruner", self.pruner, optuna.pruners.BasePruner)
 
-    def distributions(self, overrides: Sequence[Override]) -> dict[str, BaseDistribution]:
+    def distributions(
+        self, overrides: Sequence[Override]
+    ) -> dict[str, optuna.distributions.BaseDistribution]:
         """Return what is chosen from, by key.
 
         Of the command's overrides, several values of a key take the place of what ``space`` says of
@@ -219,16 +211,16 @@ class Study:
         return prepare(self.sweep, config, overrides, chosen, {"trial": number})
 
 
-def open_storage(place: str) -> BaseStorage:
+def open_storage(place: str) -> optuna.storages.BaseStorage:
     """Return a study's storage: a database by its URL, or a file ending in ``.log``."""
     if place.endswith(".log"):
-        return JournalStorage(JournalFileBackend(place))
+        return optuna.storages.JournalStorage(JournalFileBackend(place))
     engine = {"connect_args": {"timeout": 60}} if place.startswith("sqlite") else {}
     for _ in range(_ATTEMPTS - 1):
         with suppress(DBAPIError):  # perhaps another search makes the tables of a new one just now
-            return RDBStorage(place, engine_kwargs=engine)
+            return optuna.storages.RDBStorage(place, engine_kwargs=engine)
         time.sleep(_PAUSE_SECONDS)
-    return RDBStorage(place, engine_kwargs=engine)
+    return optuna.storages.RDBStorage(place, engine_kwargs=engine)
 
 
 @contextmanager
@@ -236,7 +228,7 @@ def _told_of_the_storage(place: str) -> Iterator[None]:
     """Turn what a storage raises into a sentence: a wrong URL, a missing driver, no room."""
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError, ImportError) as error:
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise ValueError(
             f"search.storage={place} cannot be used ({reason}); give a URL such as "
@@ -259,21 +251,21 @@ def _make(word: str, config: Mapping[str, Any], kind: type, **given: int) -> Non
         raise ValueError(f"search.{word}._target_={config['_target_']} makes no {word} of Optuna's")
 
 
-def _distribution(override: Override) -> BaseDistribution:
+def _distribution(override: Override) -> optuna.distributions.BaseDistribution:
     """Return what an override's values are for Optuna."""
     sweep = override.value()
     is_log = "log" in getattr(sweep, "tags", ())
     try:
         if isinstance(sweep, IntervalSweep):
-            low, high = sweep.start, sweep.end
-            if isinstance(low, int) and isinstance(high, int):
-                return IntDistribution(low, high, log=is_log)
-            return FloatDistribution(float(low or 0), float(high or 0), log=is_log)
+            if isinstance(sweep.start, int) and isinstance(sweep.end, int):
+                return optuna.distributions.IntDistribution(sweep.start, sweep.end, log=is_log)
+            low, high = float(sweep.start or 0), float(sweep.end or 0)
+            return optuna.distributions.FloatDistribution(low, high, log=is_log)
         texts = values_of(override)
         if isinstance(sweep, RangeSweep) and all(isinstance(one, int) for one in sweep.range()):
             numbers = sorted(map(int, texts))  # also where it counts down
             step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
-            return IntDistribution(numbers[0], numbers[-1], step=step)
-        return CategoricalDistribution(texts)
+            return optuna.distributions.IntDistribution(numbers[0], numbers[-1], step=step)
+        return optuna.distributions.CategoricalDistribution(texts)
     except ValueError as error:
         raise ValueError(f"{override.input_line} cannot be searched: {error}") from error

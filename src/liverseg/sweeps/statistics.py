@@ -83,8 +83,8 @@ def group_rows(rows: Sequence[Row], over: Sequence[str] = REPEATS) -> list[Group
     and folds together count as if all jobs were independent, which is narrower still.
 
     Args:
-        rows: As :func:`~liverseg.sweeps.table.rows_of` makes them. Scores of jobs that are "done"
-            count alone.
+        rows: Of each job what :func:`~liverseg.sweeps.table.row_of` returns. Scores of jobs that
+            are "done" count alone.
         over: Keys of overrides that do not tell settings apart.
     """
     members: dict[frozenset[tuple[str, str]], list[Row]] = {}

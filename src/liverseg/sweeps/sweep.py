@@ -1,4 +1,4 @@
-"""One sweep from its first job to its table."""
+"""One sweep from its first job to its table, and to the best of a search as a config of its own."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -6,17 +6,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.plugins.launcher import Launcher
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from liverseg.runs import Compose, Job, find_jobs, prepare_jobs
-from liverseg.sweeps.best import write_experiment
+from liverseg.runs import Compose, Job, find_jobs, load_config, prepare_jobs, write_text
 from liverseg.sweeps.grid import combinations, unfinished
 from liverseg.sweeps.pool import Pool, is_elsewhere, warned_of_the_disk
 from liverseg.sweeps.statistics import format_groups, group_rows
-from liverseg.sweeps.table import Row, format_rows, monitored, outcome, rows_of, write_csv
+from liverseg.sweeps.table import Row, format_rows, monitored, outcome, row_of, write_csv
 
 if TYPE_CHECKING:  # Optuna is there for those who search
     from liverseg.sweeps.search import Study
@@ -86,7 +86,7 @@ def _stopped_with_a_word(sweep: Path) -> Iterator[None]:
 
 def _report(sweep: Path, draw: Draw) -> None:
     """Log what became of all jobs, and write it to ``sweep.csv`` and ``comparison.png``."""
-    rows = rows_of(find_jobs(sweep))
+    rows = [row_of(job) for job in find_jobs(sweep)]
     if not rows:
         return
     logger.info("sweep %s\n\n%s\n", sweep.name, format_rows(rows))
@@ -110,7 +110,7 @@ def _launch(
             study.has_ended(job)
         logger.info(outcome(job))
         with warned_of_the_disk():
-            write_csv(sweep / "sweep.csv", rows_of(find_jobs(sweep)))
+            write_csv(sweep / "sweep.csv", [row_of(job) for job in find_jobs(sweep)])
 
     if isinstance(launcher, Pool):
         launcher.run(unfinished(jobs) if study is None else study.jobs(), has_ended)
@@ -151,3 +151,32 @@ def _report_best(sweep: Path, study: "Study", is_group: Callable[[str], bool]) -
         title = f"Job {job.number} of sweep {sweep.name}: {study.monitor} {value:.4f}"
         with warned_of_the_disk():
             logger.info("%s\n%s", title, write_experiment(sweep, job, title, is_group))
+
+
+def write_experiment(sweep: Path, job: Job, title: str, is_group: Callable[[str], bool]) -> str:
+    """Write a job's telling overrides as ``experiment/best.yaml`` into the sweep's folder.
+
+    ``title`` is a line on the job, and ``is_group`` tells whether a key is a config group.
+
+    Returns:
+        The command that runs it again. Keys that the job took out stand there, because no file can
+        take them out.
+    """
+    config, content = load_config(job.folder), OmegaConf.create({"defaults": []})
+    command = [f"python train.py --config-dir {sweep} experiment=best"]
+    for override in OverridesParser.create().parse_overrides(job.telling()):
+        key, is_removed = override.key_or_group, override.type == OverrideType.DEL
+        if key == "experiment" and not is_removed:
+            content.defaults.insert(0, str(override.value()))
+        elif is_group(key):
+            choice = None if is_removed else str(override.value())
+            content.defaults.append({f"override /{key}": choice})
+        elif is_removed:
+            command.append(f"~{key}")
+        else:
+            OmegaConf.update(content, key, OmegaConf.select(config, key), force_add=True)
+    if not content.defaults:
+        del content.defaults
+    head = f"# @package _global_\n# {title}\n# {' '.join(command)}\n"
+    write_text(sweep / "experiment" / "best.yaml", head + OmegaConf.to_yaml(content))
+    return " ".join(command)

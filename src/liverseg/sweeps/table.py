@@ -13,27 +13,22 @@ _LONGEST_CELL = 60
 Row = dict[str, Any]
 
 
-def rows_of(jobs: Sequence[Job]) -> list[Row]:
-    """Return one row per job: job, status, overrides, monitor, mode, seconds, error, and scores.
+def row_of(job: Job) -> Row:
+    """Return what became of a job: job, status, overrides, monitor, mode, seconds, error, scores.
 
     Of the overrides, a list, those that tell no jobs apart are left out.
     """
-    rows = []
-    for job in jobs:
-        record, status = job.record(), job.status()
-        rows.append(
-            {
-                "job": job.folder.name,
-                "status": status,
-                "overrides": job.telling(),
-                "monitor": record.get("monitor", ""),
-                "mode": record.get("mode", "max"),
-                "seconds": record["seconds"],
-                "error": record.get("error", "") if status == "failed" else "",
-                **job.scores(),
-            }
-        )
-    return rows
+    record, status = job.record(), job.status()
+    return {
+        "job": job.folder.name,
+        "status": status,
+        "overrides": job.telling(),
+        "monitor": record.get("monitor", ""),
+        "mode": record.get("mode", "max"),
+        "seconds": record["seconds"],
+        "error": record.get("error", "") if status == "failed" else "",
+        **job.scores(),
+    }
 
 
 def monitored(rows: Sequence[Row]) -> list[str]:
@@ -48,7 +43,7 @@ def monitored(rows: Sequence[Row]) -> list[str]:
 
 def outcome(job: Job) -> str:
     """Return how a job has ended, in one line: its status, scores or error, and time."""
-    (row,) = rows_of([job])
+    row = row_of(job)
     scores = ", ".join(f"{name} {row[name]:.4f}" for name in monitored([row]))
     told = [text for text in (scores, row["error"]) if text]
     sentence = ": ".join([f"{row['job']} is {row['status']}", *told])
