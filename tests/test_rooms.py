@@ -35,7 +35,6 @@ ALLOWED = {
 BY_THEIR_OWN_NAMES = {
     "liverseg.runs.stopping",  # Lightning
     "liverseg.settings.classes",  # pydantic
-    "liverseg.settings.table",  # pydantic
     "liverseg.settings.values",  # pydantic
 }
 MOST_ON_TOP = 8  # modules beside the rooms

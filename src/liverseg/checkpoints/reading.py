@@ -26,8 +26,7 @@ from liverseg.labels import IGNORED
 from liverseg.network import Shrinking
 from liverseg.prediction import ExportedNetwork, Threshold, is_exported, read_record
 from liverseg.settings import find_sentence
-from liverseg.settings.classes import check_node, class_nodes
-from liverseg.settings.table import rules_of
+from liverseg.settings.classes import check_node, class_nodes, rules_of
 from liverseg.settings.values import check_value
 from liverseg.training import (
     SegmentationTask,

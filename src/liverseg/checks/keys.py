@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from pydantic import Field
 
 from liverseg.prediction import Options, Threshold
-from liverseg.settings.table import AtLeastOne, BelowOne, Count, Direction, NotNegative, Positive
+from liverseg.settings.classes import AtLeastOne, BelowOne, Count, Direction, NotNegative, Positive
 from liverseg.settings.values import Section, told
 
 NotEmpty = Annotated[str, Field(min_length=1)]

@@ -126,10 +126,7 @@ def prepare_jobs(
 ) -> list[Job]:
     """Return the jobs of a sweep: those that its folder holds already, and new ones for the rest.
 
-    Args:
-        sweep: The folder of the sweep.
-        wanted: The overrides of each job, and those among them that are swept.
-        compose: Makes a job's config, with Hydra's own part.
+    ``wanted`` holds the overrides of each job, and those among them that are swept.
 
     Raises:
         ValueError: If a job's config has changed since it was prepared.
@@ -214,12 +211,11 @@ def refuse_changes(what: str, before: Mapping[str, Any], now: Mapping[str, Any])
     Raises:
         ValueError: With the first keys whose values differ, and both values.
     """
-    missing = "missing"
-    changed = [
-        f"{key} (was {before.get(key, missing)}, is {now.get(key, missing)})"
+    pairs = {
+        key: (before.get(key, "missing"), now.get(key, "missing"))
         for key in sorted(before.keys() | now.keys())
-        if before.get(key, missing) != now.get(key, missing)
-    ]
+    }
+    changed = [f"{key} (was {was}, is {new})" for key, (was, new) in pairs.items() if was != new]
     if changed:
         raise ValueError(
             f"the configs have changed since {what} began: {', '.join(changed[:3])}; restore them, "

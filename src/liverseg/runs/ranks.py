@@ -38,18 +38,15 @@ def agreed_arguments(arguments: Sequence[str]) -> list[str]:
     Raises:
         ValueError: If the processes cannot agree, or each of them would start a sweep.
     """
-    launcher, job = found_launcher(), slurm_job()
-    if launcher is None and job is None:
-        return list(arguments)
-    has_folder = any(one.startswith(_FOLDERS) for one in arguments)
+    agreed, launcher, job = list(arguments), found_launcher(), slurm_job()
     is_sweep = bool({"-m", "--multirun"} & set(arguments))
     if is_sweep and launcher is not None:
         raise ValueError(
             f"a sweep starts its processes itself; leave out {launcher}, and say how many each job "
             "gets: trainer=ddp trainer.devices=2"
         )
-    agreed = list(arguments)
-    if not has_folder and not is_sweep:
+    has_folder = is_sweep or any(one.startswith(_FOLDERS) for one in arguments)
+    if not has_folder and (launcher or job):
         if launcher == "torchrun" and os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
             raise ValueError(
                 "the computers of one run must be told its folder; add "

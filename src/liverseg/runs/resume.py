@@ -23,6 +23,8 @@ from liverseg.settings import all_keys, nearest_key, remedy
 CONFIG_FILE = "config.yaml"
 SCORES_FILE = "metrics.json"
 _RUNS = Path("logs/train/runs")
+# A comma that the next KEY= follows, neither of them within quotes.
+_BETWEEN_ENTRIES = re.compile(r""",(?=\s*[\w.+~/@]+=)(?=(?:[^'"]|'[^']*'|"[^"]*")*$)""")
 # What may differ without a change to the result.
 HARMLESS = (
     "data.root",  # the pairs themselves are compared by their fingerprint
@@ -189,11 +191,7 @@ def _split(text: str) -> list[str]:
             f"resume_overrides={text} cannot be read; close its brackets and quotes, as in "
             "'resume_overrides=[trainer.max_epochs=40]'"
         )
-    # The next KEY= follows a comma, and neither stands within quotes.
-    entries = re.split(
-        r""",(?=\s*[\w.+~/@]+=)(?=(?:[^'"]|'[^']*'|"[^"]*")*$)""",
-        re.sub(r"^\[|\]$", "", text.strip()),
-    )
+    entries = _BETWEEN_ENTRIES.split(re.sub(r"^\[|\]$", "", text.strip()))
     return [entry.strip() for entry in entries if entry.strip()]
 
 

@@ -41,16 +41,11 @@ class StopTogether(Callback):
     on_train_start = on_sanity_check_start
 
     def on_train_batch_start(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        batch: Any,  # the hook's own signature
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Stop where any process was asked to."""
-        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(
-            self._is_asked, all=False
-        ):
+        agree = trainer.strategy.reduce_boolean_decision
+        if trainer.world_size > 1 and agree(self._is_asked, all=False):
             raise SIGTERMException
 
     def _ask(self, number: int, frame: FrameType | None) -> None:

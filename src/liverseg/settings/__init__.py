@@ -2,9 +2,8 @@
 
 Reading order: ``commandline`` (the words after a command), ``paths`` (``~``, and what cannot be
 written), ``words`` (the nearest one), ``mistakes`` (how one is told), ``values`` (what a value must
-be, by its type hint), ``table`` (type hints where no parameter of ours has them), ``classes`` (a
-section against the class it names). From ``values`` on they need pydantic, so these are imported by
-their own names.
+be, by its type hint), ``classes`` (a section against the class it names). The last two need
+pydantic, so they are imported by their own names.
 """
 
 from liverseg.settings.commandline import prepare_command, refuse_bad_overrides, what_is_lacking

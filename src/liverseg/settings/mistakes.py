@@ -56,7 +56,7 @@ def told_in_one_sentence(*, ends_command: bool = False) -> Iterator[None]:
             raise
         sentence = sentence_of(error)
         if find_sentence(error) is None and not isinstance(error, CompactHydraException):
-            _keep_traceback(error)
+            _keep_traceback()
         is_single_run = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.RUN
         if ends_command or is_single_run:
             sys.exit(sentence)
@@ -181,10 +181,9 @@ def _place(error: BaseException) -> str:
     return "".join(f" in {Path(frame.filename).name}, line {frame.lineno}" for frame in last)
 
 
-def _keep_traceback(error: BaseException) -> None:
-    """Write a traceback into the run's log, not onto the screen."""
-    raised = (type(error), error, error.__traceback__)
-    record = logging.LogRecord(__name__, logging.ERROR, "", 0, "not foreseen", None, raised)
+def _keep_traceback() -> None:
+    """Write the traceback of what is raised into the run's log, not onto the screen."""
+    record = logging.LogRecord(__name__, logging.ERROR, "", 0, "not foreseen", None, sys.exc_info())
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
             handler.handle(record)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from liverseg.settings.words import walk
 
 _READ = ("source", "labels", "predictions", "runs", "data.root")  # keys of what a command reads
+_HOME = re.compile(r"""(?<![^\[,='"])~[\w.-]*(?=[/\],'"]|$)""")
 _PATHS = (*_READ, "root", "ckpt_path", "tuned", "weights", "output_dir", "dir")
 
 
@@ -24,11 +25,7 @@ def as_hydra_reads_it(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if not equals or not re.fullmatch(r"\+{0,2}[\w./@:]+", key):
         return argument
-    value = re.sub(
-        r"""(?<![^\[,='"])~[\w.-]*(?=[/\],'"]|$)""",
-        lambda found: os.path.expanduser(found[0]),
-        value,
-    )
+    value = _HOME.sub(lambda found: os.path.expanduser(found[0]), value)
     is_path = re.split(r"[./]", key)[-1] in _PATHS
     if is_path and (listed := re.fullmatch(r"\[(.*)\]", value)):
         value = f"[{','.join(_each_quoted(listed[1]))}]"

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from liverseg.settings.words import nearest, remedy
 
-_PLAIN = (bool, int, float, str, None, type(None))
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 _SIMPLE = {
     **{"boolean": "true or false", "integer": "a whole number", "number": "a number"},
     **{"string": "text", "object": "a mapping of names"},
@@ -56,9 +56,7 @@ def check_value(key: str, value: Any, hint: Any) -> None:
     """
     if value == "???" or is_object(value):
         return
-    adapter = TypeAdapter[Any](
-        _as_in_config(hint), config=ConfigDict(strict=True, allow_inf_nan=False)
-    )
+    adapter = TypeAdapter[Any](_as_in_config(hint), config=_STRICT)
     try:
         adapter.validate_python(value)
     except ValidationError as error:
@@ -78,7 +76,7 @@ def _as_in_config(hint: Any) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Path:
         return str
-    if hint in _PLAIN or origin is Literal:
+    if hint in (bool, int, float, str, None, type(None)) or origin is Literal:
         return hint
     if isinstance(hint, EnumType):
         return Literal[tuple(one.value for one in list[Enum](hint))]

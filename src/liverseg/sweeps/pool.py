@@ -45,10 +45,9 @@ class Pool:
         slots, devices = self.num_slots, self.devices
         if not is_whole(slots) or slots < 1:
             raise ValueError(f"hydra.launcher.jobs={slots} must be a number from 1 up")
-        is_list = isinstance(devices, Sequence) and not isinstance(devices, str) and devices
-        if devices != "auto" and not (
-            is_list and all(isinstance(one, str) or (is_whole(one) and one >= 0) for one in devices)
-        ):
+        listed = devices if isinstance(devices, Sequence) and not isinstance(devices, str) else []
+        are_named = [isinstance(one, str) or (is_whole(one) and one >= 0) for one in listed]
+        if devices != "auto" and not (are_named and all(are_named)):
             raise ValueError(
                 f"hydra.launcher.devices={devices} must be auto, or a list such as [0,1]"
             )

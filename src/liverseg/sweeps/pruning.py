@@ -32,15 +32,13 @@ class Pruning(Callback):
         """Report the score, and stop where it is hopeless."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        is_hopeless = False
-        if trainer.is_global_zero:
-            value = float(trainer.callback_metrics[self.monitor])
-            is_hopeless = self._report(trainer.current_epoch, value)
+        is_hopeless = trainer.is_global_zero and self._report(trainer)
         if trainer.strategy.broadcast(is_hopeless):
             trainer.should_stop = True
 
-    def _report(self, epoch: int, value: float) -> bool:
+    def _report(self, trainer: Trainer) -> bool:
         """Report a score, and tell whether the trial is to be stopped."""
+        epoch, value = trainer.current_epoch, float(trainer.callback_metrics[self.monitor])
         storage = open_storage(self.storage)
         study_id = storage.get_study_id_from_name(self.study)
         trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, self.trial)

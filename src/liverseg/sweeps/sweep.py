@@ -79,9 +79,8 @@ def _stopped_with_a_word(sweep: Path) -> Iterator[None]:
         logger.warning(how)
         raise
     except OSError as error:
-        raise ValueError(
-            f"{error.filename or sweep}: {error.strerror}; mend that, then {how}"
-        ) from error
+        where = error.filename or sweep
+        raise ValueError(f"{where}: {error.strerror}; mend that, then {how}") from error
 
 
 def _report(sweep: Path, draw: Draw) -> None:

@@ -45,9 +45,8 @@ def outcome(job: Job) -> str:
     """Return how a job has ended, in one line: its status, scores or error, and time."""
     row = row_of(job)
     scores = ", ".join(f"{name} {row[name]:.4f}" for name in monitored([row]))
-    told = [text for text in (scores, row["error"]) if text]
-    sentence = ": ".join([f"{row['job']} is {row['status']}", *told])
-    return f"{sentence} ({_duration(row['seconds'])})"
+    told = [f"{row['job']} is {row['status']}", scores, row["error"]]
+    return f"{': '.join(filter(None, told))} ({_duration(row['seconds'])})"
 
 
 def write_csv(file: Path, rows: Sequence[Row]) -> None:
@@ -65,13 +64,11 @@ def format_rows(rows: Sequence[Row]) -> str:
     """Return rows as aligned columns under a header; what no row has, or all share, is left out."""
     several = len(rows) > 1
     shared = set.intersection(*(set(row["overrides"]) for row in rows)) if several else set()
+    told = [" ".join(shortened(o) for o in row["overrides"] if o not in shared) for row in rows]
     scores = monitored(rows)
     columns = [
         ["job", *(row["job"].partition("_")[0] for row in rows)],
-        [
-            "overrides",
-            *(" ".join(shortened(o) for o in row["overrides"] if o not in shared) for row in rows),
-        ],
+        ["overrides", *told],
         *([name, *(f"{row[name]:.4f}" if name in row else "" for row in rows)] for name in scores),
         ["status", *(row["status"] for row in rows)],
         ["time", *(_duration(row["seconds"]) for row in rows)],
