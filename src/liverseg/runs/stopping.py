@@ -42,7 +42,7 @@ class StopTogether(Callback):
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    ) -> None:  # the hook's own signature
         """Stop where any process was asked to."""
         agree = trainer.strategy.reduce_boolean_decision
         if trainer.world_size > 1 and agree(self._is_asked, all=False):

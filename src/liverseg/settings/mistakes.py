@@ -162,9 +162,8 @@ def _at_hand(error: BaseException, said: str) -> Sequence[str]:
     typed = [one for one in sys.argv[1:] if re.match(r"[~+]*[\w./@]+=|~", one)]
     if not typed and HydraConfig.initialized():
         typed = list(HydraConfig.get().overrides.task)
-    names = [re.split(r"[./]", one.partition("=")[0])[-1].strip("+~") for one in typed]
-    pairs = zip(typed, names, strict=True)
-    named = [one for one, name in pairs if re.search(rf"\b{re.escape(name)}\b", said)]
+    names = {one: re.split(r"[./]", one.partition("=")[0])[-1].strip("+~") for one in typed}
+    named = [one for one in typed if re.search(rf"\b{re.escape(names[one])}\b", said)]
     return named or typed[-_MOST_TYPED:]
 
 

@@ -21,6 +21,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import open_dict
+from optuna.distributions import BaseDistribution
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field
@@ -65,9 +66,7 @@ class OptunaSearch:
         if self.pruner is not None:
             _make("pruner", self.pruner, optuna.pruners.BasePruner)
 
-    def distributions(
-        self, overrides: Sequence[Override]
-    ) -> dict[str, optuna.distributions.BaseDistribution]:
+    def distributions(self, overrides: Sequence[Override]) -> dict[str, BaseDistribution]:
         """Return what is chosen from, by key.
 
         Of the command's overrides, several values of a key take the place of what ``space`` says of
@@ -251,7 +250,7 @@ def _make(word: str, config: Mapping[str, Any], kind: type, **given: int) -> Non
         raise ValueError(f"search.{word}._target_={config['_target_']} makes no {word} of Optuna's")
 
 
-def _distribution(override: Override) -> optuna.distributions.BaseDistribution:
+def _distribution(override: Override) -> BaseDistribution:
     """Return what an override's values are for Optuna."""
     sweep = override.value()
     is_log = "log" in getattr(sweep, "tags", ())
