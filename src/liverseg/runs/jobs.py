@@ -89,11 +89,15 @@ class Job:
 def find_jobs(sweep: Path) -> list[Job]:
     """Return the jobs of a sweep's folder, in order."""
     jobs = []
-    for file in sorted(sweep.glob(f"*/{JOB_FILE}")):
-        if re.match(r"\d+(_|$)", file.parent.name):
-            record = read_json(file)
-            jobs.append(Job(file.parent, tuple(record["overrides"]), tuple(record["swept"])))
-    return sorted(jobs, key=lambda job: job.number)
+    for _, file in _numbered(sweep):
+        record = read_json(file)
+        jobs.append(Job(file.parent, tuple(record["overrides"]), tuple(record["swept"])))
+    return jobs
+
+
+def _numbered(sweep: Path) -> list[tuple[int, Path]]:
+    files = [(re.match(r"(\d+)(_|$)", one.parent.name), one) for one in sweep.glob(f"*/{JOB_FILE}")]
+    return sorted((int(name[1]), file) for name, file in files if name)
 
 
 def identity(overrides: Sequence[str], swept: Sequence[str]) -> tuple[str, ...]:
@@ -162,7 +166,7 @@ def prepare(
         swept: Those among them that make it differ from others.
         record: What ``job.json`` holds besides.
     """
-    number = max((job.number for job in find_jobs(sweep)), default=-1) + 1
+    number = max((number for number, _ in _numbered(sweep)), default=-1) + 1
     folder = sweep.absolute() / folder_name(number, swept)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
