@@ -4,6 +4,7 @@
 to the next one, and takes nothing of what has started it along.
 """
 
+import gc
 import os
 import sys
 import time
@@ -20,6 +21,7 @@ _LAST_WORDS_SECONDS = 10  # for a process that fails to end and to tell its erro
 def main() -> None:
     """Train as the config in a run's folder says."""
     part, folder, parent = sys.argv[1:]
+    gc.set_threshold(200_000, 50, 50)  # as in each command
     die_with(int(parent))
     {"job": _run_job, "device": _train_on_device}[part](Path(folder))
 

@@ -30,12 +30,8 @@ class StopTogether(Callback):
         self._is_asked = False
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the place of Lightning's handler, until it restores all when fitting ends.
-
-        This is as early as Lightning lets a callback, where there is a sanity check.
-        """
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        if trainer.world_size > 1 and in_main_thread:
+        """Take the place of Lightning's handler, as early as it lets one, until fitting ends."""
+        if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._ask)
 
     on_train_start = on_sanity_check_start

@@ -5,6 +5,7 @@ module looks for the word that is wrong and says so in one sentence; what it can
 to Hydra's own message.
 """
 
+import gc
 import os
 import re
 import sys
@@ -72,6 +73,7 @@ def prepare_command() -> None:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    gc.set_threshold(200_000, 50, 50)  # what is imported stays; looking for garbage takes a while
     show = sys.excepthook
     sys.excepthook = lambda kind, error, trace: (
         None if issubclass(kind, KeyboardInterrupt) else show(kind, error, trace)
