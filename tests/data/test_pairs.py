@@ -488,7 +488,8 @@ def test_what_a_caller_does_to_a_sample_leaves_the_cache_alone(pair_root):
         ({}, 2 * 32 * 32),
         ({"channels": 3}, 4 * 32 * 32),
         ({"image_size": (16, 8)}, 4 * 16 * 8 + 32 * 32),  # resized, it is of float32
-        ({"image_size": (16, 8), "resize_masks": True}, 4 * 16 * 8 + 32 * 32),
+        ({"image_size": (16, 8), "resize_masks": True}, 4 * 16 * 8 + 32 * 16),  # twice the size
+        ({"image_size": (20, 24), "resize_masks": True}, 4 * 20 * 24 + 32 * 32),
         ({"resize_masks": True}, 2 * 32 * 32),
     ],
 )
@@ -518,20 +519,33 @@ def test_an_enlarged_mask_repeats_its_values(tmp_path):
 
 
 def test_a_pixel_of_a_smaller_mask_is_of_a_class_as_often_as_the_class_covers_it(tmp_path):
-    """Columns of 2.5 old ones: the second covers half of the third and two of class 2."""
+    """Columns of 1.5 old ones: the second covers half of one of class 0 and one of class 2."""
     save_pair(tmp_path, "a")
-    save(tmp_path / "a.png", [[0] * 5] * 5)
-    save(tmp_path / "a_mask.png", [[0, 0, 0, 2, 2]] * 5)
+    save(tmp_path / "a.png", [[0] * 3] * 3)
+    save(tmp_path / "a_mask.png", [[0, 0, 2]] * 3)
     reader = MaskReader(num_classes=3)
     train = dataset_of(tmp_path, mask_reader=reader, image_size=(2, 2), resize_masks=True)
     drawn = torch.stack([train[0, epoch]["mask"] for epoch in range(2000)])
     assert drawn[:, :, 0].unique().tolist() == [0]
     assert drawn[:, :, 1].unique().tolist() == [0, 2]
-    share = (drawn[:, :, 1] == 2).double().mean(dim=0)  # standard deviation 0.009
-    assert torch.allclose(share, torch.tensor(0.8).double(), atol=0.04)
+    share = (drawn[:, :, 1] == 2).double().mean(dim=0)  # standard deviation 0.011
+    assert torch.allclose(share, torch.tensor(2 / 3).double(), atol=0.05)
     assert train[0, 7]["mask"].equal(train[0, 7]["mask"])
     assert train[0]["mask"].shape == (2, 2)
-    assert dataset_of(tmp_path, mask_reader=reader, resize_masks=True)[0]["mask"].shape == (5, 5)
+    assert dataset_of(tmp_path, mask_reader=reader, resize_masks=True)[0]["mask"].shape == (3, 3)
+
+
+def test_of_a_large_mask_no_more_is_kept_than_drawing_needs(tmp_path):
+    """Of 12 columns for 2 new ones, 4: those at 1.5, 4.5, 7.5 and 10.5."""
+    save_pair(tmp_path, "a")
+    save(tmp_path / "a.png", [[0] * 12] * 2)
+    save(tmp_path / "a_mask.png", [[0, 1, 2, 0, 2, 0, 0, 1, 0, 0, 2, 0]] * 2)
+    reader = MaskReader(num_classes=3)
+    settings = {"mask_reader": reader, "image_size": (1, 2), "resize_masks": True}
+    for megabytes in (0, 1):
+        train = dataset_of(tmp_path, cache_megabytes=megabytes, **settings)
+        drawn = {tuple(train[0, epoch]["mask"][0].tolist()) for epoch in range(200)}
+        assert drawn == {(1, 1), (1, 2), (2, 1), (2, 2)}
 
 
 def test_a_mask_of_the_right_size_stays_as_it_is(tmp_path):

@@ -17,7 +17,7 @@ from torchvision.tv_tensors import Mask as MaskTensor
 from liverseg.data.fingerprints import Header, in_threads
 from liverseg.data.images import decoded_bytes, read_image, resize_image
 from liverseg.data.intensities import Intensities, histogram, sample_statistics, spread
-from liverseg.data.masks import MaskReader, resize_mask
+from liverseg.data.masks import MaskReader, kept_size, resize_mask, thinned
 from liverseg.data.pairs import Pair
 from liverseg.data.slices import stacked, stacks_of
 from liverseg.labels import IGNORED
@@ -181,7 +181,10 @@ class PairDataset(Dataset[Sample]):
 
     def _decode(self, pair: Pair) -> tuple[Tensor, Tensor]:
         image = self._decoded(pair)
-        return image, self._mask_reader.read(pair.mask)
+        mask = self._mask_reader.read(pair.mask)
+        if self._resize_masks and self._image_size:
+            mask = thinned(mask, kept_size((mask.shape[0], mask.shape[1]), self._image_size))
+        return image, mask
 
     def _decoded_bytes(self) -> int:
         total = 0
@@ -189,7 +192,8 @@ class PairDataset(Dataset[Sample]):
             stored, value_bytes = self._header(pair.image)
             seen = self._image_size or stored
             value_bytes = 4 if self._image_size else value_bytes
-            total += seen[0] * seen[1] * self._channels * value_bytes + stored[0] * stored[1]
+            masked = kept_size(stored, seen) if self._resize_masks else stored
+            total += seen[0] * seen[1] * self._channels * value_bytes + masked[0] * masked[1]
         return total
 
 
