@@ -7,16 +7,16 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import hydra
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from PIL import Image, ImageDraw, PngImagePlugin
+from sketches import leave_charts_empty
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PATIENTS = {"train": (1, 1, 2, 2, 3, 3), "val": (4, 4, 5, 5), "test": (6, 6, 7)}
@@ -133,18 +133,11 @@ def rendered() -> None:
 @pytest.fixture(autouse=True)
 def _sketched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave charts of a run empty, and compress other pictures little: half the time of a run."""
-    render = Figure.savefig
-
-    def save(figure: Figure, file: Any, **options: Any) -> None:
-        if getattr(file, "name", "").startswith(("curves", "reliability")):
-            file.write_bytes(b"")
-        else:
-            render(figure, file, **options)
 
     def write(image: Image.Image, stream: IO[bytes], name: str | bytes) -> None:
         image.encoderinfo = {"compress_level": 0, **image.encoderinfo}
         PngImagePlugin._save(image, stream, name)
 
     if "rendered" not in request.fixturenames:
-        monkeypatch.setattr(Figure, "savefig", save)
+        leave_charts_empty(monkeypatch)
         monkeypatch.setitem(Image.SAVE, "PNG", write)

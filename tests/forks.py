@@ -16,23 +16,35 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from sketches import leave_charts_empty
 
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(  # before anything is started; what cannot be imported is left out
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(  # before any start; what cannot be imported is left out
     [
         *("pytest", "torch", "torchvision.transforms.v2", "lightning", "torchmetrics"),
         *("matplotlib.figure", "torch.utils.tensorboard", "optuna", "scipy.stats"),
         *("torch.distributed.launcher.api", "liverseg.launch", "liverseg.sweeps.sweep"),
-        "liverseg.sweeps.pruning",
+        *("liverseg.sweeps.pruning", "prepared"),
     ]
 )
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+
+def process(target: Callable[..., None], arguments: Sequence[Any]) -> ForkServerProcess:
+    """Return a process, not yet started, that is a fork of the one that has imported torch."""
+    with pytest.MonkeyPatch.context() as patch:  # it imports what lies beside this file, too
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        forkserver.ensure_running()
+    return _PROCESSES.Process(target=target, args=tuple(arguments))
 
 
 class Command:
@@ -42,18 +54,23 @@ class Command:
         words: The command.
         folder: Where it is typed.
         environment: What it has beside the environment of the tests.
+        rendered: Whether the charts of a run are drawn; else their files are empty.
     """
 
     def __init__(
-        self, *words: str | Path, folder: Path, environment: Mapping[str, str] | None = None
+        self,
+        *words: str | Path,
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        rendered: bool = False,
     ) -> None:
         self._output = tempfile.NamedTemporaryFile()  # noqa: SIM115  # closed by end()
-        self._process = PROCESSES.Process(
-            target=_start,
-            args=(
+        self._process = process(
+            _start,
+            (
                 [str(word) for word in words],
                 {**os.environ, **(environment or {})},
-                *(self._output.name, str(folder)),
+                *(self._output.name, str(folder), rendered),
             ),
         )
         self._process.start()
@@ -116,7 +133,9 @@ class Fork:
         os.kill(self.pid, signal.SIGTERM)
 
 
-def _start(words: Sequence[str], env: Mapping[str, str], output: str, folder: str) -> None:
+def _start(
+    words: Sequence[str], env: Mapping[str, str], output: str, folder: str, rendered: bool
+) -> None:
     import torch
     from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 
@@ -128,6 +147,8 @@ def _start(words: Sequence[str], env: Mapping[str, str], output: str, folder: st
         Popen=Fork, DEVNULL=subprocess.DEVNULL, run=subprocess.run
     )
     subprocess_handler.Popen = Fork
+    if not rendered:
+        leave_charts_empty(pytest.MonkeyPatch())  # and never undone
     stream = os.open(output, os.O_WRONLY | os.O_APPEND)
     _end_with(lambda: _become(words, env, stream, folder))
 

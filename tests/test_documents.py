@@ -61,9 +61,10 @@ NOT_RUN = {
     "python train.py -m experiment=liver_cpu data.root=pairs 'fold=range(5)' model.width=8 "
     "sweep_name=folds": "needs 5 patients",
     "python evaluate.py ckpt_path=logs/train/sweeps/folds split=test": "needs that sweep",
-    "python train.py -m experiment=liver_cpu data.root=pairs seed=1,2,3 trainer.max_epochs=6": "three "
-    "jobs; test_sweep.py runs four",
-    "python train.py -m experiment=liver_cpu data.root=pairs seed=1,2,3": "likewise",
+    "python train.py -m experiment=liver_cpu data.root=pairs seed=1,2,3": "three jobs; "
+    "test_sweep.py runs four",
+    "python train.py -m experiment=liver_cpu data.root=pairs seed=1,2,3 "
+    "trainer.max_epochs=6": "likewise",
     "pre-commit install": "changes the repository",
     "sbatch train.slurm": "needs Slurm; the script itself is checked",
     "ssh -L 6006:localhost:6006 localhost": "needs a second computer",
@@ -410,7 +411,10 @@ class Workplace:
 
     def python(self, arguments: list[str]) -> tuple[int, str]:
         """Run a script, or a module after -m; return exit status and output."""
-        return Command(*arguments, folder=self.folder, environment=self.environment).end()
+        is_first = self._count == 1
+        return Command(
+            *arguments, folder=self.folder, environment=self.environment, rendered=is_first
+        ).end()
 
     def run(self, *command: str) -> tuple[int, str]:
         """Run any other program."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import faults
+import forks
 import pytest
 import torch
 from faults import KILL, SLURM, STOP, Point
-from forks import PROCESSES
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
@@ -35,7 +35,7 @@ Compose = Callable[..., DictConfig]
 
 
 def in_a_process(function: Callable[..., None], *arguments: Any) -> int | None:
-    process = PROCESSES.Process(target=function, args=arguments)
+    process = forks.process(function, arguments)
     process.start()
     process.join(400)
     assert process.exitcode is not None, "the run hangs"

@@ -49,7 +49,7 @@ def test_a_full_disk_is_told_in_one_sentence_wherever_a_run_meets_it(
     run = disk / "run"
     fill(disk, leave)
     command = [f"data.root={pair_root}", f"hydra.run.dir={run}", *SMALL]
-    code, text = Command(ROOT / "train.py", *command, folder=disk.parent).end()
+    code, text = Command(ROOT / "train.py", *command, folder=disk.parent, rendered=True).end()
     assert "Traceback" not in text, text
     assert is_told(text) if code else (run / "metrics.json").is_file(), text
     assert not list(run.rglob("*.unfinished")), text
@@ -60,10 +60,10 @@ def test_a_sweep_lives_on_when_its_disk_is_full(disk: Path, pair_root: Path) -> 
     fill(disk, leave=64 * 1024)
     sweep = [f"hydra.sweep.dir={disk / 'sweep'}", "seed=1,2", "sweep_name=full"]
     command = ["-m", f"data.root={pair_root}", *sweep, *SMALL]
-    _, text = Command(ROOT / "train.py", *command, folder=disk.parent).end()
+    _, text = Command(ROOT / "train.py", *command, folder=disk.parent, rendered=True).end()
     assert "Traceback" not in text, text
     assert is_told(text, most=9), text  # for each job, and for the table
     (disk / "filling").unlink()
-    code, text = Command(ROOT / "train.py", *command, folder=disk.parent).end()
+    code, text = Command(ROOT / "train.py", *command, folder=disk.parent, rendered=True).end()
     assert code == 0, text
     assert (disk / "sweep" / "sweep.csv").is_file(), text

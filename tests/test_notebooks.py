@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hydra
 import nbformat
 import pytest
 from nbformat import NotebookNode
@@ -115,12 +116,25 @@ def test_the_readme_leads_to_the_notebooks() -> None:
     assert all(f"{name}.ipynb" in index for name in NAMES)
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The phantom of three notebooks, drawn once for all processes; two others draw their own."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / "drawn" / "phantom"
+    with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        phantom = hydra.compose("train").data.phantom
+    hydra.utils.instantiate(phantom, _convert_="all").write(folder)
+    return folder
+
+
 @pytest.mark.slow
 @every_notebook
-def test_a_notebook_runs_from_top_to_bottom(name: str, tmp_path: Path) -> None:
+def test_a_notebook_runs_from_top_to_bottom(name: str, drawn: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     for folder in ("notebooks", "configs"):
         shutil.copytree(ROOT / folder, copy / folder)
+    shutil.copytree(drawn, copy / "data" / "phantom")
     before = read(name)
     emptied = nbformat.from_dict(before)
     for cell in code_cells(emptied):

@@ -96,7 +96,7 @@ def write_phantom(
 
 def _save_png(image: Tensor, path: Path) -> None:
     height, width = image.shape
-    Image.frombytes("L", (width, height), bytes(image.flatten().tolist())).save(path)
+    Image.frombytes("L", (width, height), image.contiguous().numpy().tobytes()).save(path)
 
 
 def _check_drawn(folder: Path, asked: dict[str, int | list[int]]) -> None:
