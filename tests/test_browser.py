@@ -72,7 +72,8 @@ def board(compose: Callable[..., DictConfig], tmp_path: Path) -> Iterator[Tensor
     for job, width in enumerate((4, 6)):
         folder = tmp_path / "logs" / "sweeps" / "study" / str(job)
         changes = [f"model.width={width}", f"output_dir={folder}", "trainer.max_epochs=2"]
-        train(compose([*changes, "callbacks.dashboard.graph=true"]))
+        drawn = ["callbacks.pictures.num_pictures=6", "callbacks.pictures.num_worst=4"]
+        train(compose([*changes, *drawn, "callbacks.dashboard.graph=true"]))
     served = TensorBoard(tmp_path / "logs", tmp_path / "tensorboard.txt")
     wait_for(lambda: len(served.ask("runs")) == len(JOBS) * len(RUNS))
     # They are all named before the events of each are read.

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 SMALL = [
     *("data.min_steps=1", "model.depth=2", "model.width=4", "trainer.max_epochs=1"),
     *("++trainer.enable_progress_bar=false", "trainer.accelerator=cpu"),
+    *("callbacks.pictures.num_pictures=1", "callbacks.pictures.num_worst=1"),
 ]
 pytestmark = pytest.mark.slow
 
@@ -121,7 +122,7 @@ def test_two_processes_score_as_one(pair_root: Path, tmp_path: Path) -> None:
     assert "UNet" in (run_folder / "run.log").read_text()
     out = tmp_path / "evaluation"
     file = run_folder / "checkpoints" / "best.ckpt"
-    fork("evaluate.py", f"ckpt_path={file}", f"output_dir={out}")
+    fork("evaluate.py", f"ckpt_path={file}", f"output_dir={out}", "num_worst=1")
     two, one = (json.loads((folder / "metrics.json").read_text()) for folder in (run_folder, out))
     assert {key: two[key] for key in one} == pytest.approx(one, rel=1e-6)
     assert one["test/dice"] == two["test/dice"]

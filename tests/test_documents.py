@@ -112,6 +112,7 @@ PHANTOM = [
     "data.phantom.image_size=32",
 ]
 SMALL_TRAINER = ["data.min_steps=1", "trainer.max_epochs=1", "trainer.accelerator=cpu"]
+SMALL_BOARD = ["callbacks.pictures.num_pictures=1", "callbacks.pictures.num_worst=1"]
 SMALL_MODEL = ["model.depth=2", "model.width=4"]
 
 
@@ -539,6 +540,7 @@ def shrinking(arguments: list[str], name: str) -> list[str]:
     is_shipped = chosen <= own and all(one.startswith("unet") for one in chosen)
     is_searched = given.get("search") is not None or given.get("experiment") == "best"
     wanted = [*SMALL_TRAINER, "++trainer.enable_progress_bar=false"]
+    wanted += SMALL_BOARD if not any(one.startswith("~callbacks") for one in arguments) else []
     wanted += SMALL_MODEL if is_shipped and not is_searched else []
     if given.get("data", "phantom") == "phantom" and "data.root" not in given:
         wanted += PHANTOM

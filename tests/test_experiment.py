@@ -58,7 +58,8 @@ def test_a_run_leaves_what_the_design_promises(compose: Compose, tmp_path: Path)
 def test_the_dashboard_shows_curves_pictures_and_final_scores(
     compose: Compose, tmp_path: Path
 ) -> None:
-    scores = train(compose(["trainer.max_epochs=2"]))
+    drawn = ["callbacks.pictures.num_pictures=6", "callbacks.pictures.num_worst=4"]
+    scores = train(compose(["trainer.max_epochs=2", *drawn]))
     folder = tmp_path / "run" / "tensorboard"
     boards = {
         run: EventAccumulator(str(folder / run), {"images": 0}).Reload()
@@ -238,7 +239,8 @@ def test_a_fold_is_trained_and_evaluated_on_its_own_val(
         for number, pair in enumerate(find_pairs(pair_root / split)):
             pair.image.rename(pair.image.with_name(f"{number:03}.png"))
             pair.mask.rename(pair.mask.with_name(f"{number:03}_mask.png"))
-    scores = train(compose(["fold=0", "data.num_folds=2"]))
+    drawn = "callbacks.pictures.num_pictures=6"
+    scores = train(compose(["fold=0", "data.num_folds=2", drawn]))
     run = tmp_path / "run"
     names = [line["name"] for line in rows_of(run / "cases_val.csv")]
     assert len(names) == 5  # of the 6 in train/ and the 4 in val/

@@ -103,11 +103,23 @@ def test_checkpoints_that_do_not_agree_are_refused(
 
 
 @pytest.fixture
-def best(compose: Compose, tmp_path: Path) -> Path:
-    """A checkpoint that has learnt a little."""
-    overrides = ["trainer.max_epochs=8", "data.batch_size=2", "optimizer.lr=0.01"]
-    train(compose([f"output_dir={tmp_path / 'run'}", *overrides]))
-    return tmp_path / "run" / "checkpoints" / "best.ckpt"
+def best(_learnt: Path, compose: Compose, pair_root: Path, tmp_path: Path) -> Path:
+    """A checkpoint that has learnt a little, from pairs that lie where this test has its own."""
+    if not _learnt.is_dir():
+        overrides = ["trainer.max_epochs=8", "data.batch_size=2", "optimizer.lr=0.01"]
+        train(compose([f"output_dir={_learnt}", *overrides]))
+    file = tmp_path / "learnt" / "best.ckpt"
+    file.parent.mkdir()
+    checkpoint = torch.load(_learnt / "checkpoints" / "best.ckpt", weights_only=True)
+    checkpoint["liverseg"]["config"]["data"]["root"] = str(pair_root)
+    torch.save(checkpoint, file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def _learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one run, that of the test which comes first."""
+    return tmp_path_factory.mktemp("learnt") / "run"
 
 
 def masks(folder: Path, like: Path) -> dict[str, Tensor]:

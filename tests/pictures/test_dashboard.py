@@ -279,7 +279,8 @@ def test_the_final_scores_stand_at_the_step_of_the_best_weights(
 @pytest.mark.slow
 def test_lightnings_own_logger_shows_the_same_in_one_run(compose: Compose, tmp_path: Path) -> None:
     own = "logger.tensorboard._target_=lightning.pytorch.loggers.TensorBoardLogger"
-    scores = train(compose([own, "trainer.max_epochs=2"]))
+    drawn = "callbacks.pictures.num_pictures=6"
+    scores = train(compose([own, "trainer.max_epochs=2", drawn]))
     board = events(tmp_path / "run", "tensorboard")
     tags = set(board.Tags()["scalars"])
     assert tags >= {"train/loss", "val/loss", "train/lr", "machine/images_per_second"}

@@ -212,7 +212,8 @@ def test_pictures_show_the_image_as_it_lies_on_disk(
         return draw_case(image, *arguments, **named)
 
     monkeypatch.setattr(gallery, "draw_case", draw)
-    train(compose(["data.image_size=[16,16]"]))  # for the network
+    drawn = ["callbacks.pictures.num_pictures=6", "callbacks.pictures.num_worst=4"]
+    train(compose(["data.image_size=[16,16]", *drawn]))  # for the network
     stored = torch.from_numpy(fine).movedim(-1, 0) / 255
     assert len(shown) == 8 + 4 + 3  # val while training, val and test at the end
     assert all(torch.equal(image, stored) for image in shown[:12])  # in colour, sharp

@@ -28,7 +28,7 @@ SMALL = [
     *(
         "++trainer.enable_progress_bar=false",
         "trainer.accelerator=cpu",
-        "callbacks.pictures.num_pictures=0",
+        *("callbacks.pictures.num_pictures=0", "callbacks.pictures.num_worst=0"),
     ),
 ]
 FAULTS = '''
