@@ -312,9 +312,6 @@ def outcome(way: str, path: Path) -> tuple[str, str]:
         data = load_data(checkpoint, {})
         for name in NAMES:
             case_of(name, data._case_pattern)
-        height, width = data.image_size or (32, 40)
-        image = data.normalize(torch.linspace(0, 1, data.channels * 64 * 64).view(-1, 64, 64))
-        image = image[None, :, : min(height, 64), : min(width, 64)]
     except Exception as error:
         text = find_sentence(error)
         is_sentence = text is not None and "\n" not in text and len(text) < LONGEST
@@ -324,6 +321,9 @@ def outcome(way: str, path: Path) -> tuple[str, str]:
             else ("other", f"{type(error).__name__}: {str(error)[:300]}")
         )
     try:
+        height, width = data.image_size or (32, 40)
+        image = data.normalize(torch.linspace(0, 1, data.channels * 64 * 64).view(-1, 64, 64))
+        image = image[None, :, : min(height, 64), : min(width, 64)]
         with torch.no_grad():
             classes = task.predict_classes(task(image))
     except Exception as error:  # the commands tell it in a sentence, as they do of any error
