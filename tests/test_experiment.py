@@ -35,7 +35,8 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 
 
 def test_a_run_leaves_what_the_design_promises(compose: Compose, tmp_path: Path) -> None:
-    scores = train(compose(["trainer.max_epochs=2"]))
+    drawn = ["callbacks.pictures.num_pictures=6", "callbacks.pictures.num_worst=4"]
+    scores = train(compose(["trainer.max_epochs=2", *drawn]))
     run = tmp_path / "run"
     assert json.loads((run / "metrics.json").read_text()) == scores
     names = ("loss", "dice", "iou", "dice_pooled", "iou_pooled", "dice_case", "iou_case")
