@@ -94,8 +94,8 @@ def test_what_is_shown_is_what_was_scored(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = Drawn(monkeypatch)
-    drawn = ["callbacks.pictures.num_pictures=6", "callbacks.pictures.num_worst=2"]
-    train(compose(["trainer.max_epochs=2", *drawn]))
+    all_shown = ["callbacks.pictures.num_pictures=6", "callbacks.pictures.num_worst=2"]
+    train(compose(["trainer.max_epochs=2", *all_shown]))
     for split, count in (("val", 4), ("test", 3)):
         lines = lines_of(tmp_path / "run" / f"cases_{split}.csv")
         shown = dict(zip(drawn.captions, drawn.predicted, strict=True))
