@@ -525,11 +525,11 @@ def test_a_pixel_of_a_smaller_mask_is_of_a_class_as_often_as_the_class_covers_it
     save(tmp_path / "a_mask.png", [[0, 0, 2]] * 3)
     reader = MaskReader(num_classes=3)
     train = dataset_of(tmp_path, mask_reader=reader, image_size=(2, 2), resize_masks=True)
-    drawn = torch.stack([train[0, epoch]["mask"] for epoch in range(2000)])
+    drawn = torch.stack([train[0, epoch]["mask"] for epoch in range(400)])
     assert drawn[:, :, 0].unique().tolist() == [0]
     assert drawn[:, :, 1].unique().tolist() == [0, 2]
-    share = (drawn[:, :, 1] == 2).double().mean(dim=0)  # standard deviation 0.011
-    assert torch.allclose(share, torch.tensor(2 / 3).double(), atol=0.05)
+    share = (drawn[:, :, 1] == 2).double().mean(dim=0)  # standard deviation 0.024
+    assert torch.allclose(share, torch.tensor(2 / 3).double(), atol=0.08)
     assert train[0, 7]["mask"].equal(train[0, 7]["mask"])
     assert train[0]["mask"].shape == (2, 2)
     assert dataset_of(tmp_path, mask_reader=reader, resize_masks=True)[0]["mask"].shape == (3, 3)

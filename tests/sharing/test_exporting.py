@@ -159,6 +159,7 @@ def test_the_card_says_what_its_intervals_are_over() -> None:
     assert "interval over patients." in card._scores({"scores": scores})
 
 
+@pytest.mark.slow
 def test_another_file_than_its_network_is_found(tiny: Path) -> None:
     other = graph_of(UNet(in_channels=3, num_classes=1, depth=1, width=2), 3)
     with pytest.raises(ValueError, match=r"probabilities that differ by .* it is not kept"):
