@@ -1,4 +1,5 @@
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,20 @@ def save_pair(folder: Path, name: str, rows: list | None = None, **options: obje
 
 
 # Finding pairs
+
+
+@pytest.mark.parametrize("image", ["NFC", "NFD"])
+@pytest.mark.parametrize("mask", ["NFC", "NFD"])
+def test_a_name_in_both_forms_of_unicode_is_one_name(image, mask, tmp_path):
+    """An accent is a part of its letter, or a sign of its own, as file systems of macOS have it."""
+    save_pair(tmp_path, "a", [[0]])
+    name = "caf\N{LATIN SMALL LETTER E WITH ACUTE}_1"
+    for old, form in (("a", image), ("a_mask", mask)):
+        new = unicodedata.normalize(form, old.replace("a", name, 1))
+        (tmp_path / f"{old}.png").rename(tmp_path / f"{new}.png")
+    (pair,) = find_pairs(tmp_path, case_pattern="^(.+)_")
+    assert pair.mask.is_file()
+    assert unicodedata.normalize("NFC", str(pair.case)) == name[:-2]
 
 
 def test_pairs_are_found_by_name_and_ordered_by_it(tmp_path):
