@@ -43,6 +43,7 @@ from liverseg.settings import find_sentence
 from liverseg.training import SegmentationTask
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+MOST_CHANNELS = 1024
 OUTCOMES = ("same", "changed", "refused", "other", "slow", "memory", "killed")
 FAULTS = OUTCOMES[3:]
 LONGEST = 1500  # characters of a sentence
@@ -312,6 +313,10 @@ def outcome(way: str, path: Path) -> tuple[str, str]:
         data = load_data(checkpoint, {})
         for name in NAMES:
             case_of(name, data._case_pattern)
+        height, width = data.image_size or (32, 40)
+        channels = min(data.channels, MOST_CHANNELS)  # no image has more
+        image = data.normalize(torch.linspace(0, 1, channels * 64 * 64).view(-1, 64, 64))
+        image = image[None, :, : min(height, 64), : min(width, 64)]
     except Exception as error:
         text = find_sentence(error)
         is_sentence = text is not None and "\n" not in text and len(text) < LONGEST
@@ -321,9 +326,6 @@ def outcome(way: str, path: Path) -> tuple[str, str]:
             else ("other", f"{type(error).__name__}: {str(error)[:300]}")
         )
     try:
-        height, width = data.image_size or (32, 40)
-        image = data.normalize(torch.linspace(0, 1, data.channels * 64 * 64).view(-1, 64, 64))
-        image = image[None, :, : min(height, 64), : min(width, 64)]
         with torch.no_grad():
             classes = task.predict_classes(task(image))
     except Exception as error:  # the commands tell it in a sentence, as they do of any error

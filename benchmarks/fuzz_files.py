@@ -257,7 +257,7 @@ def outcome(reading: str, path: Path) -> tuple[str, str]:
         return "read", hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest()
     except Exception as error:
         text = str(error)
-        is_sentence = isinstance(error, ValueError) and str(path) in text and "\n" not in text
+        is_sentence = type(error) is ValueError and str(path) in text and "\n" not in text
         return ("refused", text) if is_sentence else ("other", f"{type(error).__name__}: {text}")
 
 

@@ -219,7 +219,7 @@ def judge_in(whole: Path) -> Callable[[str, Path], tuple[str, str]]:
             ).hexdigest()
         except Exception as error:
             text = str(error)
-            is_sentence = isinstance(error, ValueError) and str(path) in text and "\n" not in text
+            is_sentence = type(error) is ValueError and str(path) in text and "\n" not in text
             return (
                 ("refused", text) if is_sentence else ("other", f"{type(error).__name__}: {text}")
             )

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 from PIL import Image, ImageDraw, PngImagePlugin
-from sketches import leave_charts_empty
+from sketches import FEW_PICTURES, leave_charts_empty
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PATIENTS = {"train": (1, 1, 2, 2, 3, 3), "val": (4, 4, 5, 5), "test": (6, 6, 7)}
@@ -80,7 +80,7 @@ def compose(pair_root: Path, tmp_path: Path) -> Callable[..., DictConfig]:
             *("model=unet_small", "model.depth=2", "model.width=4"),
             *("trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.precision=32-true"),
             "++trainer.enable_progress_bar=false",
-            *("callbacks.pictures.num_pictures=1", "callbacks.pictures.num_worst=1"),  # half a run
+            *FEW_PICTURES,  # they take half of a run
         ]
     }
 

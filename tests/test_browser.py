@@ -15,6 +15,7 @@ import pytest
 from browser import Browser
 from omegaconf import DictConfig
 from PIL import Image
+from sketches import ALL_PICTURES
 from waiting import wait_for
 
 from liverseg.experiment import train
@@ -72,8 +73,7 @@ def board(compose: Callable[..., DictConfig], tmp_path: Path) -> Iterator[Tensor
     for job, width in enumerate((4, 6)):
         folder = tmp_path / "logs" / "sweeps" / "study" / str(job)
         changes = [f"model.width={width}", f"output_dir={folder}", "trainer.max_epochs=2"]
-        drawn = ["callbacks.pictures.num_pictures=6", "callbacks.pictures.num_worst=4"]
-        train(compose([*changes, *drawn, "callbacks.dashboard.graph=true"]))
+        train(compose([*changes, *ALL_PICTURES, "callbacks.dashboard.graph=true"]))
     served = TensorBoard(tmp_path / "logs", tmp_path / "tensorboard.txt")
     wait_for(lambda: len(served.ask("runs")) == len(JOBS) * len(RUNS))
     # They are all named before the events of each are read.

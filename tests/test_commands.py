@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 import torch
 from forks import Command
+from sketches import FEW_PICTURES
 from waiting import wait_for
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
     *("data.min_steps=1", "model.depth=2", "model.width=4", "trainer.max_epochs=1"),
     *("++trainer.enable_progress_bar=false", "trainer.accelerator=cpu"),
-    *("callbacks.pictures.num_pictures=1", "callbacks.pictures.num_worst=1"),
+    *FEW_PICTURES,
 ]
 pytestmark = pytest.mark.slow
 

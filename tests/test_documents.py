@@ -19,6 +19,7 @@ from types import ModuleType
 import pytest
 import torch
 from forks import Command
+from sketches import FEW_PICTURES
 
 from liverseg.data import MaskReader, read_image
 from liverseg.data.pairs import find_pairs
@@ -112,7 +113,6 @@ PHANTOM = [
     "data.phantom.image_size=32",
 ]
 SMALL_TRAINER = ["data.min_steps=1", "trainer.max_epochs=1", "trainer.accelerator=cpu"]
-SMALL_BOARD = ["callbacks.pictures.num_pictures=1", "callbacks.pictures.num_worst=1"]
 SMALL_MODEL = ["model.depth=2", "model.width=4"]
 
 
@@ -540,7 +540,7 @@ def shrinking(arguments: list[str], name: str) -> list[str]:
     is_shipped = chosen <= own and all(one.startswith("unet") for one in chosen)
     is_searched = given.get("search") is not None or given.get("experiment") == "best"
     wanted = [*SMALL_TRAINER, "++trainer.enable_progress_bar=false"]
-    wanted += SMALL_BOARD if not any(one.startswith("~callbacks") for one in arguments) else []
+    wanted += FEW_PICTURES if not any(one.startswith("~callbacks") for one in arguments) else []
     wanted += SMALL_MODEL if is_shipped and not is_searched else []
     if given.get("data", "phantom") == "phantom" and "data.root" not in given:
         wanted += PHANTOM

@@ -15,6 +15,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 from PIL import Image
+from sketches import ALL_PICTURES
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -35,8 +36,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 
 
 def test_a_run_leaves_what_the_design_promises(compose: Compose, tmp_path: Path) -> None:
-    drawn = ["callbacks.pictures.num_pictures=6", "callbacks.pictures.num_worst=4"]
-    scores = train(compose(["trainer.max_epochs=2", *drawn]))
+    scores = train(compose(["trainer.max_epochs=2", *ALL_PICTURES]))
     run = tmp_path / "run"
     assert json.loads((run / "metrics.json").read_text()) == scores
     names = ("loss", "dice", "iou", "dice_pooled", "iou_pooled", "dice_case", "iou_case")
@@ -59,8 +59,7 @@ def test_a_run_leaves_what_the_design_promises(compose: Compose, tmp_path: Path)
 def test_the_dashboard_shows_curves_pictures_and_final_scores(
     compose: Compose, tmp_path: Path
 ) -> None:
-    drawn = ["callbacks.pictures.num_pictures=6", "callbacks.pictures.num_worst=4"]
-    scores = train(compose(["trainer.max_epochs=2", *drawn]))
+    scores = train(compose(["trainer.max_epochs=2", *ALL_PICTURES]))
     folder = tmp_path / "run" / "tensorboard"
     boards = {
         run: EventAccumulator(str(folder / run), {"images": 0}).Reload()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 from PIL import Image
+from sketches import ALL_PICTURES
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -213,8 +214,7 @@ def test_pictures_show_the_image_as_it_lies_on_disk(
         return draw_case(image, *arguments, **named)
 
     monkeypatch.setattr(gallery, "draw_case", draw)
-    drawn = ["callbacks.pictures.num_pictures=6", "callbacks.pictures.num_worst=4"]
-    train(compose(["data.image_size=[16,16]", *drawn]))  # for the network
+    train(compose(["data.image_size=[16,16]", *ALL_PICTURES]))  # for the network
     stored = torch.from_numpy(fine).movedim(-1, 0) / 255
     assert len(shown) == 8 + 4 + 3  # val while training, val and test at the end
     assert all(torch.equal(image, stored) for image in shown[:12])  # in colour, sharp

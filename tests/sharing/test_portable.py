@@ -69,18 +69,37 @@ def test_a_mean_of_axes_in_any_order_is_that_over_them() -> None:
     assert mean(values, [1, 2], keepdim=False).tolist() == [5.5, 17.5]
 
 
+class _Averages(nn.Module):
+    """Each kind of average, and a resize, after two norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norms = nn.Sequential(nn.InstanceNorm2d(2), nn.GroupNorm(1, 2))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        image = self.norms(image)
+        small = functional.interpolate(image, (9, 8), mode="bilinear", antialias=True)
+        averages = image.abs().mean((2, 3), keepdim=True) + torch.mean(small, (2, 3), keepdim=True)
+        whole: Tensor = image + self.pool(image) + averages
+        return whole
+
+
 @pytest.mark.slow
 def test_a_runtime_keeps_the_digits_of_a_norm_over_many_pixels() -> None:
     """In ONNX's own operation the runtime is wrong by 1e-4 and more here."""
     torch.manual_seed(0)
-    net = nn.Sequential(nn.InstanceNorm2d(2), nn.GroupNorm(1, 2)).eval()
+    net = _Averages().eval()
     image = 10 + torch.randn(1, 2, 512, 512)
     options: dict[str, Any] = {"dynamo": True, "verbose": False, "opset_version": 20}
     with Portable():
         program = torch.onnx.export(net, (image,), **options)
     assert program is not None
     used = Counter(node.op_type for node in program.model_proto.graph.node)
-    assert not {"InstanceNormalization", "GroupNormalization"} & set(used)
+    assert not {"InstanceNormalization", "GroupNormalization", "Resize"} & set(used)
+    assert not {"GlobalAveragePool", "AveragePool"} & set(used)
+    nodes = [node for node in program.model_proto.graph.node if node.op_type == "ReduceMean"]
+    assert len(nodes) == 2 * 2 + 2 * 3 + 3 * 2  # of one axis each: two norms, three averages
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
     (given,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
     exact = net.double()(image.double()).detach()

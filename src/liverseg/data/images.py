@@ -230,7 +230,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
     _refuse_irregular(path)
     try:
         with Image.open(path) as picture:
-            _bounded(path, (picture.height, picture.width))
+            if told := _too_large(path, (picture.height, picture.width)):
+                raise _RefusedError(told)
             if picture.format == "PNG":
                 with _stream_of(picture) as stream:
                     stream.seek(0)
@@ -258,13 +259,20 @@ def _refuse_irregular(path: Path) -> None:
 
 def _bounded(path: Path, size: Sequence[int]) -> tuple[int, int]:
     """Return height and width of an image, unless it has too many pixels."""
+    if told := _too_large(path, size):
+        raise ValueError(told)
+    return size[0], size[1]
+
+
+def _too_large(path: Path, size: Sequence[int]) -> str:
+    """Say that an image has too many pixels; "" where it has not."""
     height, width = size
-    if height * width > MOST_PIXELS:
-        raise _RefusedError(
-            f"{path} is {height} x {width}, more than the {MOST_PIXELS:,} pixels that an image may "
-            "have; cut it into parts, or make it smaller"
-        )
-    return height, width
+    if height * width <= MOST_PIXELS:
+        return ""
+    return (
+        f"{path} is {height} x {width}, more than the {MOST_PIXELS:,} pixels that an image may "
+        "have; cut it into parts, or make it smaller"
+    )
 
 
 class _RefusedError(ValueError):

@@ -57,15 +57,6 @@ def kept_size(stored: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]
     return min(stored[0], 2 * size[0]), min(stored[1], 2 * size[1])
 
 
-def thinned(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the pixels of a mask at the middles of those of another size, no larger one."""
-    rows, columns = (
-        ((torch.arange(wanted, dtype=torch.float64) + 0.5) * side / wanted).long()
-        for side, wanted in zip(mask.shape, size, strict=True)
-    )
-    return mask[rows[:, None], columns]
-
-
 class MaskReader:
     """Decode mask files to class indices by declared values, or by declared colours.
 

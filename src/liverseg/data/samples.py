@@ -9,6 +9,7 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional
 from torchvision.tv_tensors import Image as ImageTensor
@@ -17,7 +18,7 @@ from torchvision.tv_tensors import Mask as MaskTensor
 from liverseg.data.fingerprints import Header, in_threads
 from liverseg.data.images import decoded_bytes, read_image, resize_image
 from liverseg.data.intensities import Intensities, histogram, sample_statistics, spread
-from liverseg.data.masks import MaskReader, kept_size, resize_mask, thinned
+from liverseg.data.masks import MaskReader, kept_size, resize_mask
 from liverseg.data.pairs import Pair
 from liverseg.data.slices import stacked, stacks_of
 from liverseg.labels import IGNORED
@@ -86,7 +87,6 @@ class PairDataset(Dataset[Sample]):
         self._image_size = image_size
         self._resize_masks = resize_masks and image_size is not None
         self._augment = augment
-        self._draws = self._resize_masks or augment is not None
         self._seed = seed
         self._white_value = white_value
         self._stacks: list[list[int]] | None = None
@@ -117,7 +117,8 @@ class PairDataset(Dataset[Sample]):
             image = stacked(near, [self.pairs[one].image for one in places])
         if self._normalize is not None or self._augment is not None:
             image = functional.to_dtype(image, torch.float32, scale=True)
-        with _seeded(self._seed, epoch, index) if self._draws else nullcontext():
+        draws = self._resize_masks or self._augment is not None
+        with _seeded(self._seed, epoch, index) if draws else nullcontext():
             if self._resize_masks and self._image_size:
                 mask = resize_mask(mask, self._image_size)
             if self._augment is not None:
@@ -183,7 +184,8 @@ class PairDataset(Dataset[Sample]):
         image = self._decoded(pair)
         mask = self._mask_reader.read(pair.mask)
         if self._resize_masks and self._image_size:
-            mask = thinned(mask, kept_size((mask.shape[0], mask.shape[1]), self._image_size))
+            kept = kept_size((mask.shape[0], mask.shape[1]), self._image_size)
+            mask = interpolate(mask[None, None], kept, mode="nearest-exact")[0, 0]
         return image, mask
 
     def _decoded_bytes(self) -> int:

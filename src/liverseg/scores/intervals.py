@@ -3,9 +3,9 @@
 The interval is a bootstrap over patients whose resamples are studentised: each is judged by its own
 standard error (Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 12; Hall 1988,
 Annals of Statistics 16:927-953). Percentiles of resampled means, and BCa, are too narrow for the
-5 to 40 patients of a study: they hold the truth in 80 to 94 of 100. The studentised ones hold it in
-92 to 96, least where few patients come from a long tail; so an end that lies within that of
-Student's t is moved half of the way there. ``benchmarks/intervals.py`` counts it.
+5 to 40 patients of a study: they hold the truth in 80 to 94 of 100. The studentised ones hold it
+least where few patients come from a long tail; so an end that lies within that of Student's t is
+moved half of the way there. ``benchmarks/intervals.py`` counts it.
 """
 
 import math
