@@ -31,6 +31,7 @@ from loops import (
     Apart,
     BestLoop,
     Files,
+    Here,
     LessonLoop,
     LightningLoop,
     OurLoop,
@@ -52,27 +53,18 @@ Rows = list[tuple[str, ...]]
 
 def steps(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], Rows]:
     """Compare training steps, in images per second."""
-    rows: Rows = [("size", "batch", "loop", "images/s", "of the lesson", "of the best")]
-    numbers: dict[str, Any] = {}
     is_gpu = arguments.device == "cuda"
-    settings = [(512, "unet"), (572, "unet_paper")] if is_gpu else [(128, "unet"), (256, "unet")]
+    rows: Rows = [("size", "batch", "loop", "images/s", "of the lesson", "of the best")]
+    rows[0] += ("of the ceiling",) if is_gpu else ()
+    numbers: dict[str, Any] = {}
+    sizes = arguments.sizes or ([512, 572] if is_gpu else [128, 256])
+    settings = [(size, "unet_paper" if size == 572 else "unet") for size in sizes]
     batches = (4, arguments.best_batch) if is_gpu else (4,)
+    ceiling = flops_per_second(arguments.device) if is_gpu else 1.0
     for size, model in settings:
         root = pairs_of(folder, size)
         for batch_size in batches:
-            shared = {
-                "root": root,
-                "width": arguments.width,
-                "batch_size": batch_size,
-                "device": arguments.device,
-            }
-            loops = [
-                Apart(OurLoop, is_tuned=True, model=model, **shared),
-                Apart(BestLoop, is_tuned=True, model=model, **shared),
-            ]
-            if model == "unet":
-                kinds = (LessonLoop, LightningLoop)
-                loops += [Apart(kind, is_tuned=False, **shared) for kind in kinds]
+            loops = loops_of(root, model, batch_size, arguments)
             taken: dict[str, list[float]] = {one.name: [] for one in loops}
             for number in range(arguments.rounds):
                 for one in loops if number % 2 == 0 else reversed(loops):
@@ -82,17 +74,45 @@ def steps(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
             speed = {
                 name: batch_size / statistics.median(seconds) for name, seconds in taken.items()
             }
-            lesson, best = speed.get("lesson"), speed["best"]
-            for name, value in speed.items():
-                of_lesson = f"{value / lesson:.2f}" if lesson else ""
-                share = f"{value / best:.2f}"
-                rows.append((str(size), str(batch_size), name, f"{value:.2f}", of_lesson, share))
             key = f"{size}/{batch_size}"
             numbers[f"images_per_second/{key}"] = speed
+            lesson, best = speed.get("lesson"), speed["best"]
+            flops = flops_of_an_image(arguments.width, size) if model == "unet" else None
+            for name, value in speed.items():
+                of_lesson = f"{value / lesson:.2f}" if lesson else ""
+                row = (str(size), str(batch_size), name, f"{value:.2f}", of_lesson)
+                row += (f"{value / best:.2f}",)
+                if is_gpu:
+                    share = flops * value / ceiling if flops else None
+                    row += (f"{share:.0%}" if share else "",)
+                    numbers[f"share_of_ceiling/{key}/{name}"] = share
+                rows.append(row)
             numbers[f"share_of_best_loop/{key}"] = speed["liverseg"] / best
             if lesson:
                 numbers[f"train_step_ratio_to_tutorial/{key}"] = speed["liverseg"] / lesson
     return numbers, rows
+
+
+def loops_of(
+    root: Path, model: str, batch_size: int, arguments: argparse.Namespace
+) -> list[Apart] | list[Here]:
+    """Return the loops that are held against each other."""
+    shared = {
+        "root": root,
+        "width": arguments.width,
+        "batch_size": batch_size,
+        "device": arguments.device,
+    }
+    simple = (LessonLoop, LightningLoop) if model == "unet" else ()
+    if arguments.device == "cpu":
+        tuned = [Apart(one, is_tuned=True, model=model, **shared) for one in (OurLoop, BestLoop)]
+        return [*tuned, *(Apart(one, is_tuned=False, **shared) for one in simple)]
+    loops = [Here(one, model=model, **shared) for one in (OurLoop, BestLoop)]
+    for name, change in (("from files", "data.cache_megabytes=0"), ("compiled", "compile=true")):
+        if change != "compile=true" or batch_size > 4:  # takes its time, for long runs
+            made = {**shared, "model": model, "changes": (change,)}
+            loops.append(Here(OurLoop, name=f"liverseg, {name}", **made))
+    return [*loops, *(Here(one, **shared) for one in simple)]
 
 
 def parts(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], Rows]:
@@ -127,11 +147,12 @@ def flops_of_an_image(width: int, size: int) -> int:
     return int(counter.get_total_flops())
 
 
-def flops_per_second(device: str, size: int = 2048) -> float:
+def flops_per_second(device: str) -> float:
     """Return how many operations of a matrix product a second takes, in the format of training."""
     is_half = fast_precision(device)[0] != "32-true"
     kind = torch.bfloat16 if is_half else torch.float32
-    left = torch.rand(size, size, device=device).to(kind)
+    size = 8192 if device == "cuda" else 2048
+    left = torch.randn(size, size, device=device).to(kind)  # zeros and ones would be faster
     best = float("inf")
     for _ in range(5):
         start = now()
@@ -300,7 +321,7 @@ def pairs_of(folder: Path, size: int) -> Path:
     """Return a folder of pairs of one size, enlarged from slices of the phantom."""
     root = folder / f"pairs_{size}"
     if not root.is_dir():
-        source = phantom_of(folder, (2, 1, 1), 128)
+        source = phantom_of(folder, (6, 1, 1), 128)  # 48 pairs: more than a batch
         for file in sorted(source.rglob("*.png")):
             kind = Image.Resampling.NEAREST if "_mask" in file.name else Image.Resampling.BICUBIC
             place = root / file.relative_to(source)
@@ -386,7 +407,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--best-batch", type=int, default=32, help="the other batch, on a GPU")
+    parser.add_argument("--best-batch", type=int, default=16, help="the other batch, on a GPU")
+    parser.add_argument("--sizes", type=int, nargs="+", help="sides of images, for the steps")
     parser.add_argument("--quick", action="store_true", help="small, to see that it works")
     arguments = parser.parse_args()
     if arguments.quick:

@@ -6,6 +6,7 @@ hand for speed alone: the network of this package, images in memory, mixed preci
 a fused optimizer, and nothing else.
 """
 
+import gc
 import itertools
 import logging
 import multiprocessing
@@ -52,12 +53,15 @@ class Apart:
 
     Args:
         kind: The loop.
+        name: What it is called; None for its own name.
         is_tuned: Whether its process keeps memory as the commands of this package do.
         given: What the loop is made with.
     """
 
-    def __init__(self, kind: Callable[..., Loop], *, is_tuned: bool, **given: Any) -> None:
-        self.name = kind.name  # type: ignore[attr-defined]  # a class, see Loop
+    def __init__(
+        self, kind: Callable[..., Loop], *, is_tuned: bool, name: str | None = None, **given: Any
+    ) -> None:
+        self.name = name or kind.name  # type: ignore[attr-defined]  # a class, see Loop
         self.process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
         with patch.dict(os.environ, ENVIRONMENT if is_tuned else {}):
             self.process.submit(_make, kind, given, is_tuned).result()
@@ -69,6 +73,31 @@ class Apart:
     def end(self) -> None:
         """End its process."""
         self.process.shutdown()
+
+
+class Here:
+    """A loop in this process: on a GPU no other is in its way, but for the memory that it holds.
+
+    Args:
+        kind: The loop.
+        name: What it is called; None for its own name.
+        given: What the loop is made with.
+    """
+
+    def __init__(self, kind: Callable[..., Loop], *, name: str | None = None, **given: Any) -> None:
+        self.name = name or kind.name  # type: ignore[attr-defined]  # a class, see Loop
+        self.loop = kind(**given)
+
+    def seconds(self, count: int) -> float:
+        """Return the seconds of a step."""
+        seconds = self.loop.seconds(count)
+        gc.collect()
+        torch.cuda.empty_cache()
+        return seconds
+
+    def end(self) -> None:
+        """Let go of its weights."""
+        del self.loop
 
 
 def _make(kind: Callable[..., Loop], given: dict[str, Any], is_tuned: bool) -> None:
@@ -282,6 +311,7 @@ class OurLoop:
         """Return the seconds of a step."""
         Clock.latest = None
         self.config.trainer.max_steps = WARM_UP + count
+        self.config.data.min_steps = WARM_UP + count  # one epoch: no checkpoint in between
         self.config.callbacks.clock = {"_target_": f"{Clock.__module__}.Clock", "count": count}
         train(self.config)
         assert Clock.latest is not None

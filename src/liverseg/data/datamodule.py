@@ -17,7 +17,12 @@ from liverseg.data.fingerprints import FileFacts, hash_of_bytes, hash_of_sizes, 
 from liverseg.data.folders import PairFolders
 from liverseg.data.folds import Division, divide_folders
 from liverseg.data.images import MOST_PIXELS, shown_channels
-from liverseg.data.loaders import ResumableSampler, SameSizeBatches, pad_and_stack
+from liverseg.data.loaders import (
+    ResumableSampler,
+    SameSizeBatches,
+    pad_and_stack,
+    spare_cores,
+)
 from liverseg.data.masks import MaskReader
 from liverseg.data.pairs import Pair, case_of
 from liverseg.data.patients import count_pairs, shared_images, shared_patients
@@ -76,7 +81,9 @@ class PairDataModule(LightningDataModule):
             take whole batches, on their device, after all others.
         batch_size: Images in a batch, per device.
         min_steps: Batches in an epoch of training at least; few images are passed several times.
-        num_workers: Processes that load; 0 loads in the training process.
+        num_workers: Processes that load; 0 loads in the process that trains. None is 0 where the
+            split stays in memory or the network is on the processor, which has no core to spare,
+            else one for each other core, at most 8.
         cache_megabytes: A split whose decoded pairs fit into this stays in memory; 0 decodes anew
             every epoch.
         seed: Seed of order and augmentation.
@@ -121,7 +128,7 @@ class PairDataModule(LightningDataModule):
             Field(description="a mapping of names to transforms, {} for none"),
         ],
         batch_size: int,
-        num_workers: _Count,
+        num_workers: _Count | None,
         cache_megabytes: _Count,
         seed: Annotated[int, Field(ge=0, le=2**32 - 1)],
         fold: int | None = None,  # a default, because older checkpoints do not name it
@@ -384,10 +391,8 @@ class PairDataModule(LightningDataModule):
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
-            num_workers=self._num_workers,
-            persistent_workers=self._num_workers > 0,
             collate_fn=pad_and_stack,
-            pin_memory=torch.cuda.is_available(),
+            **self._loading(dataset),
         )
 
     def _normalizes(self, split: Split) -> bool:
@@ -451,10 +456,21 @@ class PairDataModule(LightningDataModule):
         return DataLoader(
             self.dataset(split),
             batch_sampler=self._ordered_batches(split),
-            num_workers=self._num_workers,
-            persistent_workers=self._num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            **self._loading(self.dataset(split)),
         )
+
+    def _loading(self, dataset: PairDataset) -> dict[str, Any]:
+        """Return how a loader reads ahead."""
+        number = self._num_workers
+        if number is None:
+            trainer = self._the_trainer()
+            is_waiting = trainer.strategy.root_device.type == "cuda" and not dataset.is_cached
+            number = spare_cores(trainer.world_size) if is_waiting else 0
+        return {
+            "num_workers": number,
+            "persistent_workers": number > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }
 
     def _the_trainer(self) -> Trainer:
         if self.trainer is None:

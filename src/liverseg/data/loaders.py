@@ -5,6 +5,7 @@ function of (seed, epoch), a sample's augmentation one of (seed, epoch, index), 
 read from the trainer's progress.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -115,9 +116,18 @@ def pad_and_stack(samples: Sequence[Sample]) -> dict[str, Tensor]:
     padded = []
     for sample in samples:
         rows, columns = sample["mask"].shape
-        border = (0, width - columns, 0, height - rows)
-        image = functional.pad(sample["image"], border)
-        mask = functional.pad(sample["mask"], border, value=IGNORED)
+        image, mask = sample["image"], sample["mask"]
+        if (rows, columns) != (height, width):
+            border = (0, width - columns, 0, height - rows)
+            image = functional.pad(image, border)
+            mask = functional.pad(mask, border, value=IGNORED)
         padded.append({**sample, "image": image, "mask": mask})
     batch: dict[str, Tensor] = default_collate(padded)
     return {**batch, "sizes": torch.tensor([sample["mask"].shape for sample in samples])}
+
+
+def spare_cores(num_processes: int) -> int:
+    """Return how many cores load for each process that trains on a GPU: its share, at most 8."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
+    return min(8, (cores - num_processes) // num_processes)

@@ -204,5 +204,5 @@ def _seeded(*numbers: int) -> Iterator[None]:
     """Seed torch's global generator by several numbers, and put its state back afterwards."""
     seed = random.Random(repr(numbers)).getrandbits(63)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed goes through all devices
         yield

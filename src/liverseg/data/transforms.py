@@ -36,16 +36,25 @@ class Normalize:
     ) -> None:
         self._mean = _per_channel("mean", mean, channels, slices)
         self._std = _per_channel("std", std, channels, slices)
+        self._copies: dict[torch.device, tuple[Tensor, Tensor]] = {}
         if bool((self._std <= 0).any()):
             raise ValueError(f"data.std={std} must be greater than 0")
 
     def __call__(self, image: Tensor) -> Tensor:
         """Return the normalised image of shape (C, H, W), or images of shape (N, C, H, W)."""
-        return (image - self._mean.to(image.device)) / self._std.to(image.device)
+        mean, std = self._on(image.device)
+        return (image - mean) / std
 
     def undo(self, image: Tensor) -> Tensor:
         """Return the image in [0, 1] again, of shape (C, H, W)."""
-        return image * self._std.to(image.device) + self._mean.to(image.device)
+        mean, std = self._on(image.device)
+        return image * std + mean
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return both on a device; a GPU, which would wait for the copy, gets them once."""
+        if device not in self._copies:
+            self._copies[device] = (self._mean.to(device), self._std.to(device))
+        return self._copies[device]
 
 
 class Augment:

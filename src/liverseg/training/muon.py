@@ -1,6 +1,6 @@
 """Muon: steps of convolutions whose directions all count alike, and AdamW for everything else."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -62,31 +62,45 @@ class Muon(AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        gradients = {}
+        gradients: dict[Tensor, Tensor] = {}
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None and is_matrix(weight, group["largest_side"]):
-                    self._follow(weight, weight.grad, group)
-                    gradients[weight], weight.grad = weight.grad, None  # none is left to AdamW
+            followed = {
+                weight: weight.grad
+                for weight in group["params"]
+                if weight.grad is not None and is_matrix(weight, group["largest_side"])
+            }
+            if followed:
+                self._follow(followed, group)
+            gradients |= followed
+        for weight in gradients:
+            weight.grad = None  # none is left to AdamW
         super().step()
         for weight, gradient in gradients.items():
             weight.grad = gradient
         return loss
 
-    def _follow(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state, momentum = self.state[weight], group["momentum"]
-        if not state:
-            state["step"] = torch.zeros(())  # AdamW looks for one in each state that is loaded
-            state["momentum"] = torch.zeros_like(weight)
-        state["step"] += 1
-        state["momentum"].mul_(momentum).add_(gradient)
-        ahead = torch.add(gradient, state["momentum"], alpha=momentum)  # as Nesterov's
-        weight.mul_(1 - group["lr"] * group["weight_decay"])
-        if ahead.is_contiguous(memory_format=torch.channels_last):  # the order of columns is free
-            weight, ahead = weight.movedim(1, -1), ahead.movedim(1, -1)
-        matrix = ahead.flatten(1)
-        length = _LENGTH * max(matrix.shape) ** 0.5  # an orthogonal one's is 1 / sqrt of that side
-        weight.add_(orthogonal(matrix).view(ahead.shape), alpha=-group["lr"] * length)
+    def _follow(self, followed: dict[Tensor, Tensor], group: dict[str, Any]) -> None:
+        """Change the weights of a group, given with their gradients, all at once."""
+        momentum = group["momentum"]
+        weights, gradients = [*followed], [*followed.values()]
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight]["step"] = torch.zeros(())  # AdamW looks for one when it loads
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
+            self.state[weight]["step"] += 1
+        momenta = [self.state[weight]["momentum"] for weight in weights]
+        torch._foreach_mul_(momenta, momentum)
+        torch._foreach_add_(momenta, gradients)
+        ahead = list(torch._foreach_add(gradients, momenta, alpha=momentum))  # as Nesterov's
+        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        for place, one in enumerate(ahead):
+            if one.is_contiguous(memory_format=torch.channels_last):  # the order of columns is free
+                weights[place], ahead[place] = weights[place].movedim(1, -1), one.movedim(1, -1)
+        steps = orthogonal([one.flatten(1) for one in ahead])
+        for weight, step in zip(weights, steps, strict=True):
+            # The entries of an orthogonal matrix are 1 / sqrt of its longer side large, in the mean.
+            length = _LENGTH * max(step.shape) ** 0.5
+            weight.add_(step.view(weight.shape), alpha=-group["lr"] * length)
 
 
 def is_matrix(weight: Tensor, largest_side: int) -> bool:
@@ -96,26 +110,39 @@ def is_matrix(weight: Tensor, largest_side: int) -> bool:
     return _SMALLEST <= min(len(weight), weight[0].numel()) <= largest_side
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """Return about ``U V^T`` of a matrix ``U S V^T``, float32 of its shape.
+def orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Return about ``U V^T`` of each matrix ``U S V^T``, float32 of its shape.
 
-    The polynomial is applied to the product of the matrix with itself, whose side is the shorter
-    one, and to the matrix once, at the end: the same numbers, and for the long matrices of
-    convolutions from fewer operations. It takes float32: a square in bfloat16 has lost the
-    directions whose singular values are small.
+    The polynomial is applied to the product of a matrix with itself, whose side is the shorter one,
+    and to the matrix once, at the end: the same numbers, and for the long matrices of convolutions
+    from fewer operations. Products of one side are computed together, which saves a GPU most of its
+    kernels. It takes float32: a square in bfloat16 has lost the directions whose singular values
+    are small.
     """
-    if len(matrix) > matrix.shape[1]:
-        return orthogonal(matrix.T).T
-    matrix = matrix.float()
-    matrix = matrix / matrix.norm().clamp(min=1e-7)
-    square = matrix @ matrix.T
-    whole: Tensor | None = None
+    wide = [one.float() if len(one) <= one.shape[1] else one.float().T for one in matrices]
+    sizes = torch._foreach_norm(wide)
+    wide = list(torch._foreach_div(wide, [size.clamp(min=1e-7) for size in sizes]))
+    found = list(wide)
+    for side in {len(one) for one in wide}:
+        places = [place for place, one in enumerate(wide) if len(one) == side]
+        factors = _factors(torch.stack([wide[place] @ wide[place].T for place in places]))
+        for place, factor in zip(places, factors, strict=True):
+            found[place] = factor @ wide[place]
+    return [
+        one if one.shape == matrix.shape else one.T
+        for one, matrix in zip(found, matrices, strict=True)
+    ]
+
+
+def _factors(square: Tensor) -> Tensor:
+    """Return what makes matrices orthogonal, (N, side, side), from their squares."""
     a, b, c = _POLYNOMIAL
+    whole: Tensor | None = None
     for time in range(_TIMES):
-        factor = torch.addmm(b * square, square, square, alpha=c)
-        factor.diagonal().add_(a)
+        factor = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
         whole = factor if whole is None else factor @ whole
         if time < _TIMES - 1:
             square = factor @ square @ factor
     assert whole is not None
-    return whole @ matrix
+    return whole

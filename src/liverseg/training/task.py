@@ -124,6 +124,7 @@ class SegmentationTask(LightningModule):
         self._monitor = monitor
         self._seed = seed
         self._watched: _Watched | None = None  # a loss that nobody has looked at yet
+        self._known_loss: Tensor | None = None  # the last one that was looked at, on the CPU
         self._interrupted_tally: dict[str, dict[str, Any]] | None = None
         self.tallies = nn.ModuleDict(  # which has a method named "train"
             {"train_split": Tally(SegmentationScores(num_classes, class_names))}
@@ -174,7 +175,8 @@ class SegmentationTask(LightningModule):
         image = batch["image"].contiguous(memory_format=torch.channels_last)
         logits, mask = training_logits(self.net, image, batch["mask"])
         loss, _ = self._score("train", batch, logits, mask)
-        self.log("loss", loss, prog_bar=True, logger=False)
+        if self.trainer.progress_bar_callback is not None and self._known_loss is not None:
+            self.log("loss", self._known_loss, prog_bar=True, logger=False)
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> Scored:
@@ -187,7 +189,10 @@ class SegmentationTask(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         """Make a step's randomness a function of (seed, step, rank): resuming is then exact."""
-        torch.manual_seed((self._seed * 1_000_003 + self.global_step) * 1024 + self.global_rank)
+        seed = (self._seed * 1_000_003 + self.global_step) * 1024 + self.global_rank
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed goes through all devices
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(seed)
 
     def on_train_epoch_start(self) -> None:
         """Forget what an earlier epoch left, which this one may not check on val."""
@@ -304,6 +309,7 @@ class SegmentationTask(LightningModule):
         if copied is not None:
             copied.synchronize()
         if loss.isfinite():
+            self._known_loss = loss
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer's methods
         names = [data.dataset(split).pairs[number].name for number in images.tolist()]

@@ -121,7 +121,7 @@ class BatchAugment:
         some, its_mask, its_size = image, mask, sizes
         if is_some:
             some, its_mask, its_size = image[moved], mask[moved], sizes[moved]
-        last_row = torch.tensor([0.0, 0.0, 1.0], device=image.device).expand(len(some), 1, 3)
+        last_row = torch.eye(3, device=image.device)[2:].expand(len(some), 1, 3)
         middle = its_size.flip(1)[..., None, None] / 2  # (n, 2, 1, 1), x first
         height, width = mask.shape[1:]
         x = torch.arange(width, device=image.device).view(1, 1, -1) + 0.5 - middle[:, 0]
@@ -171,7 +171,9 @@ class BatchAugment:
         if not is_whole:
             # Between the middles of the outermost pixels and the edge, as at these middles.
             sides = sizes.flip(1)[:, None, None]
-            part = sides / torch.tensor([mask.shape[2], mask.shape[1]], device=grid.device)
+            part = torch.stack(
+                [sides[..., 0] / mask.shape[2], sides[..., 1] / mask.shape[1]], dim=-1
+            )
             grid = grid.clamp(min=-1).maximum(1 / sides - 1).minimum(1 - 1 / sides)
             grid = grid * part + (part - 1)
         moved, its = (
