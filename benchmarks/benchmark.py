@@ -65,10 +65,7 @@ def steps(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
         root = pairs_of(folder, size)
         for batch_size in batches:
             loops = loops_of(root, model, batch_size, arguments)
-            taken: dict[str, list[float]] = {one.name: [] for one in loops}
-            for number in range(arguments.rounds):
-                for one in loops if number % 2 == 0 else reversed(loops):
-                    taken[one.name].append(one.seconds(arguments.steps))
+            taken = alternate(loops, arguments, f"{size}/{batch_size}")
             for one in loops:
                 one.end()
             speed = {
@@ -91,6 +88,19 @@ def steps(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
             if lesson:
                 numbers[f"train_step_ratio_to_tutorial/{key}"] = speed["liverseg"] / lesson
     return numbers, rows
+
+
+def alternate(
+    loops: list[Apart] | list[Here], arguments: argparse.Namespace, of: str
+) -> dict[str, list[float]]:
+    """Let loops take turns; return the seconds of a step of each by name, and tell them at once."""
+    taken: dict[str, list[float]] = {one.name: [] for one in loops}
+    for number in range(arguments.rounds):
+        for one in loops if number % 2 == 0 else reversed(loops):
+            seconds = one.seconds(arguments.steps)
+            taken[one.name].append(seconds)
+            print(f"  {of} {one.name}: {1000 * seconds:.1f} ms", file=sys.stderr, flush=True)
+    return taken
 
 
 def loops_of(
@@ -423,24 +433,22 @@ def main() -> None:
     numbers: dict[str, Any] = {"machine": described, "command": " ".join(sys.argv)}
     text = ["# Benchmark", "", *(f"* {key}: {value}" for key, value in described.items())]
     print("\n".join(text[2:]))
+    output = ROOT / "logs" / "benchmark" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    output.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.only.split(","):
             title, measure = SECTIONS[name]
             found, rows = measure(arguments, Path(folder))
-            numbers |= found
-            lines = ["", f"## {title}", "", *table(rows)]
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            if arguments.device == "cuda":
+                peak = torch.cuda.max_memory_allocated() / 2**20
+            numbers |= found | {"peak_memory_megabytes": peak}
+            lines = ["", f"## {title}", "", *table(rows), "", f"Most memory so far: {peak:.0f} MB"]
             text += lines
             print("\n".join(lines), flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    if arguments.device == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**20
-    numbers["peak_memory_megabytes"] = peak
-    text += ["", f"Peak memory: {peak:.0f} MB"]
-    output = ROOT / "logs" / "benchmark" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    output.mkdir(parents=True)
-    (output / "benchmark.md").write_text("\n".join(text) + "\n")
-    (output / "benchmark.json").write_text(json.dumps(numbers, indent=2) + "\n")
-    print(f"\n{text[-1]}\nwritten to {output.relative_to(ROOT)}")
+            (output / "benchmark.md").write_text("\n".join(text) + "\n")
+            (output / "benchmark.json").write_text(json.dumps(numbers, indent=2) + "\n")
+    print(f"\nwritten to {output.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -108,7 +108,10 @@ BAD: list[tuple[list[str], str]] = [
     (["data.channels=0"], "data.channels=0 must be a whole number from 1 up"),
     (["data.num_classes=two"], "data.num_classes=two must be a whole number"),
     (["data.batch_size=big"], "data.batch_size=big must be a whole number"),
-    (["data.num_workers=-1"], "data.num_workers=-1 must be a whole number from 0 up"),
+    (
+        ["data.num_workers=-1"],
+        "data.num_workers=-1 must be a whole number from 0 up, or null",
+    ),
     (["data.cache_megabytes=2G"], "data.cache_megabytes=2G must be a whole number from 0 up"),
     (["data.image_size=256"], "data.image_size=256 must be null or [height, width] in pixels"),
     (

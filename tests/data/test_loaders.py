@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from serving import module_of, resize
 from torch import Tensor, nn
 
-from liverseg.data.loaders import ResumableSampler, SameSizeBatches, pad_and_stack
+from liverseg.data.loaders import ResumableSampler, SameSizeBatches, pad_and_stack, spare_cores
 from liverseg.data.pairs import find_pairs
 from liverseg.labels import IGNORED
 
@@ -247,3 +248,31 @@ def test_a_smaller_sample_is_padded_right_and_below_with_ignored_pixels():
     ]
     assert batch["mask"].dtype == torch.uint8
     assert (batch["index"].tolist(), batch["case"].tolist()) == ([0, 1], [-1, -1])
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "expected"), [(2, 1, 1), (16, 1, 8), (16, 4, 3), (4, 4, 0), (1, 1, 0)]
+)
+def test_cores_that_do_not_train_load(cores, processes, expected, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert spare_cores(processes) == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "settings", "expected"),
+    [
+        ("cuda", {"cache_megabytes": 0}, 5),
+        ("cuda", {"cache_megabytes": 100}, 0),
+        ("cpu", {"cache_megabytes": 0}, 0),
+        ("cpu", {"cache_megabytes": 0, "num_workers": 2}, 2),
+    ],
+)
+def test_processes_load_for_a_gpu_what_is_not_in_memory(
+    device, settings, expected, pair_root, monkeypatch
+):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)), raising=False)
+    module = module_of(pair_root, **{"num_workers": None, **settings})
+    module.trainer = FakeTrainer()
+    module.trainer.strategy = SimpleNamespace(root_device=torch.device(device))
+    assert module.train_dataloader().num_workers == expected
+    assert module.val_dataloader().num_workers == expected

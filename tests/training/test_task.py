@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 from lightning import Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR
 from torch.utils.data import DataLoader
@@ -38,15 +39,17 @@ def loader(batches: list[dict[str, Tensor]]) -> DataLoader[dict[str, Tensor]]:
     return DataLoader(batches, batch_size=None)
 
 
-def fit(task: SegmentationTask, batches: list[dict[str, Tensor]], epochs: int = 1) -> Trainer:
+def fit(
+    task: SegmentationTask, batches: list[dict[str, Tensor]], epochs: int = 1, **settings: Any
+) -> Trainer:
     trainer = Trainer(
         max_epochs=epochs,
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
-        enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        **{"enable_progress_bar": False, **settings},
     )
     trainer.fit(task, loader(batches), loader(batches))
     return trainer
@@ -110,6 +113,24 @@ def test_the_mean_loss_weighs_images_not_batches() -> None:
         trainer.validate(task, loader(batches), verbose=False)
         values.append(task.results["val"]["loss"])
     assert values[0] == pytest.approx(values[1])
+
+
+class Bar(ProgressBar):
+    """Keeps what it would show after each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.shown.append(trainer.progress_bar_metrics["loss"])
+
+
+def test_a_progress_bar_shows_the_loss_of_each_step() -> None:
+    bar, task = Bar(), make_task(FixedLogits(0.5), loss=CrossEntropy())
+    fit(task, [blob_batch(), blob_batch()], callbacks=[bar], enable_progress_bar=True)
+    assert len(bar.shown) == 2
+    assert sum(bar.shown) / 2 == pytest.approx(task.results["train"]["loss"], abs=1e-6)
 
 
 def test_a_second_pass_forgets_the_first() -> None:
