@@ -206,7 +206,7 @@ def test_ctrl_c_ends_a_run_with_a_word_and_it_goes_on(
     folder = tmp_path / "run"
     command = ["data=liver", f"data.root={pair_root}", *SMALL, "trainer.max_epochs=200"]
     with subprocess.Popen(
-        [sys.executable, ROOT / "train.py", *command, f"hydra.run.dir={folder}"],
+        [sys.executable, ROOT / "train.py", *command, f"output_dir={folder}"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

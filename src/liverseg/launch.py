@@ -114,7 +114,7 @@ def _settled(config: DictConfig) -> tuple[DictConfig, Mapping[str, Any] | None]:
         if not is_job and not was_restarted():
             raise ValueError(
                 f"{folder} holds a run already; resume={folder} continues it, another "
-                "hydra.run.dir starts a new one"
+                "output_dir starts a new one"
             )
         last = last_checkpoint(folder / "checkpoints")
         config.resume = str(last) if last.is_file() else None

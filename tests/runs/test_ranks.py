@@ -61,7 +61,7 @@ def test_processes_of_torchrun_share_a_folder_named_by_their_agent(
 
 def test_several_computers_under_torchrun_must_be_told_their_folder(started) -> None:
     started(TORCHELASTIC_RUN_ID="none", RANK="1", GROUP_WORLD_SIZE="2")
-    with pytest.raises(ValueError, match=r"must be told its folder; add hydra\.run\.dir="):
+    with pytest.raises(ValueError, match=r"must be told its folder; add output_dir="):
         agreed_arguments(["seed=1"])
 
 

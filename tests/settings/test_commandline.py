@@ -218,6 +218,28 @@ def test_a_good_command_line_passes(line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "line", "added"),
+    [
+        ("train", "output_dir=/a/run", ["hydra.run.dir=/a/run"]),  # config and log lie there too
+        (
+            "train",
+            "'output_dir=\"~/run\"'",
+            ["output_dir=/home/me/run", "hydra.run.dir=/home/me/run"],
+        ),
+        ("train", "output_dir=/a/run hydra.run.dir=/a/log", []),
+        ("train", "'hydra.run.dir=\"~/run\"'", ["hydra.run.dir=/home/me/run"]),
+        ("convert", "source=a labels=b output_dir=/a/pairs", []),
+    ],
+)
+def test_a_folder_that_is_named_holds_all_of_a_run(
+    name: str, line: str, added: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setattr("liverseg.settings.commandline.what_blocks", lambda _: "")
+    assert check_overrides(CONFIGS, name, shlex.split(line)) == added
+
+
+@pytest.mark.parametrize(
     "flags",
     [
         ["--help"],

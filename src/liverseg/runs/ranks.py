@@ -50,7 +50,7 @@ def agreed_arguments(arguments: Sequence[str]) -> list[str]:
         if launcher == "torchrun" and os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
             raise ValueError(
                 "the computers of one run must be told its folder; add "
-                "hydra.run.dir=logs/train/runs/NAME"
+                "output_dir=logs/train/runs/NAME"
             )
         name = f"slurm_{job}" if job is not None else f"torchrun_{os.getppid()}"
         agreed.append(f"hydra.run.dir=logs/train/runs/{name}")

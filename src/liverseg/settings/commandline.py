@@ -330,17 +330,17 @@ def _folder_of(config: DictConfig, multirun: bool, overrides: list[Override]) ->
             )
     key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
     try:
-        typed = OmegaConf.select(config, key)
+        typed = made = OmegaConf.select(config, key)
     except OmegaConfBaseException:  # refers to what only a running job knows
         return []
     name = config.get("sweep_name", "none is needed")
     if multirun and (name in ("", None) or OmegaConf.is_config(name)):
         raise ValueError(f"sweep_name={name} must be a name")
+    if {one.key_or_group for one in overrides} & {"output_dir", key} == {"output_dir"}:
+        key, typed = "output_dir", config.output_dir
     if not typed:
         raise ValueError(f"{key}= must be a folder; leave it out")
     folder = os.path.expanduser(str(typed))
-    if any(one.key_or_group == "output_dir" for one in overrides) and typed == config.output_dir:
-        key = "output_dir"
     if reason := what_blocks(Path(folder)):
         raise ValueError(f"{key}={folder} cannot be written, {reason}; name another folder")
     if not multirun and (other := read_too(Path(folder), plain)):
@@ -348,4 +348,5 @@ def _folder_of(config: DictConfig, multirun: bool, overrides: list[Override]) ->
             f"{key}={folder} is the folder of {other} too, and what is written would lie among "
             "what is read; name another folder"
         )
-    return [] if folder == str(typed) else [as_hydra_reads_it(f"{key}={folder}")]
+    changed = {key: typed, "hydra.run.dir": made} if key == "output_dir" else {key: typed}
+    return [as_hydra_reads_it(f"{one}={folder}") for one, was in changed.items() if was != folder]
