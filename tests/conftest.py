@@ -1,7 +1,7 @@
 """What many tests begin with: a folder of small pairs, and the real config, shrunk."""
 
-import copy
 import gc
+import pickle
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -102,7 +102,7 @@ def compose(pair_root: Path, tmp_path: Path) -> Callable[..., DictConfig]:
             and (key == "output_dir" or name == "train")
         ]
         chosen = [one for one in overrides if _is_choice(one)]
-        config = copy.deepcopy(_composed(name, (*kept, *chosen), with_hydra))
+        config = pickle.loads(_composed(name, (*kept, *chosen), with_hydra))
         values = [*paths, *(one for one in overrides if one not in chosen)]
         parsed = OverridesParser.create().parse_overrides(values)
         ConfigLoaderImpl._apply_overrides_to_config(parsed, config)
@@ -122,10 +122,10 @@ def _is_choice(override: str) -> bool:
 
 
 @cache
-def _composed(name: str, overrides: tuple[str, ...], with_hydra: bool) -> DictConfig:
+def _composed(name: str, overrides: tuple[str, ...], with_hydra: bool) -> bytes:
     """Compose once what many tests begin with; values are set on a copy, as Hydra sets them."""
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra.compose(name, list(overrides), return_hydra_config=with_hydra)
+        return pickle.dumps(hydra.compose(name, list(overrides), return_hydra_config=with_hydra))
 
 
 @pytest.fixture

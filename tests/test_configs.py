@@ -1,5 +1,6 @@
 import inspect
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
+from liverseg.checks import check_settings
 from liverseg.data.datamodule import PairDataModule
 from liverseg.data.volumes import Conversion
 from liverseg.network.unet import UNet
@@ -43,9 +45,19 @@ def test_the_walk_sees_every_config() -> None:
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_every_key_below_a_target_is_a_parameter_of_it(choice: str, compose: Compose) -> None:
-    config = plain(compose([choice, "data.root=somewhere"]))
-    found = list(nodes(config))
+def test_every_choice_that_is_shipped_names_parameters_of_classes_and_passes_the_check(
+    choice: str, compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("liverseg.checks.devices.devices_here", lambda: (1, True))
+    group, _, name = choice.partition("=")
+    shipped = OmegaConf.load(CONFIGS / group / f"{name}.yaml").get("accelerator", "auto")
+    config = compose([choice, f"trainer.accelerator={shipped}"])
+    if choice == "logger=wandb" and find_spec("wandb") is None:
+        with pytest.raises(ValueError, match=r"not installed; pip install wandb$"):
+            check_settings(config)
+    else:
+        check_settings(config)
+    found = list(nodes(plain(config)))
     assert len(found) >= 8
     for node in found:
         target = get_class(node["_target_"])

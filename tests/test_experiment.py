@@ -35,6 +35,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(file.read_text().splitlines()))
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_the_design_promises(compose: Compose, tmp_path: Path) -> None:
     scores = train(compose(["trainer.max_epochs=2", *ALL_PICTURES]))
     run = tmp_path / "run"

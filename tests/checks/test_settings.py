@@ -1,9 +1,8 @@
 import itertools
+import pickle
 import re
 from collections.abc import Callable
-from copy import deepcopy
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -501,9 +500,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @cache
-def chosen(choices: tuple[str, ...]) -> DictConfig:
+def chosen(choices: tuple[str, ...]) -> bytes:
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra.compose("train", list(choices))
+        return pickle.dumps(hydra.compose("train", list(choices)))
 
 
 def composed(overrides: list[str], folder: Path) -> DictConfig:
@@ -514,7 +513,7 @@ def composed(overrides: list[str], folder: Path) -> DictConfig:
     groups = {choice.partition("=")[0] for choice in CHOICES}
     choices = {one.key_or_group: one.input_line or "" for one in parsed}
     choices = {"data": "data=liver", **choices}
-    config = deepcopy(chosen(tuple(line for key, line in choices.items() if key in groups)))
+    config = pickle.loads(chosen(tuple(line for key, line in choices.items() if key in groups)))
     for one in parsed:
         key = one.key_or_group
         if key in groups:
@@ -560,20 +559,6 @@ def test_what_a_class_refuses_itself_is_left_to_it(
     with pytest.raises(Exception, match="Error in call to target") as caught:
         instantiate(config, _convert_="all")
     assert find_sentence(caught.value) == sentence
-
-
-@pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_that_is_shipped_passes(
-    choice: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("liverseg.checks.devices.devices_here", lambda: (1, True))
-    group, _, name = choice.partition("=")
-    if choice == "logger=wandb" and find_spec("wandb") is None:
-        with pytest.raises(ValueError, match=r"not installed; pip install wandb$"):
-            check_settings(composed([choice], folder))
-        return
-    shipped = OmegaConf.load(CONFIGS / group / f"{name}.yaml").get("accelerator", "auto")
-    check_settings(composed([choice, f"trainer.accelerator={shipped}"], folder))
 
 
 @pytest.mark.parametrize(

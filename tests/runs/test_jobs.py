@@ -77,7 +77,7 @@ def test_a_job_that_is_still_to_run_takes_harmless_settings(
     for job in (waiting, done):
         job.renew(config)
     renewed, kept = load_config(waiting.folder), load_config(done.folder)
-    assert (renewed.data.num_workers, kept.data.num_workers) == (3, 0)
+    assert (renewed.data.num_workers, kept.data.num_workers) == (3, None)
     assert renewed.trainer.log_every_n_steps == 7
     assert renewed.model.width == 8
     assert renewed.output_dir == str(waiting.folder)

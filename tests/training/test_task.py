@@ -55,6 +55,7 @@ def fit(
     return trainer
 
 
+@pytest.mark.slow
 def test_60_steps_overfit_one_batch() -> None:
     task = make_task()
     fit(task, [blob_batch()], epochs=60)

@@ -208,8 +208,7 @@ def _compose(loader: ConfigLoader, name: str, overrides: list[Override]) -> Dict
         raise ValueError(lacking)
     if (composed := _composed(name, lines)) is not None:
         return composed
-    groups = set(_groups(loader))
-    choices = [one for one in overrides if one.key_or_group in groups]
+    choices = [one for one in overrides if loader.get_group_options(one.key_or_group)]
     if (shipped := _composed(name, [])) is None:
         return None
     for one in choices:
@@ -219,7 +218,7 @@ def _compose(loader: ConfigLoader, name: str, overrides: list[Override]) -> Dict
         return None
     for one in overrides:
         if one not in choices and one.package is None:
-            _refuse_key(one, config, groups)
+            _refuse_key(one, config, loader)
         elif one.type == OverrideType.ADD and one.key_or_group in config:
             raise ValueError(
                 f"{one.input_line} adds a second {one.key_or_group}; leave out the + to choose "
@@ -263,7 +262,7 @@ def _refuse_choice(override: Override, loader: ConfigLoader, shipped: DictConfig
             )
 
 
-def _refuse_key(override: Override, config: DictConfig, groups: set[str]) -> None:
+def _refuse_key(override: Override, config: DictConfig, loader: ConfigLoader) -> None:
     """Refuse a key that does not exist, or that exists where it is to be added."""
     line, key = override.input_line or "", override.key_or_group
     unresolved = OmegaConf.to_container(config, resolve=False)
@@ -272,7 +271,7 @@ def _refuse_key(override: Override, config: DictConfig, groups: set[str]) -> Non
         raise ValueError(f"{line} adds a key that is there already; leave out the +")
     if exists or override.type in (OverrideType.ADD, OverrideType.FORCE_ADD):
         return
-    known = set(all_keys(unresolved))
+    known = {*all_keys(unresolved), *_groups(loader)}
     section, _, last = key.rpartition(".")
     target, parameters = _parameters(config, section)
     if override.type == OverrideType.CHANGE and last in parameters:
@@ -280,8 +279,8 @@ def _refuse_key(override: Override, config: DictConfig, groups: set[str]) -> Non
             f"{line} is not in the config, but {target} takes it; add a + in front: +{line}"
         )
     added = {f"{section}.{name}" for name in parameters}
-    closest = nearest_key(key, known | added | groups)
-    if closest and closest not in known | groups and override.type == OverrideType.CHANGE:
+    closest = nearest_key(key, known | added)
+    if closest and closest not in known and override.type == OverrideType.CHANGE:
         closest = f"+{closest}"
     raise ValueError(f"{line} names no known key{remedy(closest, '--cfg job shows all of them')}")
 

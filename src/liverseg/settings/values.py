@@ -56,7 +56,7 @@ def check_value(key: str, value: Any, hint: Any) -> None:
     """
     if value == "???" or is_object(value):
         return
-    adapter = TypeAdapter[Any](_as_in_config(hint), config=_STRICT)
+    adapter = _adapter(hint)
     try:
         adapter.validate_python(value)
     except ValidationError as error:
@@ -64,6 +64,11 @@ def check_value(key: str, value: Any, hint: Any) -> None:
         words = [word for part in (schema, *schema.get("anyOf", [])) for word in _choices(part)]
         end = remedy(nearest(str(value), words) if len(words) > 2 else None)
         raise ValueError(f"{key}={as_typed(value)} must be {_in_words(schema)}{end}") from error
+
+
+@functools.cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(_as_in_config(hint), config=_STRICT)
 
 
 def _as_in_config(hint: Any) -> Any:

@@ -98,7 +98,7 @@ class Muon(AdamW):
                 weights[place], ahead[place] = weights[place].movedim(1, -1), one.movedim(1, -1)
         steps = orthogonal([one.flatten(1) for one in ahead])
         for weight, step in zip(weights, steps, strict=True):
-            # The entries of an orthogonal matrix are 1 / sqrt of its longer side large, in the mean.
+            # Entries of an orthogonal matrix are 1 / sqrt of its longer side, in the mean.
             length = _LENGTH * max(step.shape) ** 0.5
             weight.add_(step.view(weight.shape), alpha=-group["lr"] * length)
 
