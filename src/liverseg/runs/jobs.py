@@ -106,12 +106,8 @@ def identity(overrides: Sequence[str], swept: Sequence[str]) -> tuple[str, ...]:
 
 
 def _telling(overrides: Sequence[str], swept: Sequence[str]) -> list[str]:
-    keys = [one.lstrip("+").partition("=")[0] for one in overrides]
-    return [
-        one
-        for one, key in zip(overrides, keys, strict=True)
-        if one in swept or not (key in ("sweep_name", *_HARMLESS) or key.startswith("hydra."))
-    ]
+    quiet = ("hydra.", *(f"{key}=" for key in ("sweep_name", *_HARMLESS)))
+    return [one for one in overrides if one in swept or not one.lstrip("+").startswith(quiet)]
 
 
 def folder_name(number: int, swept: Sequence[str]) -> str:

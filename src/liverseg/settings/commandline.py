@@ -218,7 +218,7 @@ def _compose(loader: ConfigLoader, name: str, overrides: list[Override]) -> Dict
         return None
     for one in overrides:
         if one not in choices and one.package is None:
-            _refuse_key(one, config, loader)
+            _refuse_key(one, config)
         elif one.type == OverrideType.ADD and one.key_or_group in config:
             raise ValueError(
                 f"{one.input_line} adds a second {one.key_or_group}; leave out the + to choose "
@@ -233,18 +233,14 @@ def _composed(name: str, lines: list[str]) -> DictConfig | None:
     return None
 
 
-def _groups(loader: ConfigLoader, parent: str = "") -> Iterator[str]:
-    for name in loader.list_groups(parent):
-        group = f"{parent}/{name}" if parent else name
-        yield group
-        yield from _groups(loader, group)
+def _groups(config: DictConfig) -> set[str]:
+    return {one.partition("@")[0] for one in config.hydra.runtime.choices}
 
 
 def _refuse_choice(override: Override, loader: ConfigLoader, shipped: DictConfig) -> None:
     """Refuse a choice that is not in its group, or of a group that a command does not have."""
     group, value = override.key_or_group, override.value()
-    chosen = {one.partition("@")[0] for one in shipped.hydra.runtime.choices}
-    if not override.is_add() and override.package is None and group not in chosen:
+    if not override.is_add() and override.package is None and group not in _groups(shipped):
         section = OmegaConf.select(shipped, group)
         keys = [f"{group}.{key}" for key in section or () if not key.startswith("_")]
         end = f"set single keys, such as {keys[0]}" if keys else "leave it out"
@@ -262,7 +258,7 @@ def _refuse_choice(override: Override, loader: ConfigLoader, shipped: DictConfig
             )
 
 
-def _refuse_key(override: Override, config: DictConfig, loader: ConfigLoader) -> None:
+def _refuse_key(override: Override, config: DictConfig) -> None:
     """Refuse a key that does not exist, or that exists where it is to be added."""
     line, key = override.input_line or "", override.key_or_group
     unresolved = OmegaConf.to_container(config, resolve=False)
@@ -271,7 +267,7 @@ def _refuse_key(override: Override, config: DictConfig, loader: ConfigLoader) ->
         raise ValueError(f"{line} adds a key that is there already; leave out the +")
     if exists or override.type in (OverrideType.ADD, OverrideType.FORCE_ADD):
         return
-    known = {*all_keys(unresolved), *_groups(loader)}
+    known = {*all_keys(unresolved), *_groups(config)}
     section, _, last = key.rpartition(".")
     target, parameters = _parameters(config, section)
     if override.type == OverrideType.CHANGE and last in parameters:
