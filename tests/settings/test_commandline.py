@@ -172,6 +172,7 @@ def test_a_bad_override_is_answered_by_its_sentence(
             f"output_dir={FILE}/out",
             f"output_dir={FILE}/out cannot be written, {FILE} is a file; name another folder",
         ),
+        ("predict", "output_dir=???", "output_dir=??? must be a folder"),
     ],
 )
 def test_the_other_commands_have_their_own_keys(name: str, line: str, sentence: str) -> None:

@@ -313,7 +313,7 @@ def _folder_of(config: DictConfig, multirun: bool, overrides: list[Override]) ->
     plain = OmegaConf.to_container(config, resolve=False)
     assert isinstance(plain, dict)
     output_dir = plain.get("output_dir", "")
-    if not isinstance(output_dir, str):
+    if not isinstance(output_dir, str) or output_dir == "???":
         shown = "null" if output_dir is None else output_dir
         raise ValueError(f"output_dir={shown} must be a folder")
     for part in ("launcher", "sweeper"):
