@@ -76,14 +76,12 @@ def steps(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
             lesson, best = speed.get("lesson"), speed["best"]
             flops = flops_of_an_image(arguments.width, size) if model == "unet" else None
             for name, value in speed.items():
-                of_lesson = f"{value / lesson:.2f}" if lesson else ""
-                row = (str(size), str(batch_size), name, f"{value:.2f}", of_lesson)
-                row += (f"{value / best:.2f}",)
+                cells = [value / lesson if lesson else None, value / best]
                 if is_gpu:
-                    share = flops * value / ceiling if flops else None
-                    row += (f"{share:.0%}" if share else "",)
-                    numbers[f"share_of_ceiling/{key}/{name}"] = share
-                rows.append(row)
+                    cells.append(flops * value / ceiling if flops else None)
+                    numbers[f"share_of_ceiling/{key}/{name}"] = cells[-1]
+                told = ("" if one is None else f"{one:.2f}" for one in cells)
+                rows.append((str(size), str(batch_size), name, f"{value:.2f}", *told))
             numbers[f"share_of_best_loop/{key}"] = speed["liverseg"] / best
             if lesson:
                 numbers[f"train_step_ratio_to_tutorial/{key}"] = speed["liverseg"] / lesson

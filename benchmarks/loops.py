@@ -53,15 +53,12 @@ class Apart:
 
     Args:
         kind: The loop.
-        name: What it is called; None for its own name.
         is_tuned: Whether its process keeps memory as the commands of this package do.
         given: What the loop is made with.
     """
 
-    def __init__(
-        self, kind: Callable[..., Loop], *, is_tuned: bool, name: str | None = None, **given: Any
-    ) -> None:
-        self.name = name or kind.name  # type: ignore[attr-defined]  # a class, see Loop
+    def __init__(self, kind: Callable[..., Loop], *, is_tuned: bool, **given: Any) -> None:
+        self.name = kind.name  # type: ignore[attr-defined]  # a class, see Loop
         self.process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
         with patch.dict(os.environ, ENVIRONMENT if is_tuned else {}):
             self.process.submit(_make, kind, given, is_tuned).result()

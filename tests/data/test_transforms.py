@@ -1,3 +1,4 @@
+import pickle
 import re
 
 import pytest
@@ -134,3 +135,13 @@ def test_a_transform_that_fails_is_named_with_the_size_that_it_met() -> None:
     )
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         augment(ImageTensor(torch.zeros(1, 4, 6)), MaskTensor(torch.zeros(4, 6)))
+
+
+def test_another_process_is_given_no_copies_on_a_device() -> None:
+    normalize = Normalize(mean=[0.1, 0.2, 0.3], std=0.5, channels=3)
+    image = torch.rand(2, 3, 4, 4)
+    expected = normalize(image)
+    assert normalize(image.to("meta")).device.type == "meta"
+    again = pickle.loads(pickle.dumps(normalize))
+    assert again._copies == {}
+    assert torch.equal(again(image), expected)

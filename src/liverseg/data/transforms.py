@@ -6,6 +6,7 @@ split. They are declared in ``configs/augment`` and
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,10 @@ class Normalize:
         """Return the image in [0, 1] again, of shape (C, H, W)."""
         mean, std = self._on(image.device)
         return image * std + mean
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what lies on a GPU, which a process that loads cannot be given everywhere."""
+        return {**self.__dict__, "_copies": {}}
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return both on a device; a GPU, which would wait for the copy, gets them once."""
