@@ -171,5 +171,6 @@ def quieten() -> None:
         "lightning.pytorch.utilities.rank_zero",  # what devices it did not find, and tips
         "lightning.fabric.utilities.rank_zero",
         "lightning.pytorch.trainer.connectors.signal_connector",  # handlers of Slurm's signals
+        "lightning.pytorch.accelerators.cuda",  # which GPUs a process sees
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
