@@ -172,11 +172,20 @@ def test_a_bad_override_is_answered_by_its_sentence(
             f"output_dir={FILE}/out",
             f"output_dir={FILE}/out cannot be written, {FILE} is a file; name another folder",
         ),
-        ("predict", "output_dir=???", "output_dir=??? must be a folder"),
+        (
+            "predict",
+            "output_dir=???",
+            "output_dir is not set; add output_dir=FOLDER to the command",
+        ),
+        (
+            "convert",
+            "source=a",
+            "output_dir is not set; add output_dir=FOLDER to the command",
+        ),
     ],
 )
 def test_the_other_commands_have_their_own_keys(name: str, line: str, sentence: str) -> None:
-    needed = [] if name == "check" else ["ckpt_path=a.ckpt"]
+    needed = [] if name in ("check", "convert") else ["ckpt_path=a.ckpt"]
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         check_overrides(CONFIGS, name, [*needed, line])
 
@@ -198,7 +207,7 @@ def test_predict_may_write_beside_its_source(tmp_path: Path) -> None:
     [
         ("convert", "source={0} labels=a output_dir={0}/", "source"),
         ("convert", "source=[{0}/a.nii,{0}] labels=a output_dir={0}/../{1}", "source"),
-        ("convert", "source={0} labels=a hydra.run.dir={0}/link", "source"),
+        ("convert", "source={0} labels=a output_dir={0}/link", "source"),
         ("convert", "source=a labels={0} output_dir={0}", "labels"),
         ("evaluate", "predictions={0} output_dir={0}", "predictions"),
         ("evaluate", "data.root={0} output_dir={0}", "data.root"),

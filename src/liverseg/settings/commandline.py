@@ -313,7 +313,9 @@ def _folder_of(config: DictConfig, multirun: bool, overrides: list[Override]) ->
     plain = OmegaConf.to_container(config, resolve=False)
     assert isinstance(plain, dict)
     output_dir = plain.get("output_dir", "")
-    if not isinstance(output_dir, str) or output_dir == "???":
+    if output_dir == "???":
+        raise ValueError("output_dir is not set; add output_dir=FOLDER to the command")
+    if not isinstance(output_dir, str):
         shown = "null" if output_dir is None else output_dir
         raise ValueError(f"output_dir={shown} must be a folder")
     for part in ("launcher", "sweeper"):
