@@ -208,6 +208,7 @@ def test_predict_may_write_beside_its_source(tmp_path: Path) -> None:
         ("convert", "source={0} labels=a output_dir={0}/", "source"),
         ("convert", "source=[{0}/a.nii,{0}] labels=a output_dir={0}/../{1}", "source"),
         ("convert", "source={0} labels=a output_dir={0}/link", "source"),
+        ("convert", "source={0} labels=a output_dir=/out hydra.run.dir={0}/link", "source"),
         ("convert", "source=a labels={0} output_dir={0}", "labels"),
         ("evaluate", "predictions={0} output_dir={0}", "predictions"),
         ("evaluate", "data.root={0} output_dir={0}", "data.root"),

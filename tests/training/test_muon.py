@@ -28,6 +28,14 @@ def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
     assert values.max() < 1.3
 
 
+def test_matrices_of_several_sides_at_once_are_each_what_they_are_alone() -> None:
+    torch.manual_seed(0)
+    shapes = [(16, 144), (64, 16), (24, 24), (16, 40), (24, 90)]
+    matrices = [torch.randn(shape) for shape in shapes]
+    for matrix, found in zip(matrices, orthogonal(matrices), strict=True):
+        assert torch.allclose(found.double(), by_singular_values(matrix), atol=1e-3)
+
+
 def test_a_matrix_without_gradient_stays_finite() -> None:
     assert torch.equal(orthogonal([torch.zeros(16, 16)])[0], torch.zeros(16, 16))
 

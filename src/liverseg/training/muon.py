@@ -83,12 +83,14 @@ class Muon(AdamW):
         """Change the weights of a group, given with their gradients, all at once."""
         momentum = group["momentum"]
         weights, gradients = [*followed], [*followed.values()]
+        momenta = []
         for weight in weights:
-            if not self.state[weight]:
-                self.state[weight]["step"] = torch.zeros(())  # AdamW looks for one when it loads
-                self.state[weight]["momentum"] = torch.zeros_like(weight)
-            self.state[weight]["step"] += 1
-        momenta = [self.state[weight]["momentum"] for weight in weights]
+            state = self.state[weight]
+            if not state:
+                state["step"] = torch.zeros(())  # AdamW looks for one in each state that is loaded
+                state["momentum"] = torch.zeros_like(weight)
+            state["step"] += 1
+            momenta.append(state["momentum"])
         torch._foreach_mul_(momenta, momentum)
         torch._foreach_add_(momenta, gradients)
         ahead = list(torch._foreach_add(gradients, momenta, alpha=momentum))  # as Nesterov's
@@ -115,9 +117,8 @@ def orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
 
     The polynomial is applied to the product of a matrix with itself, whose side is the shorter one,
     and to the matrix once, at the end: the same numbers, and for the long matrices of convolutions
-    from fewer operations. Products of one side are computed together, which saves a GPU most of its
-    kernels. It takes float32: a square in bfloat16 has lost the directions whose singular values
-    are small.
+    from fewer operations. Products of one side are computed together, in fewer kernels of a GPU. It
+    takes float32: a square in bfloat16 has lost the directions whose singular values are small.
     """
     wide = [one.float() if len(one) <= one.shape[1] else one.float().T for one in matrices]
     sizes = torch._foreach_norm(wide)
