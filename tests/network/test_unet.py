@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from liverseg.network.unet import UNet
+from liverseg.network.unet import UNet, UpStep
 
 UPSAMPLINGS = ["transposed", "nearest", "bilinear"]
 NORMS = ["batch", "group", "instance", "none"]
@@ -92,6 +92,28 @@ def test_the_full_network_is_the_one_of_stock_layers() -> None:
         torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
     for ours, theirs in zip(net.buffers(), stock.buffers(), strict=True):
         torch.testing.assert_close(ours, theirs)  # training moved the running statistics alike
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_training_enlarges_as_a_transposed_convolution(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    net = UNet(1, 1, depth=1, width=3).double().to(memory_format=layout)
+    step, stock = net.decoder[0], nn.ConvTranspose2d(6, 3, 2, stride=2).double()
+    assert isinstance(step, UpStep)
+    stock.load_state_dict(step.enlarge.state_dict())
+    given = torch.randn(2, 6, 5, 4, dtype=torch.double).contiguous(memory_format=layout)
+    seen: list[Tensor] = []
+    step.fuse.register_forward_pre_hook(lambda _, joined: seen.append(joined[0][:, :3]))
+    step(given, torch.zeros(2, 3, 10, 8, dtype=torch.double))
+    expected = stock(given)
+    torch.testing.assert_close(seen[0], expected)
+    weigh = torch.randn_like(expected)
+    gradients = [
+        torch.autograd.grad((one * weigh).sum(), layer.parameters())
+        for one, layer in ((seen[0], step.enlarge), (expected, stock))
+    ]
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 @torch.no_grad()

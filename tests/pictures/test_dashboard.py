@@ -104,6 +104,23 @@ def test_the_gradient_is_measured_before_it_is_clipped(tmp_path: Path) -> None:
     assert (task.net.a.item(), task.net.b.item()) == pytest.approx((-0.9, -1.2))
 
 
+@pytest.mark.parametrize(
+    ("settings", "moved"),
+    [
+        ({"gradient_clip_val": 6.0}, (-4.5, -6.0)),  # 5 is within the limit
+        ({"gradient_clip_val": 2.5}, (-2.25, -3.0)),
+        ({"gradient_clip_val": None}, (-4.5, -6.0)),
+        ({"gradient_clip_val": 3.5, "gradient_clip_algorithm": "value"}, (-4.5, -5.25)),
+    ],
+)
+def test_gradients_are_clipped_as_the_trainer_says(
+    tmp_path: Path, settings: dict[str, Any], moved: tuple[float, float]
+) -> None:
+    net = fit(tmp_path, **settings)[0].net
+    assert isinstance(net, ThreeAndFour)
+    assert (net.a.item(), net.b.item()) == pytest.approx(moved)  # half of it, in three steps
+
+
 def test_the_learning_rate_is_that_of_the_step(tmp_path: Path) -> None:
     _, board = fit(tmp_path, max_epochs=2)
     rates = [0.5, 0.5, 0.5, 0.25, 0.25, 0.25]

@@ -21,9 +21,9 @@ def by_singular_values(matrix: torch.Tensor) -> torch.Tensor:
 def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     matrix = torch.randn(shape) @ torch.logspace(0, -2, shape[1]).diag()
-    (found,) = orthogonal([matrix])
+    (found,) = orthogonal([matrix], block=24)
     assert torch.allclose(found.double(), by_singular_values(matrix), atol=1e-3)
-    values = torch.linalg.svdvals(orthogonal([torch.randn(16, 144)])[0])
+    values = torch.linalg.svdvals(orthogonal([torch.randn(16, 144)], block=24)[0])
     assert values.min() > 0.6
     assert values.max() < 1.3
 
@@ -32,12 +32,40 @@ def test_matrices_of_several_sides_at_once_are_each_what_they_are_alone() -> Non
     torch.manual_seed(0)
     shapes = [(16, 144), (64, 16), (24, 24), (16, 40), (24, 90)]
     matrices = [torch.randn(shape) for shape in shapes]
-    for matrix, found in zip(matrices, orthogonal(matrices), strict=True):
+    for matrix, found in zip(matrices, orthogonal(matrices, block=24), strict=True):
         assert torch.allclose(found.double(), by_singular_values(matrix), atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("side", "block", "rows"), [(32, 16, [16, 16]), (40, 16, [14, 14, 12]), (33, 32, [17, 16])]
+)
+def test_a_long_matrix_is_made_orthogonal_block_by_block(
+    side: int, block: int, rows: list[int]
+) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(side, 90)
+    expected = torch.cat([by_singular_values(one) for one in matrix.split(rows)])
+    wide, high = orthogonal([matrix, matrix.T], block)
+    assert torch.allclose(wide.double(), expected, atol=1e-3)
+    assert torch.allclose(high.T.double(), expected, atol=1e-3)
+
+
+def test_a_state_of_a_release_without_blocks_goes_on_with_whole_matrices() -> None:
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(32, 40))
+    optimizer = Muon([weight], block=16)
+    state = optimizer.state_dict()
+    del state["param_groups"][0]["block"]
+    optimizer.load_state_dict(state)
+    before, weight.grad = weight.detach().clone(), torch.randn(32, 40)
+    optimizer.step()
+    whole = by_singular_values(1.95 * weight.grad)
+    step = before * (1 - 3e-5) - 3e-3 * 0.2 * 40**0.5 * whole
+    assert torch.allclose(weight.double(), step, atol=1e-5)
+
+
 def test_a_matrix_without_gradient_stays_finite() -> None:
-    assert torch.equal(orthogonal([torch.zeros(16, 16)])[0], torch.zeros(16, 16))
+    assert torch.equal(orthogonal([torch.zeros(16, 16)], 64)[0], torch.zeros(16, 16))
 
 
 def test_a_step_of_a_convolution_is_as_long_as_one_of_adamw() -> None:

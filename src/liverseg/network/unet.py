@@ -308,12 +308,30 @@ class UpStep(nn.Module):
             deep: Features of shape (N, deep_channels, h, w).
             skip: Features of shape (N, skip_channels, at least 2h, at least 2w).
         """
-        enlarged = self.enlarge(deep)  # (N, skip_channels, 2h, 2w)
+        enlarge = self.enlarge
+        if self.training and deep.device.type == "cpu" and isinstance(enlarge, nn.ConvTranspose2d):
+            enlarged = _enlarged_by_product(enlarge, deep)
+        else:
+            enlarged = enlarge(deep)  # (N, skip_channels, 2h, 2w)
         skip = _middle(skip, enlarged)
         if self.gate is not None:
             skip = self.gate(skip, enlarged)
         fused: Tensor = self.fuse(torch.cat([enlarged, skip], dim=1))
         return fused
+
+
+def _enlarged_by_product(enlarge: nn.ConvTranspose2d, deep: Tensor) -> Tensor:
+    """Return what a transposed convolution of kernel 2 and stride 2 gives, by one matrix product.
+
+    Its windows do not overlap: each pixel becomes four by itself. A CPU is two to three times as
+    fast at the gradients of the product.
+    """
+    assert enlarge.bias is not None
+    batch, _, height, width = deep.shape
+    rows = enlarge.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * out, in)
+    four = functional.linear(deep.movedim(1, -1), rows, enlarge.bias.repeat(4))
+    four = four.view(batch, height, width, 2, 2, enlarge.out_channels).transpose(2, 3)
+    return four.reshape(batch, 2 * height, 2 * width, -1).movedim(-1, 1)
 
 
 def _middle(features: Tensor, like: Tensor) -> Tensor:

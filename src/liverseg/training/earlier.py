@@ -36,6 +36,8 @@ def with_names_of_today(node: Any) -> Any:
             named["_target_"] = _RENAMED.get(target, target)
             if named["_target_"] == "liverseg.data.PairDataModule":
                 named.setdefault("min_steps", 1)  # an epoch was one pass, however few the images
+            if named["_target_"] == "liverseg.training.Muon":
+                named.setdefault("block", named.get("largest_side", 256))  # matrices stayed whole
         return named
     if isinstance(node, list):
         return [with_names_of_today(value) for value in node]

@@ -6,7 +6,9 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim import AdamW
+from torch.optim.adamw import adamw
 
 # The odd polynomial of Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/: applied so
 # often it brings every singular value near 1, from about 0.7 to 1.2.
@@ -23,9 +25,10 @@ class Muon(AdamW):
     momentum's singular value decomposition ``U S V^T``: directions that gradients show seldom are
     followed as far as the others (Jordan et al., 2024). It is scaled to be as long as a step of
     AdamW, so that both share one rate (Liu et al., "Muon is scalable for LLM training", 2025).
+    Long matrices are made orthogonal in blocks of rows, each by itself, which takes less: the
+    products of a matrix grow with its side squared, or to its third power.
     AdamW changes norms, biases, and matrices whose shorter side is below 16, as that of first and
-    last layers is, or above ``largest_side``: what it takes to make them orthogonal grows with its
-    third power.
+    last layers is, or above ``largest_side``.
 
     Args:
         params: What is trained.
@@ -33,6 +36,8 @@ class Muon(AdamW):
         momentum: How much of the last steps' gradients a matrix keeps.
         largest_side: The longest shorter side, in rows or columns, of a matrix that is made
             orthogonal.
+        block: The most rows, or columns of a matrix that is higher than wide, that are made
+            orthogonal together.
         weight_decay: What is taken off each weight in a step, in units of ``lr``.
         betas: The two averages of AdamW.
         eps: Added to its divisor.
@@ -45,6 +50,7 @@ class Muon(AdamW):
         lr: Annotated[float, Field(ge=0)] = 3e-3,
         momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95,
         largest_side: Annotated[int, Field(ge=0)] = 256,
+        block: Annotated[int, Field(ge=1)] = 64,
         weight_decay: Annotated[float, Field(ge=0)] = 0.01,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: Annotated[float, Field(gt=0)] = 1e-8,
@@ -54,6 +60,13 @@ class Muon(AdamW):
         for group in self.param_groups:
             group.setdefault("momentum", momentum)
             group.setdefault("largest_side", largest_side)
+            group.setdefault("block", block)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what a state holds; those of earlier releases had no blocks."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("block", group.get("largest_side"))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -62,27 +75,23 @@ class Muon(AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        gradients: dict[Tensor, Tensor] = {}
         for group in self.param_groups:
-            followed = {
-                weight: weight.grad
-                for weight in group["params"]
-                if weight.grad is not None and is_matrix(weight, group["largest_side"])
-            }
-            if followed:
-                self._follow(followed, group)
-            gradients |= followed
-        for weight in gradients:
-            weight.grad = None  # none is left to AdamW
-        super().step()
-        for weight, gradient in gradients.items():
-            weight.grad = gradient
+            matrices: list[Tensor] = []
+            others: list[Tensor] = []
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    (matrices if is_matrix(weight, group["largest_side"]) else others).append(
+                        weight
+                    )
+            if matrices:
+                self._follow(matrices, group)
+            if others:
+                self._adapt(others, group)
         return loss
 
-    def _follow(self, followed: dict[Tensor, Tensor], group: dict[str, Any]) -> None:
-        """Change the weights of a group, given with their gradients, all at once."""
+    def _follow(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        """Take orthogonal steps of matrices of a group, all at once."""
         momentum = group["momentum"]
-        weights, gradients = [*followed], [*followed.values()]
         momenta = []
         for weight in weights:
             state = self.state[weight]
@@ -91,18 +100,58 @@ class Muon(AdamW):
                 state["momentum"] = torch.zeros_like(weight)
             state["step"] += 1
             momenta.append(state["momentum"])
+        gradients = _gradients(weights)
         torch._foreach_mul_(momenta, momentum)
         torch._foreach_add_(momenta, gradients)
-        ahead = list(torch._foreach_add(gradients, momenta, alpha=momentum))  # as Nesterov's
+        ahead = torch._foreach_add(gradients, momenta, alpha=momentum)  # as Nesterov's
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-        for place, one in enumerate(ahead):
-            if one.is_contiguous(memory_format=torch.channels_last):  # the order of columns is free
-                weights[place], ahead[place] = weights[place].movedim(1, -1), one.movedim(1, -1)
-        steps = orthogonal([one.flatten(1) for one in ahead])
-        for weight, step in zip(weights, steps, strict=True):
+        steps = orthogonal([one.flatten(1) for one in _in_order(ahead)], group["block"])
+        for weight, step in zip(_in_order(weights), steps, strict=True):
             # Entries of an orthogonal matrix are 1 / sqrt of its longer side, in the mean.
             length = _LENGTH * max(step.shape) ** 0.5
             weight.add_(step.view(weight.shape), alpha=-group["lr"] * length)
+
+    def _adapt(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        """Take AdamW's steps of weights of a group."""
+        states = [self.state[weight] for weight in weights]
+        for weight, state in zip(weights, states, strict=True):
+            if not state:
+                state["step"] = torch.zeros((), device=weight.device if group["fused"] else "cpu")
+                state["exp_avg"] = torch.zeros_like(weight)
+                state["exp_avg_sq"] = torch.zeros_like(weight)
+        beta1, beta2 = group["betas"]
+        adamw(
+            _in_order(weights),
+            _in_order(_gradients(weights)),
+            _in_order([state["exp_avg"] for state in states]),
+            _in_order([state["exp_avg_sq"] for state in states]),
+            max_exp_avg_sqs=[],
+            state_steps=[state["step"] for state in states],
+            fused=group["fused"],
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+
+
+def _gradients(weights: Sequence[Tensor]) -> list[Tensor]:
+    return [weight.grad for weight in weights if weight.grad is not None]
+
+
+def _in_order(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return tensors as they lie in memory: those of channels last in (out, h, w, in).
+
+    Columns of a matrix may come in any order. AdamW on a CPU would copy what it takes for out of
+    order.
+    """
+    return [
+        one.movedim(1, -1) if one.is_contiguous(memory_format=torch.channels_last) else one
+        for one in tensors
+    ]
 
 
 def is_matrix(weight: Tensor, largest_side: int) -> bool:
@@ -112,27 +161,45 @@ def is_matrix(weight: Tensor, largest_side: int) -> bool:
     return _SMALLEST <= min(len(weight), weight[0].numel()) <= largest_side
 
 
-def orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
-    """Return about ``U V^T`` of each matrix ``U S V^T``, float32 of its shape.
+def orthogonal(matrices: Sequence[Tensor], block: int) -> list[Tensor]:
+    """Return about ``U V^T`` of each block ``U S V^T`` of each matrix, float32 of its shape.
 
-    The polynomial is applied to the product of a matrix with itself, whose side is the shorter one,
-    and to the matrix once, at the end: the same numbers, and for the long matrices of convolutions
-    from fewer operations. Products of one side are computed together, in fewer kernels of a GPU. It
+    A block has ``block`` rows at most, or columns of a matrix that is higher than wide. The
+    polynomial is applied to the product of a block with itself, whose side is the shorter one, and
+    to the block once, at the end: the same numbers, and for the long matrices of convolutions from
+    fewer operations. Products of one side are computed together, in fewer kernels of a GPU. It
     takes float32: a square in bfloat16 has lost the directions whose singular values are small.
     """
-    wide = [one.float() if len(one) <= one.shape[1] else one.float().T for one in matrices]
-    sizes = torch._foreach_norm(wide)
-    wide = list(torch._foreach_div(wide, [size.clamp(min=1e-7) for size in sizes]))
-    found = list(wide)
-    for side in {len(one) for one in wide}:
-        places = [place for place, one in enumerate(wide) if len(one) == side]
-        factors = _factors(torch.stack([wide[place] @ wide[place].T for place in places]))
+    blocks = [_in_blocks(_wide(one.float()), block) for one in matrices]
+    squares = [one @ one.mT for one in blocks]
+    for side in {one.shape[1] for one in blocks}:
+        places = [place for place, one in enumerate(blocks) if one.shape[1] == side]
+        square = torch.cat([squares[place] for place in places])
+        # The trace is the sum of all squared singular values: divided by it, none is above 1.
+        size = square.diagonal(dim1=1, dim2=2).sum(dim=1).clamp(min=1e-14)[:, None, None]
+        factors = (_factors(square / size) / size.sqrt()).split([len(blocks[i]) for i in places])
         for place, factor in zip(places, factors, strict=True):
-            found[place] = factor @ wide[place]
+            blocks[place] = factor @ blocks[place]
+    found = [
+        one.flatten(0, 1)[: min(matrix.shape)] for one, matrix in zip(blocks, matrices, strict=True)
+    ]
     return [
         one if one.shape == matrix.shape else one.T
         for one, matrix in zip(found, matrices, strict=True)
     ]
+
+
+def _wide(matrix: Tensor) -> Tensor:
+    return matrix if len(matrix) <= matrix.shape[1] else matrix.T
+
+
+def _in_blocks(matrix: Tensor, most: int) -> Tensor:
+    """Return a matrix in blocks of as many rows, (N, rows, columns), the last filled with 0."""
+    count = -(-len(matrix) // most)
+    rows = -(-len(matrix) // count)
+    if missing := count * rows - len(matrix):
+        matrix = functional.pad(matrix, (0, 0, 0, missing))
+    return matrix.reshape(count, rows, -1)
 
 
 def _factors(square: Tensor) -> Tensor:

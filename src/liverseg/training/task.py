@@ -8,6 +8,7 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric, Metric
@@ -237,6 +238,21 @@ class SegmentationTask(LightningModule):
                 "monitor": self._monitor,
             },
         }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip gradients, and on a CPU leave those within the limit alone, not multiply by 1."""
+        if not gradient_clip_val or gradient_clip_algorithm == "value" or self.device.type != "cpu":
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        weights = [one for group in optimizer.param_groups for one in group["params"]]
+        norm = get_total_norm([one.grad for one in weights if one.grad is not None])
+        if norm > gradient_clip_val:
+            clip_grads_with_norm_(weights, gradient_clip_val, norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the record, and what the epoch under way has added up so far."""
