@@ -59,12 +59,12 @@ NOT_RUN = {
     "pip install 'liverseg[export]'": "likewise",
     "python benchmarks/fuzz_checkpoints.py": "3,000 damaged checkpoints, some minutes; "
     "test_fuzz_checkpoints.py reads some of them",
-    "python train.py -m experiment=liver_cpu data.root=pairs 'fold=range(5)' model.width=8 "
-    "sweep_name=folds": "needs 5 patients",
+    "python train.py -m experiment=liver_cpu optimizer.block=256 data.root=pairs 'fold=range(5)' "
+    "model.width=8 sweep_name=folds": "needs 5 patients",
     "python evaluate.py ckpt_path=logs/train/sweeps/folds split=test": "needs that sweep",
     "python train.py -m experiment=liver_cpu data.root=pairs seed=1,2,3": "three jobs; "
     "test_sweep.py runs four",
-    "python train.py -m experiment=liver_cpu data.root=pairs seed=1,2,3 "
+    "python train.py -m experiment=liver_cpu optimizer.block=256 data.root=pairs seed=1,2,3 "
     "trainer.max_epochs=6": "likewise",
     "pre-commit install": "changes the repository",
     "sbatch train.slurm": "needs Slurm; the script itself is checked",

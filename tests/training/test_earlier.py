@@ -78,3 +78,9 @@ def test_names_of_today_stand_at_any_depth_and_others_stay() -> None:
         "_target_": "liverseg.training.SumLoss",
         "losses": [{"_target_": "liverseg.training.SoftDiceLoss"}, {"_target_": "mine.Loss"}],
     }
+
+
+def test_a_config_from_before_blocks_has_whole_matrices() -> None:
+    muon = {"_target_": "liverseg.training.Muon", "largest_side": 128}
+    assert with_names_of_today({"optimizer": muon})["optimizer"]["block"] == 128
+    assert with_names_of_today(muon | {"block": 32})["block"] == 32

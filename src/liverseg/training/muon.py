@@ -57,6 +57,7 @@ class Muon(AdamW):
         fused: bool = True,
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay, fused=fused)
+        self._step_supports_amp_scaling = False  # a scaler unscales them first
         for group in self.param_groups:
             group.setdefault("momentum", momentum)
             group.setdefault("largest_side", largest_side)
