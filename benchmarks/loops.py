@@ -101,6 +101,7 @@ class Here:
 def _make(kind: Callable[..., Loop], given: dict[str, Any], is_tuned: bool) -> None:
     if is_tuned:
         keep_freed_memory()
+        gc.set_threshold(200_000, 50, 50)  # as each command does
     quiet()
     _made.append(kind(**given))
 
