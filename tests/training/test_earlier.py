@@ -84,3 +84,4 @@ def test_a_config_from_before_blocks_has_whole_matrices() -> None:
     muon = {"_target_": "liverseg.training.Muon", "largest_side": 128}
     assert with_names_of_today({"optimizer": muon})["optimizer"]["block"] == 128
     assert with_names_of_today(muon | {"block": 32})["block"] == 32
+    assert with_names_of_today(muon | {"largest_side": 0})["block"] == 1  # which has no matrix

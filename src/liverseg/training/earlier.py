@@ -37,7 +37,7 @@ def with_names_of_today(node: Any) -> Any:
             if named["_target_"] == "liverseg.data.PairDataModule":
                 named.setdefault("min_steps", 1)  # an epoch was one pass, however few the images
             if named["_target_"] == "liverseg.training.Muon":
-                named.setdefault("block", named.get("largest_side", 256))  # matrices stayed whole
+                named.setdefault("block", max(1, named.get("largest_side", 256)))  # were whole
         return named
     if isinstance(node, list):
         return [with_names_of_today(value) for value in node]

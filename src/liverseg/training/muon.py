@@ -25,10 +25,9 @@ class Muon(AdamW):
     momentum's singular value decomposition ``U S V^T``: directions that gradients show seldom are
     followed as far as the others (Jordan et al., 2024). It is scaled to be as long as a step of
     AdamW, so that both share one rate (Liu et al., "Muon is scalable for LLM training", 2025).
-    Long matrices are made orthogonal in blocks of rows, each by itself, which takes less: the
-    products of a matrix grow with its side squared, or to its third power.
-    AdamW changes norms, biases, and matrices whose shorter side is below 16, as that of first and
-    last layers is, or above ``largest_side``.
+    A matrix of more rows than ``block`` is made orthogonal block by block: the products that it
+    takes grow with the square of the rows, and more. AdamW changes norms, biases, and matrices
+    whose shorter side is below 16, as that of first and last layers is, or above ``largest_side``.
 
     Args:
         params: What is trained.
@@ -67,7 +66,7 @@ class Muon(AdamW):
         """Take what a state holds; those of earlier releases had no blocks."""
         super().__setstate__(state)
         for group in self.param_groups:
-            group.setdefault("block", group.get("largest_side"))
+            group.setdefault("block", max(1, group["largest_side"]))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -81,9 +80,8 @@ class Muon(AdamW):
             others: list[Tensor] = []
             for weight in group["params"]:
                 if weight.grad is not None:
-                    (matrices if is_matrix(weight, group["largest_side"]) else others).append(
-                        weight
-                    )
+                    kind = matrices if is_matrix(weight, group["largest_side"]) else others
+                    kind.append(weight)
             if matrices:
                 self._follow(matrices, group)
             if others:
