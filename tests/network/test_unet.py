@@ -103,8 +103,11 @@ def test_training_enlarges_as_a_transposed_convolution(layout: torch.memory_form
     stock.load_state_dict(step.enlarge.state_dict())
     given = torch.randn(2, 6, 5, 4, dtype=torch.double).contiguous(memory_format=layout)
     seen: list[Tensor] = []
+    calls: list[Tensor] = []
+    step.enlarge.register_forward_hook(lambda *_: calls.append(given))
     step.fuse.register_forward_pre_hook(lambda _, joined: seen.append(joined[0][:, :3]))
     step(given, torch.zeros(2, 3, 10, 8, dtype=torch.double))
+    assert not calls  # it is a product
     expected = stock(given)
     torch.testing.assert_close(seen[0], expected)
     weigh = torch.randn_like(expected)

@@ -143,3 +143,17 @@ def test_parameters_without_gradient_stay() -> None:
     weight = nn.Parameter(torch.ones(16, 16))
     assert Muon([weight]).step(lambda: 3) == 3
     assert torch.equal(weight, torch.ones(16, 16))
+
+
+def test_a_gradient_scaler_changes_no_step() -> None:
+    torch.manual_seed(0)
+    net, image = nn.Conv2d(16, 16, 3), torch.randn(2, 16, 5, 5)
+    other = copy.deepcopy(net)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    optimizer = Muon(net.parameters(), eps=1e-3)  # so that AdamW's steps depend on the scale
+    scaler.scale(net(image).square().mean()).backward()
+    scaler.step(optimizer)
+    other(image).square().mean().backward()
+    Muon(other.parameters(), eps=1e-3).step()
+    for one, another in zip(net.parameters(), other.parameters(), strict=True):
+        assert torch.allclose(one, another, atol=1e-6)

@@ -156,3 +156,14 @@ def test_a_compiled_network_has_the_same_keys() -> None:
     keys = list(task.state_dict())
     task.net.compile()
     assert list(task.state_dict()) == keys
+
+
+def test_gradients_within_the_limit_are_not_touched() -> None:
+    weight = nn.Parameter(torch.zeros(2))
+    weight.grad = torch.tensor([3.0, 4.0])
+    task, optimizer = make_task(), torch.optim.SGD([weight])
+    before = weight.grad._version
+    task.configure_gradient_clipping(optimizer, 5.0)
+    assert weight.grad._version == before
+    task.configure_gradient_clipping(optimizer, 2.5)
+    assert weight.grad.tolist() == pytest.approx([1.5, 2.0])

@@ -323,8 +323,8 @@ class UpStep(nn.Module):
 def _enlarged_by_product(enlarge: nn.ConvTranspose2d, deep: Tensor) -> Tensor:
     """Return what a transposed convolution of kernel 2 and stride 2 gives, by one matrix product.
 
-    Its windows do not overlap: each pixel becomes four by itself. A CPU is two to three times as
-    fast at the gradients of the product.
+    Its windows do not overlap: each pixel becomes four by itself. A CPU computes the gradients of
+    the product sooner.
     """
     assert enlarge.bias is not None
     batch, _, height, width = deep.shape
