@@ -1,14 +1,19 @@
 """The network against hand-written ones of stock layers, and against sizes worked by hand."""
 
+import copy
+import itertools
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from liverseg.network.unet import UNet, UpStep
+from liverseg.network.unet import UNet, UpStep, _convolved_without_bias
 
 UPSAMPLINGS = ["transposed", "nearest", "bilinear"]
 NORMS = ["batch", "group", "instance", "none"]
@@ -117,6 +122,54 @@ def test_training_enlarges_as_a_transposed_convolution(layout: torch.memory_form
     ]
     for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_a_bias_before_batch_norm_is_left_out_and_changes_nothing() -> None:
+    torch.manual_seed(0)
+    convolution, norm = nn.Conv2d(3, 4, 3, dilation=2, padding=1), nn.BatchNorm2d(4)
+    stock = nn.Sequential(convolution, norm).double()
+    ours = copy.deepcopy(stock)
+    for step in range(3):
+        image = torch.randn(2, 3, 9, 8, dtype=torch.double) + step
+        outputs = stock(image), _convolved_without_bias(*ours, image)
+        torch.testing.assert_close(outputs[1], outputs[0])
+        for output in outputs:
+            output.square().mul(torch.arange(1.0, 5)[:, None, None]).mean().backward()
+        for (name, one), other in zip(ours.named_parameters(), stock.parameters(), strict=True):
+            if name == "0.bias":
+                assert one.grad is not None
+                assert not one.grad.count_nonzero()
+                assert other.grad.abs().max() < 1e-12  # rounding alone
+            else:
+                torch.testing.assert_close(one.grad, other.grad)
+    torch.testing.assert_close(list(ours.buffers()), list(stock.buffers()))
+    assert norm.num_batches_tracked == 3
+
+
+def test_biases_before_batch_norm_are_left_out_in_mixed_precision_on_a_gpu_in_training() -> None:
+    class Biases(TorchDispatchMode):
+        """Counts convolutions that are given a bias; a GPU is played by tensors without data."""
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function is torch.ops.aten.convolution.default:
+                counts[args[2] is not None] += 1
+            return function(*args, **(kwargs or {}))
+
+    with FakeTensorMode(), torch.device("cuda"):
+        net, image = UNet(1, 1, 2, 4), torch.zeros(2, 1, 16, 16)
+        found = {}
+        for is_training, is_mixed in itertools.product((False, True), repeat=2):
+            counts = Counter()
+            torch.set_autocast_enabled("cuda", is_mixed)  # autocast() refuses without a GPU
+            try:
+                with Biases():
+                    net.train(is_training)(image)
+            finally:
+                torch.set_autocast_enabled("cuda", False)
+            found[is_training, is_mixed] = counts[True], counts[False]
+    # 10 of 3 x 3, 2 transposed and the last one, which no norm follows
+    assert found.pop((True, True)) == (3, 10)
+    assert set(found.values()) == {(13, 0)}
 
 
 @torch.no_grad()

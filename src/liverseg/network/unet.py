@@ -243,10 +243,9 @@ class ConvBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return features of shape (N, out_channels, h, w), trimmed where padding is valid."""
         given = features
-        *layers, last = self.layers
-        for layer in layers:
-            _refuse_single_value(layer, features)
-            features = layer(features)
+        first, first_norm, activation, second, second_norm, last = self.layers
+        features = activation(_convolved(first, first_norm, features))
+        features = _convolved(second, second_norm, features)
         if self.shortcut is not None:
             features = features + self.shortcut(_middle(given, features))
         activated: Tensor = last(features)
@@ -350,6 +349,50 @@ def _rates(dilations: int | Sequence[int], *, num_levels: int) -> list[int]:
             f"(model.depth + 1), each at least 1"
         )
     return [1] * (num_levels - len(named)) + named
+
+
+def _convolved(convolution: nn.Module, norm: nn.Module, features: Tensor) -> Tensor:
+    """Return features after a convolution and its norm."""
+    in_mixed_precision = features.is_cuda and torch.is_autocast_enabled("cuda")
+    if in_mixed_precision and isinstance(norm, nn.BatchNorm2d) and norm.training:
+        assert isinstance(convolution, nn.Conv2d)
+        return _convolved_without_bias(convolution, norm, features)
+    features = convolution(features)
+    _refuse_single_value(norm, features)
+    normed: Tensor = norm(features)
+    return normed
+
+
+def _convolved_without_bias(
+    convolution: nn.Conv2d, norm: nn.BatchNorm2d, features: Tensor
+) -> Tensor:
+    """Return what a convolution and its batch norm give in training, in fewer passes over maps.
+
+    The norm takes off what a bias adds to a channel, so only the running mean is given it. Its
+    gradient is 0, and not None: processes that train together wait for one of each parameter.
+    """
+    assert convolution.bias is not None
+    assert norm.running_mean is not None
+    assert norm.num_batches_tracked is not None
+    assert norm.momentum is not None
+    features = functional.conv2d(
+        features, convolution.weight, padding=convolution.padding, dilation=convolution.dilation
+    )
+    _refuse_single_value(norm, features)
+    # Before the norm, whose backward refuses a mean that is changed later; the norm shrinks it.
+    part = norm.momentum / (1 - norm.momentum)
+    norm.running_mean.add_(convolution.bias.detach(), alpha=part)
+    norm.num_batches_tracked.add_(1)
+    return functional.batch_norm(
+        features,
+        norm.running_mean,
+        norm.running_var,
+        norm.weight,
+        norm.bias + 0 * convolution.bias,
+        training=True,
+        momentum=norm.momentum,
+        eps=norm.eps,
+    )
 
 
 def _norm_layer(norm: Norm, channels: int) -> nn.Module:
