@@ -28,6 +28,8 @@ from hydra import compose, initialize_config_dir
 from lightning import Callback, Trainer
 from loops import (
     CONFIGS,
+    FORMATS,
+    WARM_UP_OF_A_RUN,
     Apart,
     BestLoop,
     Files,
@@ -45,6 +47,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from liverseg.data import Phantom
 from liverseg.experiment import predict, train
 from liverseg.network import UNet
+from liverseg.runs import num_cores
 from liverseg.training import fast_precision
 
 ROOT = Path(__file__).parents[1]
@@ -127,9 +130,12 @@ def parts(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
     """Say where a step goes, and how much of what the machine can multiply it uses."""
     size = 512 if arguments.device == "cuda" else 128
     root = pairs_of(folder, size)
-    shared = {"width": arguments.width, "batch_size": 4, "device": arguments.device}
-    loop = OurLoop(root, **shared, changes=("trainer=profile",))
-    seconds = loop.seconds(max(arguments.steps, 4))
+    given: dict[str, Any] = {"width": arguments.width, "batch_size": 4, "device": arguments.device}
+    given |= {"root": root, "changes": ("trainer=profile",)}
+    loop = Apart(OurLoop, is_tuned=True, **given) if size == 128 else Here(OurLoop, **given)
+    # The profile is of the steps of the warm-up, too: as many as hide them.
+    seconds = loop.seconds(max(arguments.steps, 3 * WARM_UP_OF_A_RUN))
+    loop.end()
     text = (root / "run" / "profile.txt").read_text()
     rows: Rows = [("part of a step", "ms", "share")]
     for line in text.splitlines():
@@ -157,8 +163,7 @@ def flops_of_an_image(width: int, size: int) -> int:
 
 def flops_per_second(device: str) -> float:
     """Return how many operations of a matrix product a second takes, in the format of training."""
-    is_half = fast_precision(device)[0] != "32-true"
-    kind = torch.bfloat16 if is_half else torch.float32
+    kind = FORMATS[fast_precision(device)[0]]
     size = 8192 if device == "cuda" else 2048
     left = torch.randn(size, size, device=device).to(kind)  # zeros and ones would be faster
     best = float("inf")
@@ -380,7 +385,7 @@ def machine(device: str) -> dict[str, str]:
         names = [one for one in info.read_text().splitlines() if one.startswith("model name")]
         name = names[0].partition(":")[2].strip() if names else name
     described = {
-        "processor": f"{name}, {len(os.sched_getaffinity(0))} cores",
+        "processor": f"{name}, {num_cores()} cores",
         "precision": ": ".join(fast_precision(device)),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -389,6 +394,15 @@ def machine(device: str) -> dict[str, str]:
     if device == "cuda":
         described["gpu"] = torch.cuda.get_device_name()
     return described
+
+
+def most_memory(device: str) -> float:
+    """Return the most megabytes that this process, or one that it started and ended, has held."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    most = max(resource.getrusage(one).ru_maxrss for one in whose)
+    return most / 2**20 if sys.platform == "darwin" else most / 2**10  # bytes there, else KiB
 
 
 def table(rows: Rows) -> Iterator[str]:
@@ -437,9 +451,7 @@ def main() -> None:
         for name in arguments.only.split(","):
             title, measure = SECTIONS[name]
             found, rows = measure(arguments, Path(folder))
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            if arguments.device == "cuda":
-                peak = torch.cuda.max_memory_allocated() / 2**20
+            peak = most_memory(arguments.device)
             numbers |= found | {"peak_memory_megabytes": peak}
             lines = ["", f"## {title}", "", *table(rows), "", f"Most memory so far: {peak:.0f} MB"]
             text += lines

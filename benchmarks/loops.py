@@ -35,6 +35,7 @@ from liverseg.settings.commandline import ENVIRONMENT
 from liverseg.training import fast_precision, keep_freed_memory
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+FORMATS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "32-true": torch.float32}
 WARM_UP = 2  # steps before the clock starts
 WARM_UP_OF_A_RUN = 8  # ours begins a run each time, and what it keeps of freed memory settles first
 
@@ -259,7 +260,9 @@ class BestLoop:
         self.image = image.contiguous(memory_format=torch.channels_last)
         self.mask = torch.stack([mask for _, mask in pairs]).to(device)
         self.batch_size, self.device = batch_size, device
-        self.is_mixed = fast_precision(device)[0] == "bf16-mixed"
+        precision = fast_precision(device)[0]
+        self.format = FORMATS[precision]
+        self.scaler = torch.amp.GradScaler(device, enabled=precision == "16-mixed")
 
     def seconds(self, count: int) -> float:
         """Return the seconds of a step."""
@@ -268,12 +271,14 @@ class BestLoop:
                 start = now()
             chosen = torch.randperm(len(self.mask), device=self.device)[: self.batch_size]
             image = self.image[chosen].contiguous(memory_format=torch.channels_last)
-            with torch.autocast(self.device, torch.bfloat16, enabled=self.is_mixed):
+            is_mixed = self.format != torch.float32
+            with torch.autocast(self.device, self.format, enabled=is_mixed):
                 logits, mask = training_logits(self.net, image, self.mask[chosen, 0])
             loss = binary_cross_entropy_with_logits(logits[:, 0].float(), mask)
             self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         return (now() - start) / count
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 from serving import module_of, resize
 from torch import Tensor, nn
 
@@ -28,7 +29,7 @@ class FakeTrainer:
     def __init__(
         self, rank: int = 0, ranks: int = 1, epoch: int = 0, seen: int = 0, *, ended: bool = False
     ) -> None:
-        self.global_rank, self.world_size = rank, ranks
+        self.global_rank, self.world_size, self.num_devices = rank, ranks, 1
         self.fit_loop = Trainer(
             accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
         ).fit_loop
@@ -251,7 +252,8 @@ def test_a_smaller_sample_is_padded_right_and_below_with_ignored_pixels():
 
 
 @pytest.mark.parametrize(
-    ("cores", "processes", "expected"), [(2, 1, 1), (16, 1, 8), (16, 4, 3), (4, 4, 0), (1, 1, 0)]
+    ("cores", "processes", "expected"),
+    [(2, 1, 1), (16, 1, 8), (16, 4, 3), (4, 4, 0), (1, 1, 0), (4, 8, 0)],
 )
 def test_cores_that_do_not_train_load(cores, processes, expected, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
@@ -276,3 +278,19 @@ def test_processes_load_for_a_gpu_what_is_not_in_memory(
     module.trainer.strategy = SimpleNamespace(root_device=torch.device(device))
     assert module.train_dataloader().num_workers == expected
     assert module.val_dataloader().num_workers == expected
+
+
+def test_processes_of_a_computer_share_its_cores_and_those_of_slurm_have_their_own(
+    pair_root, monkeypatch
+):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    module = module_of(pair_root, num_workers=None, cache_megabytes=0)
+    module.trainer = FakeTrainer(ranks=8)  # two computers of four GPUs
+    module.trainer.num_devices = 4
+    found = []
+    for environment in (LightningEnvironment(), SLURMEnvironment(auto_requeue=False)):
+        module.trainer.strategy = SimpleNamespace(
+            root_device=torch.device("cuda"), cluster_environment=environment
+        )
+        found.append(module.val_dataloader().num_workers)
+    assert found == [1, 7]

@@ -158,7 +158,11 @@ def test_biases_before_batch_norm_are_left_out_in_mixed_precision_on_a_gpu_in_tr
     with FakeTensorMode(), torch.device("cuda"):
         net, image = UNet(1, 1, 2, 4), torch.zeros(2, 1, 16, 16)
         found = {}
-        for is_training, is_mixed in itertools.product((False, True), repeat=2):
+        flags = (False, True)
+        for is_training, is_mixed, momentum in itertools.product(flags, flags, (0.1, 1.0)):
+            for layer in net.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.momentum = momentum
             counts = Counter()
             torch.set_autocast_enabled("cuda", is_mixed)  # autocast() refuses without a GPU
             try:
@@ -166,9 +170,9 @@ def test_biases_before_batch_norm_are_left_out_in_mixed_precision_on_a_gpu_in_tr
                     net.train(is_training)(image)
             finally:
                 torch.set_autocast_enabled("cuda", False)
-            found[is_training, is_mixed] = counts[True], counts[False]
+            found[is_training, is_mixed, momentum] = counts[True], counts[False]
     # 10 of 3 x 3, 2 transposed and the last one, which no norm follows
-    assert found.pop((True, True)) == (3, 10)
+    assert found.pop((True, True, 0.1)) == (3, 10)
     assert set(found.values()) == {(13, 0)}
 
 

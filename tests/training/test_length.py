@@ -94,6 +94,27 @@ def test_a_run_of_minutes_goes_on_with_the_number_it_has_found(
     assert_same(last_of(config), last_of(whole))
 
 
+@pytest.mark.slow
+def test_a_run_whose_minutes_end_within_its_first_epoch_is_said_to_be_cut(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    caplog.set_level("INFO")
+    steps: list[int] = []
+    monkeypatch.setattr(Timer, "time_elapsed", lambda *_: 61 if len(steps) > 1 else 0)
+    monkeypatch.setattr(
+        StopTogether, "on_train_batch_start", lambda *_: steps.append(0), raising=False
+    )
+    minutes = ["trainer.max_time=00:00:01:00", "trainer.max_epochs=9"]
+    config = compose([*SMALL, *minutes, "data.batch_size=2"])
+    train(config)  # 6 images: an epoch of 3 steps
+    last = last_of(config)
+    assert last["global_step"] == 2
+    assert "num_epochs" not in last["liverseg"]
+    assert "trainer.max_time is over within the first epoch, in which the learning" in caplog.text
+    assert "ended after epoch 1: trainer.max_time is over\n" in caplog.text
+    assert "is the same run" not in caplog.text
+
+
 class SlowClock:
     """Lets ten seconds pass in each epoch."""
 

@@ -45,6 +45,30 @@ def test_a_checkpoint_written_within_a_callback_is_no_logging(
     assert profile.seconds == {"save_checkpoint": 3.0, "callbacks": 1.5}
 
 
+def test_a_callback_within_the_step_of_the_optimizer_is_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = RunProfile(str(tmp_path))
+    profile._lightning_module = SimpleNamespace(trainer=SimpleNamespace(training=True))
+    for moment, act, name in [
+        (0.0, profile.start, "[LightningDataModule]PairDataModule.on_before_batch_transfer"),
+        (0.5, profile.stop, "[LightningDataModule]PairDataModule.on_before_batch_transfer"),
+        (1.0, profile.start, "[LightningModule]SegmentationTask.optimizer_step"),
+        (2.0, profile.start, "[Callback]Dashboard.on_before_optimizer_step"),
+        (5.0, profile.stop, "[Callback]Dashboard.on_before_optimizer_step"),
+        (9.0, profile.stop, "[LightningModule]SegmentationTask.optimizer_step"),
+        (9.0, profile.start, "[Callback]Dashboard.on_train_batch_end"),
+        (9.5, profile.stop, "[Callback]Dashboard.on_train_batch_end"),
+    ]:
+        monkeypatch.setattr(profiling, "_now", partial(float, moment))
+        act(name)
+    parts = profile.parts()
+    assert parts.pop("copying, augmenting") == 0.5
+    assert parts.pop("clipping and optimizer") == 5.0
+    assert parts.pop("logging and callbacks") == 3.5
+    assert set(parts.values()) == {0.0}
+
+
 @pytest.mark.parametrize(
     ("seconds", "sentence"),
     [

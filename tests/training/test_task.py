@@ -104,6 +104,12 @@ def test_a_steps_randomness_depends_on_seed_and_step_alone() -> None:
     assert noise(seed=1, disturbance=0) != first
 
 
+def test_batches_that_are_added_up_to_one_step_draw_each_for_itself() -> None:
+    net = FixedLogits(0.0)
+    fit(make_task(net), [blob_batch()] * 6, accumulate_grad_batches=3)
+    assert len(set(net.noise)) == 6
+
+
 def test_the_mean_loss_weighs_images_not_batches() -> None:
     whole = blob_batch()
     single = {key: value[:1] for key, value in whole.items()}

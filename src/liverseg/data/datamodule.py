@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from lightning import LightningDataModule, Trainer
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -464,8 +465,11 @@ class PairDataModule(LightningDataModule):
         number = self._num_workers
         if number is None:
             trainer = self._the_trainer()
-            is_waiting = trainer.strategy.root_device.type == "cuda" and not dataset.is_cached
-            number = spare_cores(trainer.world_size) if is_waiting else 0
+            strategy = trainer.strategy
+            is_waiting = strategy.root_device.type == "cuda" and not dataset.is_cached
+            # What srun starts has cores of its own; others share those of their computer.
+            is_bound = isinstance(getattr(strategy, "cluster_environment", None), SLURMEnvironment)
+            number = spare_cores(1 if is_bound else trainer.num_devices) if is_waiting else 0
         return {
             "num_workers": number,
             "persistent_workers": number > 0,

@@ -127,7 +127,11 @@ def pad_and_stack(samples: Sequence[Sample]) -> dict[str, Tensor]:
 
 
 def spare_cores(num_processes: int) -> int:
-    """Return how many cores load for each process that trains on a GPU: its share, at most 8."""
+    """Return how many cores load for each process that trains on a GPU: its share, at most 8.
+
+    Args:
+        num_processes: How many of them train on the cores that this process may use.
+    """
     allowed = getattr(os, "sched_getaffinity", None)
     cores = len(allowed(0)) if allowed else os.cpu_count() or 1
-    return min(8, (cores - num_processes) // num_processes)
+    return max(0, min(8, (cores - num_processes) // num_processes))

@@ -356,7 +356,9 @@ def _convolved(convolution: nn.Module, norm: nn.Module, features: Tensor) -> Ten
     in_mixed_precision = features.is_cuda and torch.is_autocast_enabled("cuda")
     if in_mixed_precision and isinstance(norm, nn.BatchNorm2d) and norm.training:
         assert isinstance(convolution, nn.Conv2d)
-        return _convolved_without_bias(convolution, norm, features)
+        # An average of weights has norms take the mean of all batches, whose momentum is None.
+        if norm.momentum is not None and norm.momentum < 1:
+            return _convolved_without_bias(convolution, norm, features)
     features = convolution(features)
     _refuse_single_value(norm, features)
     normed: Tensor = norm(features)

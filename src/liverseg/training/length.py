@@ -52,6 +52,14 @@ class FittingLength(Callback):
         timer = _timer(trainer)
         if self._is_known or timer is None:
             return
+        if not trainer.is_last_batch:
+            if trainer.is_global_zero:
+                logger.warning(
+                    "trainer.max_time is over within the first epoch, in which the learning rate "
+                    "does not fall; raise it, or shorten an epoch by data.min_steps, or by a "
+                    "smaller data.image_size"
+                )
+            return
         done, elapsed = trainer.current_epoch + 1, timer.time_elapsed()
         left = _MARGIN * (elapsed + (timer.time_remaining() or 0.0)) - elapsed
         more = int(left // (elapsed / done))

@@ -15,11 +15,11 @@ _FETCH = "[_TrainingEpochLoop].train_dataloader_next"
 # What Lightning calls the parts of a step, in order; "forward" is the network alone.
 _PARTS = {
     "waiting for images": (_FETCH,),
-    "copying, augmenting": ("batch_to_device",),
+    "copying, augmenting": ("on_before_batch_transfer", "batch_to_device"),
     "network, forward": ("forward",),
     "loss and scores": ("training_step", "-forward"),
     "backward": ("backward",),
-    "clipping and optimizer": ("optimizer_step", "-training_step", "-backward"),
+    "clipping and optimizer": ("optimizer_step", "-training_step", "-backward", "-within"),
     "logging and callbacks": ("callbacks",),
 }
 
@@ -63,11 +63,13 @@ class RunProfile(Profiler):
             return
         name = action_name.rpartition(".")[2] if action_name != _FETCH else _FETCH
         taken = self._clock() - since
-        if action_name == "save_checkpoint" or name == "on_validation_start":
+        if action_name == "save_checkpoint":
             self.seconds[name] += taken
         elif module.trainer.training:
             if action_name.startswith("[Callback]"):
                 name = "callbacks"
+                if any(one.endswith("optimizer_step") for one in self._since):
+                    self.seconds["within"] += taken
             self.seconds[name] += taken
             self.num_steps += name == "optimizer_step"
 

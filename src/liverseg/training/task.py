@@ -191,6 +191,8 @@ class SegmentationTask(LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         """Make a step's randomness a function of (seed, step, rank): resuming is then exact."""
         seed = (self._seed * 1_000_003 + self.global_step) * 1024 + self.global_rank
+        # Those added up to one step differ, in the low 32 bits, which are all that count.
+        seed ^= batch_index % self.trainer.accumulate_grad_batches * 0x9E3779B1
         torch.default_generator.manual_seed(seed)  # torch.manual_seed goes through all devices
         if self.device.type != "cpu":
             torch.get_device_module(self.device).manual_seed(seed)

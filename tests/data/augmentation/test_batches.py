@@ -133,6 +133,16 @@ def test_padding_changes_nothing_but_the_last_bits() -> None:
     assert (image[..., 24:, :] == 0).all()
 
 
+def test_the_mean_that_contrast_is_about_is_that_of_the_sample_alone() -> None:
+    transforms = {
+        "crop": CropToForeground(part=[0.5, 0.6], chance=1),  # what lies outside is more image
+        "contrast": Jitter(contrast=0.9, chance=1),
+    }
+    alone = augmented(transforms, batch_of([0, 1, 2, 3, 4, 5]))
+    padded = augmented(transforms, batch_of([0, 1, 2, 3, 4, 5], canvas=(80, 60)))
+    torch.testing.assert_close(padded["image"][..., :24, :20], alone["image"], rtol=0, atol=1e-3)
+
+
 def test_epochs_and_seeds_and_names_draw_differently() -> None:
     found = [
         augmented(ALL, batch_of([0, 1], epoch=epoch), seed=seed)["image"]

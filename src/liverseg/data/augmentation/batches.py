@@ -88,7 +88,10 @@ class BatchAugment:
         with torch.autocast(image.device.type, enabled=False):
             if len(moved):
                 image, mask = self._moved(image, mask, drawn, sizes, moved, is_whole)
-            is_sample = None if is_whole else _inside(sizes, mask.shape[1], mask.shape[2])
+            is_sample = None
+            if not is_whole:
+                is_sample = _inside(sizes, mask.shape[1], mask.shape[2])
+                image = torch.where(is_sample[:, None], image, 0.0)  # moves have filled the rest
             for name, one in self._intensities.items():
                 its = drawn[name]
                 which = its["which"]

@@ -89,19 +89,24 @@ class Jitter(Intensity):
         )
         channels = image.shape[1]
         if self.tint:
-            tints = drawn["tints"][:, torch.arange(channels) % 32]
+            tints = drawn["tints"][:, torch.arange(channels, device=image.device) % 32]
             bright = bright * (1 + self.tint * (2 * tints - 1)).view(-1, channels, 1, 1)
         if self.widths[0] or self.tint:
             image = (image * bright).clamp(0, 1)
         if self.widths[1]:
-            total = image.sum(dim=(1, 2, 3), dtype=torch.float64)  # so that no order matters
+            total = image.sum(dim=(1, 2, 3), dtype=_widest(image.device))  # no order matters
             mean = (total / (channels * sizes.prod(dim=1))).float().view(-1, 1, 1, 1)
             image = (mean + contrast * (image - mean)).clamp(0, 1)
         if self.widths[2] and channels == 3:
-            weights = image.new_tensor(_LUMINANCE).view(1, 3, 1, 1)
-            grey = (image * weights).sum(dim=1, keepdim=True)
+            red, green, blue = image.split(1, dim=1)
+            grey = _LUMINANCE[0] * red + _LUMINANCE[1] * green + _LUMINANCE[2] * blue
             image = (grey + colour * (image - grey)).clamp(0, 1)
         return image
+
+
+def _widest(device: torch.device) -> torch.dtype:
+    """Return the widest format that a device adds up in; GPUs of Apple have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 class WindowJitter(Intensity):
