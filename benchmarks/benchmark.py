@@ -132,7 +132,8 @@ def parts(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
     root = pairs_of(folder, size)
     given: dict[str, Any] = {"width": arguments.width, "batch_size": 4, "device": arguments.device}
     given |= {"root": root, "changes": ("trainer=profile",)}
-    loop = Apart(OurLoop, is_tuned=True, **given) if size == 128 else Here(OurLoop, **given)
+    is_cpu = arguments.device == "cpu"
+    loop = Apart(OurLoop, is_tuned=True, **given) if is_cpu else Here(OurLoop, **given)
     # The profile is of the steps of the warm-up, too: as many as hide them.
     seconds = loop.seconds(max(arguments.steps, 3 * WARM_UP_OF_A_RUN))
     loop.end()
