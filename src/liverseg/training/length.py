@@ -52,8 +52,8 @@ class FittingLength(Callback):
         timer = _timer(trainer)
         if self._is_known or timer is None:
             return
-        if not trainer.is_last_batch:
-            if trainer.is_global_zero:
+        if not trainer.is_last_batch:  # something has cut the epoch
+            if trainer.is_global_zero and (timer.time_remaining() or 0.0) <= 0:
                 logger.warning(
                     "trainer.max_time is over within the first epoch, in which the learning rate "
                     "does not fall; raise it, or shorten an epoch by data.min_steps, or by a "
