@@ -19,6 +19,17 @@ def profile_of(folder: Path, **seconds: float) -> RunProfile:
     return profile
 
 
+def clocked(
+    profile: RunProfile, monkeypatch: pytest.MonkeyPatch, moments: list[tuple[float, str, str]]
+) -> RunProfile:
+    """Let parts of training start and stop at given moments."""
+    profile._lightning_module = SimpleNamespace(trainer=SimpleNamespace(training=True))
+    for moment, act, name in moments:
+        monkeypatch.setattr(profiling, "_now", partial(float, moment))
+        getattr(profile, act)(name)
+    return profile
+
+
 def test_what_a_part_holds_within_is_not_counted_twice(tmp_path: Path) -> None:
     profile = profile_of(tmp_path, forward=1.0, training_step=1.5, backward=2.0, optimizer_step=4.0)
     parts = profile.parts()
@@ -32,36 +43,36 @@ def test_what_a_part_holds_within_is_not_counted_twice(tmp_path: Path) -> None:
 def test_a_checkpoint_written_within_a_callback_is_no_logging(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    profile = RunProfile(str(tmp_path))
-    profile._lightning_module = SimpleNamespace(trainer=SimpleNamespace(training=True))
-    for moment, act, name in [
-        (0.0, profile.start, "[Callback]ModelCheckpoint.on_train_epoch_end"),
-        (1.0, profile.start, "save_checkpoint"),
-        (4.0, profile.stop, "save_checkpoint"),
-        (4.5, profile.stop, "[Callback]ModelCheckpoint.on_train_epoch_end"),
-    ]:
-        monkeypatch.setattr(profiling, "_now", partial(float, moment))
-        act(name)
+    profile = clocked(
+        RunProfile(str(tmp_path)),
+        monkeypatch,
+        [
+            (0.0, "start", "[Callback]ModelCheckpoint.on_train_epoch_end"),
+            (1.0, "start", "save_checkpoint"),
+            (4.0, "stop", "save_checkpoint"),
+            (4.5, "stop", "[Callback]ModelCheckpoint.on_train_epoch_end"),
+        ],
+    )
     assert profile.seconds == {"save_checkpoint": 3.0, "callbacks": 1.5}
 
 
 def test_a_callback_within_the_step_of_the_optimizer_is_counted_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    profile = RunProfile(str(tmp_path))
-    profile._lightning_module = SimpleNamespace(trainer=SimpleNamespace(training=True))
-    for moment, act, name in [
-        (0.0, profile.start, "[LightningDataModule]PairDataModule.on_before_batch_transfer"),
-        (0.5, profile.stop, "[LightningDataModule]PairDataModule.on_before_batch_transfer"),
-        (1.0, profile.start, "[LightningModule]SegmentationTask.optimizer_step"),
-        (2.0, profile.start, "[Callback]Dashboard.on_before_optimizer_step"),
-        (5.0, profile.stop, "[Callback]Dashboard.on_before_optimizer_step"),
-        (9.0, profile.stop, "[LightningModule]SegmentationTask.optimizer_step"),
-        (9.0, profile.start, "[Callback]Dashboard.on_train_batch_end"),
-        (9.5, profile.stop, "[Callback]Dashboard.on_train_batch_end"),
-    ]:
-        monkeypatch.setattr(profiling, "_now", partial(float, moment))
-        act(name)
+    profile = clocked(
+        RunProfile(str(tmp_path)),
+        monkeypatch,
+        [
+            (0.0, "start", "[LightningDataModule]PairDataModule.on_before_batch_transfer"),
+            (0.5, "stop", "[LightningDataModule]PairDataModule.on_before_batch_transfer"),
+            (1.0, "start", "[LightningModule]SegmentationTask.optimizer_step"),
+            (2.0, "start", "[Callback]Dashboard.on_before_optimizer_step"),
+            (5.0, "stop", "[Callback]Dashboard.on_before_optimizer_step"),
+            (9.0, "stop", "[LightningModule]SegmentationTask.optimizer_step"),
+            (9.0, "start", "[Callback]Dashboard.on_train_batch_end"),
+            (9.5, "stop", "[Callback]Dashboard.on_train_batch_end"),
+        ],
+    )
     parts = profile.parts()
     assert parts.pop("copying, augmenting") == 0.5
     assert parts.pop("clipping and optimizer") == 5.0
