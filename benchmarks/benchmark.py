@@ -28,7 +28,6 @@ from hydra import compose, initialize_config_dir
 from lightning import Callback, Trainer
 from loops import (
     CONFIGS,
-    FORMATS,
     WARM_UP_OF_A_RUN,
     Apart,
     BestLoop,
@@ -48,7 +47,7 @@ from liverseg.data import Phantom
 from liverseg.experiment import predict, train
 from liverseg.network import UNet
 from liverseg.runs import num_cores
-from liverseg.training import fast_precision
+from liverseg.training import AUTOCAST_FORMATS, fast_precision
 
 ROOT = Path(__file__).parents[1]
 Rows = list[tuple[str, ...]]
@@ -164,7 +163,7 @@ def flops_of_an_image(width: int, size: int) -> int:
 
 def flops_per_second(device: str) -> float:
     """Return how many operations of a matrix product a second takes, in the format of training."""
-    kind = FORMATS[fast_precision(device)[0]]
+    kind = AUTOCAST_FORMATS.get(fast_precision(device)[0], torch.float32)
     size = 8192 if device == "cuda" else 2048
     left = torch.randn(size, size, device=device).to(kind)  # zeros and ones would be faster
     best = float("inf")

@@ -32,10 +32,9 @@ from torch.utils.data import DataLoader, Dataset
 from liverseg.experiment import train
 from liverseg.network import UNet, training_logits
 from liverseg.settings.commandline import ENVIRONMENT
-from liverseg.training import fast_precision, keep_freed_memory
+from liverseg.training import AUTOCAST_FORMATS, fast_precision, keep_freed_memory
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-FORMATS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "32-true": torch.float32}
 WARM_UP = 2  # steps before the clock starts
 WARM_UP_OF_A_RUN = 8  # ours begins a run each time, and what it keeps of freed memory settles first
 
@@ -261,7 +260,7 @@ class BestLoop:
         self.mask = torch.stack([mask for _, mask in pairs]).to(device)
         self.batch_size, self.device = batch_size, device
         precision = fast_precision(device)[0]
-        self.format = FORMATS[precision]
+        self.format = AUTOCAST_FORMATS.get(precision)
         self.scaler = torch.amp.GradScaler(device, enabled=precision == "16-mixed")
 
     def seconds(self, count: int) -> float:
@@ -271,8 +270,7 @@ class BestLoop:
                 start = now()
             chosen = torch.randperm(len(self.mask), device=self.device)[: self.batch_size]
             image = self.image[chosen].contiguous(memory_format=torch.channels_last)
-            is_mixed = self.format != torch.float32
-            with torch.autocast(self.device, self.format, enabled=is_mixed):
+            with torch.autocast(self.device, self.format, enabled=self.format is not None):
                 logits, mask = training_logits(self.net, image, self.mask[chosen, 0])
             loss = binary_cross_entropy_with_logits(logits[:, 0].float(), mask)
             self.optimizer.zero_grad()

@@ -6,8 +6,7 @@ from typing import Any
 import torch
 
 from liverseg.prediction import Predictor
-
-_KINDS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+from liverseg.training import AUTOCAST_FORMATS
 
 
 def device_of(predictor: Predictor) -> torch.device:
@@ -22,6 +21,6 @@ def computing_as(predictor: Predictor, precision: str) -> AbstractContextManager
         predictor: Finds the classes.
         precision: What the run computed in, as Lightning names it.
     """
-    if precision not in _KINDS:
+    if precision not in AUTOCAST_FORMATS:
         return nullcontext()
-    return torch.autocast(device_of(predictor).type, dtype=_KINDS[precision])
+    return torch.autocast(device_of(predictor).type, dtype=AUTOCAST_FORMATS[precision])

@@ -19,12 +19,13 @@ from liverseg.training.losses import BinaryCrossEntropy, CrossEntropy, SoftDiceL
 from liverseg.training.memory import keep_freed_memory
 from liverseg.training.muon import Muon
 from liverseg.training.parts import Freezing, with_rates
-from liverseg.training.precision import fast_precision
+from liverseg.training.precision import AUTOCAST_FORMATS, fast_precision
 from liverseg.training.profiling import RunProfile
 from liverseg.training.starting import start_from, weights_in
 from liverseg.training.task import Batch, NotFiniteError, Scored, SegmentationTask, Split
 
 __all__ = [
+    "AUTOCAST_FORMATS",
     "FORMER",
     "Batch",
     "BinaryCrossEntropy",

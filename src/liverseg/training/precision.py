@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+# What autocast computes in, by precision; in any other there is none.
+AUTOCAST_FORMATS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def fast_precision(accelerator: str) -> tuple[Precision, str]:
