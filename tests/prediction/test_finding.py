@@ -1,3 +1,4 @@
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,25 @@ def test_an_image_that_the_network_cannot_take_is_named_and_its_neighbours_are_p
     assert [one.number for one in found] == [0, 2]
     sentence = "cannot be predicted (Kernel size can't be greater than actual input size)"
     assert refused == {images[1]: f"{images[1]} {sentence}"}
+
+
+def test_images_that_were_too_many_at_once_are_predicted_after_their_maps_are_gone(
+    tmp_path: Path,
+) -> None:
+    maps: list[weakref.ref[Tensor]] = []
+
+    class Large(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            features = image + 0
+            if not maps:
+                maps.append(weakref.ref(features))
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            assert [one() for one in maps] == [None]
+            return features
+
+    images = [save(tmp_path / f"{value}.png", value) for value in (100, 101)]
+    found, refused, _ = run(predictor_of(Large()), images, batch_size=2)
+    assert ([one.number for one in found], refused) == ([0, 1], {})
 
 
 def test_batches_hold_images_of_one_size_and_change_no_pixel(tmp_path: Path) -> None:

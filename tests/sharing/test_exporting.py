@@ -209,13 +209,17 @@ def test_a_run_is_exported_with_its_card_and_scores_and_predicts_as_its_checkpoi
     assert again == pytest.approx(
         {key: value for key, value in scores.items() if key.startswith("test")}, rel=1e-5
     )
-    for file in (done.file, checkpoint):
+    program = ["format=torch", f"ckpt_path={checkpoint}", f"output_dir={tmp_path / 'program'}"]
+    exported = (done.file, export(compose(program, name="export")).file)
+    for file in (*exported, checkpoint):
         folder = tmp_path / file.name
         changes = [f"source={pair_root / 'test'}", f"output_dir={folder}"]
+        changes += ["allow=[torch.export]"] if file.suffix == ".pt2" else []
         assert predict(compose([f"ckpt_path={file}", *changes], "predict")) == (3, {})
-    for file in sorted((tmp_path / "model.onnx").glob("*_prediction.png")):
-        other = tmp_path / "best.ckpt" / file.name
-        assert np.array_equal(np.asarray(Image.open(file)), np.asarray(Image.open(other)))
+    for exported_file in exported:
+        for file in sorted((tmp_path / exported_file.name).glob("*_prediction.png")):
+            other = tmp_path / "best.ckpt" / file.name
+            assert np.array_equal(np.asarray(Image.open(file)), np.asarray(Image.open(other)))
 
     image = np.asarray(Image.open(pair_root / "test" / "patient006_slice00.png"))[None, None]
     session = onnxruntime.InferenceSession(done.file)

@@ -204,9 +204,11 @@ def _program(file: Path, allow: Sequence[str]) -> Any:
             "you trust it, add allow=[torch.export], or export to ONNX, which is data alone"
         )
     try:
-        return torch.export.load(file).module()
+        program = torch.export.load(file).module()
     except Exception as error:
         raise ValueError(f"{file} cannot be opened ({_one_line(error)})") from error
+    # Not the module itself: it would be a part of the network, whose weights a checkpoint lacks.
+    return torch.no_grad()(lambda image: program(image))
 
 
 def imported(name: str) -> Any:

@@ -109,7 +109,7 @@ class PredictionTask(LightningModule):
             batch_sampler=batches,
             num_workers=self._num_workers,
             collate_fn=gather,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
 
     def predict_step(self, batch: dict[str, Any], batch_index: int) -> list[Found]:
@@ -121,13 +121,14 @@ class PredictionTask(LightningModule):
         try:
             return self._find(batch["image"], batch["size"], batch["index"])
         except (ValueError, RuntimeError) as error:  # a size that the network cannot take, say
-            if len(batch["index"]) > 1:  # or too many at once
-                parts = zip(batch["image"].split(1), batch["index"], strict=True)
-                alone = [{**batch, "refused": {}, "image": a, "index": [b]} for a, b in parts]
-                return [found for one in alone for found in self.predict_step(one, batch_index)]
-            path = self._dataset.images[batch["index"][0]]
-            self.refuse(path, sentence_about(path, error))
-            return []
+            if len(batch["index"]) == 1:
+                path = self._dataset.images[batch["index"][0]]
+                self.refuse(path, sentence_about(path, error))
+                return []
+        # Too many at once, perhaps. By now the error has let go of what they have taken of memory.
+        parts = zip(batch["image"].split(1), batch["index"], strict=True)
+        alone = [{**batch, "refused": {}, "image": a, "index": [b]} for a, b in parts]
+        return [found for one in alone for found in self.predict_step(one, batch_index)]
 
     def refuse(self, path: Path, sentence: str) -> None:
         """Keep and tell why an image was not predicted."""

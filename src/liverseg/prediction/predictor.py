@@ -44,8 +44,8 @@ class Predictor(nn.Module):
         found = predictor.predict(image[None])  # at the size of the image
 
     Images that are *prepared* have the size that the networks see, and numbers as they were read;
-    :meth:`prepare` gives them. What is float32 or uint8 on the CPU is normalised where the network
-    is, piece by piece.
+    :meth:`prepare` gives them. They are normalised piece by piece, on the device that they are on,
+    which has to be that of the networks.
 
     Several networks, and several views of an image, vote: their probabilities are averaged. What
     :meth:`forward` returns then are the logits of that mean (its log odds, or its logarithm for
