@@ -173,3 +173,20 @@ def test_gradients_within_the_limit_are_not_touched() -> None:
     assert weight.grad._version == before
     task.configure_gradient_clipping(optimizer, 2.5)
     assert weight.grad.tolist() == pytest.approx([1.5, 2.0])
+
+
+@pytest.mark.parametrize(("rank", "images"), [(0, 2), (1, 0)])
+def test_of_several_processes_the_first_goes_on_with_what_the_first_had_counted(
+    rank: int, images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = blob_batch()
+    before, after = make_task(), make_task()
+    before.tally("train").scores.update(
+        batch["mask"], *(batch[k] for k in ("mask", "index", "case"))
+    )
+    before.tally("train").loss.update(torch.ones(2))
+    after._interrupted_tally = before.tally("train").state()
+    monkeypatch.setattr(SegmentationTask, "global_rank", property(lambda self: rank))
+    after.on_train_start()
+    counted = after.tally("train")
+    assert (sum(map(len, counted.scores.rows)), float(counted.loss.weight)) == (images, images)

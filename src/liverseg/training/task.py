@@ -284,10 +284,14 @@ class SegmentationTask(LightningModule):
         self._interrupted_tally = checkpoint["train_tally"]
 
     def on_train_start(self) -> None:
-        """Go on with the epoch that was interrupted, if one was."""
-        if self._interrupted_tally is not None:
+        """Go on with the epoch that was interrupted, if one was.
+
+        A checkpoint holds what the first of several processes had added up, and only that one takes
+        it; else it would count once for each of them.
+        """
+        if self._interrupted_tally is not None and self.global_rank == 0:
             self.tally("train").restore(self._interrupted_tally)
-            self._interrupted_tally = None
+        self._interrupted_tally = None
 
     def _score_whole(self, split: Split, batch: Batch) -> Scored:
         mask = batch["mask"]
