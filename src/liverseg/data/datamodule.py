@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-import torch
 from lightning import LightningDataModule, Trainer
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from pydantic import AfterValidator, Field
@@ -462,18 +461,19 @@ class PairDataModule(LightningDataModule):
 
     def _loading(self, dataset: PairDataset) -> dict[str, Any]:
         """Return how a loader reads ahead."""
+        trainer = self._the_trainer()
+        strategy = trainer.strategy
+        is_on_gpu = strategy.root_device.type == "cuda"
         number = self._num_workers
         if number is None:
-            trainer = self._the_trainer()
-            strategy = trainer.strategy
-            is_waiting = strategy.root_device.type == "cuda" and not dataset.is_cached
+            is_waiting = is_on_gpu and not dataset.is_cached
             # What srun starts has cores of its own; others share those of their computer.
             is_bound = isinstance(getattr(strategy, "cluster_environment", None), SLURMEnvironment)
             number = spare_cores(1 if is_bound else trainer.num_devices) if is_waiting else 0
         return {
             "num_workers": number,
             "persistent_workers": number > 0,
-            "pin_memory": torch.cuda.is_available(),
+            "pin_memory": is_on_gpu,
         }
 
     def _the_trainer(self) -> Trainer:
