@@ -66,6 +66,10 @@ NOT_RUN = {
     "test_sweep.py runs four",
     "python train.py -m experiment=liver_cpu optimizer.block=256 data.root=pairs seed=1,2,3 "
     "trainer.max_epochs=6": "likewise",
+    "python train.py -m experiment=liver_cpu data.root=pairs seed=1,2,3 trainer.max_epochs=6 "
+    "scheduler_interval=step ~scheduler.T_max "
+    "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR +scheduler.max_lr=1e-2 "
+    "+scheduler.total_steps=360 +scheduler.pct_start=0.1 +scheduler.cycle_momentum=false": "too",
     "pre-commit install": "changes the repository",
     "sbatch train.slurm": "needs Slurm; the script itself is checked",
     "ssh -L 6006:localhost:6006 localhost": "needs a second computer",

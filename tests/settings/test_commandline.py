@@ -78,7 +78,7 @@ BAD = {
     "model=null": f"model=null is not a choice; {UNETS}",
     "experiment=tut": (
         "experiment=tut is not a choice; the nearest is experiment=tutorial, all choices are "
-        "compare_networks, liver, liver_cpu, scenes, small, tutorial"
+        "compare_networks, liver, liver_cpu, scenes, scenes_cpu, small, tutorial"
     ),
     "hydra/sweeper=resumabel": (
         "hydra/sweeper=resumabel is not a choice; the nearest is hydra/sweeper=resumable, all "
