@@ -106,6 +106,11 @@ def test_what_could_not_be_scored_or_recorded_is_refused(
     ("overrides", "steps", "told"),
     [
         (["trainer.max_steps=2"], 2, "ended after epoch 1: trainer.max_steps=2 is reached"),
+        (
+            ["trainer.max_steps=2", "+trainer.check_val_every_n_epoch=2"],
+            2,
+            "ended after epoch 1: trainer.max_steps=2 is reached",
+        ),
         (["trainer.max_steps=7"], 7, "ended after epoch 3: trainer.max_steps=7 is reached"),
         (
             [
@@ -134,7 +139,8 @@ def test_a_run_says_why_it_ended_and_is_scored_from_what_there_is(
     assert 0 <= scores["val/dice"] <= 1
     lines = [one.getMessage() for one in caplog.records if "ended after" in one.getMessage()]
     assert [line.startswith(told or "?") for line in lines] == [True] * (told is not None)
-    assert ("ended before its first check on val" in caplog.text) == (steps == 2)
+    is_unchecked = "+trainer.check_val_every_n_epoch=2" in overrides
+    assert ("ended before its first check on val" in caplog.text) == is_unchecked
     last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == steps
 

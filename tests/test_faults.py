@@ -4,6 +4,7 @@ A few points are tried by the ordinary tests, all of them by ``make test-faults`
 """
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,42 @@ def test_loader_processes_change_nothing(study: Any) -> None:
 @pytest.mark.parametrize("number", [STOP, SLURM])
 def test_a_stopped_run_saves_at_once_and_its_exit_status_says_so(number: int, study: Any) -> None:
     interrupt_and_compare(study, ("in step", 4), number, workers=0)
+
+
+# One of each kind of setting that Lightning alone would not go on with exactly.
+KINDS = {
+    "steps": (["trainer.max_steps=8"], ("in step", 4), KILL),
+    "a schedule that watches a score": (
+        ["scheduler=plateau", "scheduler.patience=0", "+scheduler.threshold=1.0"],
+        ("in step", 7),
+        KILL,
+    ),
+    "parts that have thawed": (["freeze=[encoder]", "freeze_epochs=1"], ("in step", 4), STOP),
+    "gradients that are added up": (
+        ["data.batch_size=1", "+trainer.accumulate_grad_batches=2"],
+        ("in step", 8),
+        STOP,
+    ),
+    "Ctrl-C": ([], ("in step", 4), signal.SIGINT),
+    "an end that early stopping has seen": (
+        ["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "optimizer.lr=1e-9"],
+        ("after rename", 2),
+        KILL,
+    ),
+    "checks within an epoch": (["+trainer.val_check_interval=2"], ("in validation", 5), STOP),
+    "a check every second epoch": (
+        ["+trainer.check_val_every_n_epoch=2"],
+        ("in step", 7),
+        KILL,
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_of_any_kind_ends_as_if_nothing_had_happened(kind: str, study: Any) -> None:
+    overrides, point, number = KINDS[kind]
+    interrupt_and_compare(lambda *words: study(*words, *overrides), point, number, workers=0)
 
 
 @pytest.mark.faults

@@ -1,6 +1,7 @@
 """From a config to a result: the only place where config turns into objects."""
 
 import logging
+import os
 import re
 import signal
 from collections.abc import Iterator, Mapping
@@ -10,10 +11,7 @@ from typing import Any, get_type_hints
 
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import (
-    EarlyStopping,
-    Timer,
-)
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
@@ -54,6 +52,7 @@ from liverseg.runs import (
     PRUNED_FILE,
     SCORES_FILE,
     describe_run,
+    heard,
     is_first_process,
     locked,
     num_cores,
@@ -77,6 +76,7 @@ from liverseg.training import (
     keep_freed_memory,
     start_from,
     with_rates,
+    without_limits,
 )
 
 __all__ = ["Scores", "check", "evaluate", "predict", "train"]
@@ -386,9 +386,11 @@ def _fit(
             ) from error
     if trainer.is_global_zero and checkpoint is not None and "train" not in task.results:
         logger.info(
-            "epoch %d was the last one before; 'resume_overrides=[trainer.max_epochs=%d]' trains "
+            "epoch %d was the last one before; 'resume_overrides=[%strainer.max_epochs=%d]' trains "
             "longer",
-            *(trainer.current_epoch, 2 * trainer.current_epoch),
+            trainer.current_epoch,
+            f"{off}," if (off := without_limits(config.trainer)) else "",
+            2 * trainer.current_epoch,
         )
     if trainer.is_global_zero and (reason := _why_it_ended(trainer)):
         logger.info("ended after epoch %d: %s", trainer.current_epoch, reason)
@@ -404,13 +406,26 @@ def _lines_above_the_bar() -> AbstractContextManager[None]:
 
 @contextmanager
 def _stopped_with_a_word(config: DictConfig) -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGUSR1 end a run, once saved, with the exit status of the signal."""
+    """Let Ctrl-C, SIGTERM and SIGUSR1 end a run, once saved, with the exit status of the signal.
+
+    Lightning ends a step before it hears SIGTERM. A second Ctrl-C waits for nothing.
+    """
     number = 0
-    with stops_like_sigterm(signal.SIGUSR1) as received:
+
+    def interrupt() -> None:
+        if len(interrupts) > 1 or not callable(signal.getsignal(signal.SIGTERM)):
+            raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    is_deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # in the background of a script
+    with (
+        stops_like_sigterm(signal.SIGUSR1) as received,
+        heard(*(() if is_deaf else [signal.SIGINT]), then=interrupt) as interrupts,
+    ):
         try:
             yield
         except SIGTERMException:
-            number = (received or [signal.SIGTERM])[0]
+            number = (received or interrupts or [signal.SIGTERM])[0]
         except KeyboardInterrupt:
             number = signal.SIGINT
         except SystemExit as ended:  # what Lightning makes of Ctrl-C
@@ -428,15 +443,15 @@ def _stopped_with_a_word(config: DictConfig) -> Iterator[None]:
 
 def _why_it_ended(trainer: Trainer) -> str:
     """Say what ended a run before its last epoch; "" where that was reached."""
-    if 0 <= trainer.max_steps <= trainer.global_step:
-        return f"trainer.max_steps={trainer.max_steps} is reached"
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]  # set by its connector
+    for callback in callbacks:
+        if isinstance(callback, FittingLength) and (reason := callback.limit_reached(trainer)):
+            return reason
     if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch:
         return ""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by its connector
+    for callback in callbacks:
         if isinstance(callback, EarlyStopping) and callback.stopped_epoch:
             return f"early stopping: {callback.stopping_reason_message or callback.monitor}"
-        if isinstance(callback, Timer) and (callback.time_remaining() or 1) <= 0:
-            return "trainer.max_time is over"
     return "a callback has stopped it"
 
 

@@ -57,17 +57,30 @@ class LastCheckpoint(ModelCheckpoint):
 
     def __init__(self, *, dirpath: str) -> None:
         super().__init__(
-            dirpath=dirpath, filename="last", enable_version_counter=False, save_on_exception=True
+            dirpath=dirpath,
+            filename="last",
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+            save_on_exception=True,
         )
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Save what there is, if it can be gone on from exactly."""
-        # Lightning resumes a checkpoint from after an epoch's last step without that epoch's
-        # validation: the file of the epoch before is the better one.
-        is_past_steps = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if not is_past_steps and not isinstance(exception, NotFiniteError):
+        # Else the file of the epoch before is better. Lightning goes on without a check on val that
+        # was under way or due, or counts steps amiss after it; what a step has changed so far, or
+        # added up of gradients for a later one, is not undone or kept.
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        current: Any = progress.current  # typed as one that does not count what is started
+        is_within_step = (
+            current.started != current.completed
+            or current.completed % trainer.accumulate_grad_batches != 0
+        )
+        is_checked = progress.is_last_batch or (
+            trainer.val_check_batch is not None and current.completed % trainer.val_check_batch == 0
+        )
+        if not (is_within_step or is_checked or isinstance(exception, NotFiniteError)):
             super().on_exception(trainer, pl_module, exception)
 
 

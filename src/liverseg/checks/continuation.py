@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from liverseg.settings.classes import Plain, find_target
 from liverseg.settings.values import as_typed
-from liverseg.training import is_limited
+from liverseg.training import is_limited, without_limits
 
 # What decides which images a step sees: within an epoch, some would be seen twice or never.
 _ORDER = (
@@ -107,6 +107,12 @@ def _refuse_within_epoch(
 
 def _refuse_past_end(checkpoint: Mapping[str, Any], plain: Plain) -> None:
     done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    words = [str(one) for one in plain.get("resume_overrides") or ()]
+    if (off := without_limits(plain["trainer"])) and any("trainer.max_epochs=" in w for w in words):
+        raise ValueError(
+            f"trainer.max_epochs does not end a run of {off.partition('=')[0]}; add {off} to "
+            "resume_overrides"
+        )
     for key, count in (("max_epochs", done), ("max_steps", checkpoint["global_step"])):
         most = plain["trainer"].get(key)
         if key == "max_epochs" and is_limited(plain["trainer"]):

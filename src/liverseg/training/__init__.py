@@ -14,7 +14,7 @@ from liverseg.training.earlier import (
     with_key_of_today,
     with_names_of_today,
 )
-from liverseg.training.length import FittingLength, is_limited
+from liverseg.training.length import FittingLength, is_limited, without_limits
 from liverseg.training.losses import BinaryCrossEntropy, CrossEntropy, SoftDiceLoss, SumLoss
 from liverseg.training.memory import keep_freed_memory
 from liverseg.training.muon import Muon
@@ -49,4 +49,5 @@ __all__ = [
     "with_key_of_today",
     "with_names_of_today",
     "with_rates",
+    "without_limits",
 ]

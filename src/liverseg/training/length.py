@@ -24,6 +24,12 @@ def is_limited(trainer: Mapping[str, Any]) -> bool:
     return trainer.get("max_time") is not None or (trainer.get("max_steps") or -1) > 0
 
 
+def without_limits(trainer: Mapping[str, Any]) -> str:
+    """Return the words that take what limits a run away, by comma; "" where nothing does."""
+    words = ["trainer.max_time=null"] if trainer.get("max_time") is not None else []
+    return ",".join(words + ["trainer.max_steps=-1"] * ((trainer.get("max_steps") or -1) > 0))
+
+
 class FittingLength(Callback):
     """Gives a run that steps or minutes limit the epochs that fit, and a schedule that ends there.
 
@@ -40,12 +46,41 @@ class FittingLength(Callback):
     ) -> None:
         self._schedule_of = schedule_of
         self._is_known = is_known
+        self._max_steps = -1
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take the count of steps over: Lightning ends without a check on val, and resumes amiss.
+
+        Where it counts steps itself, it ends an epoch once more that had ended in a checkpoint.
+        """
+        if trainer.max_steps > 0:
+            self._max_steps, trainer.fit_loop.epoch_loop.max_steps = trainer.max_steps, -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Divide the steps by those of an epoch."""
-        if not self._is_known and trainer.max_steps > 0 and _timer(trainer) is None:
-            per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
-            self._fit(trainer, max(1, -(-trainer.max_steps // per_epoch)))
+        if not self._is_known and _timer(trainer) is None:
+            self._fit(trainer, self._epochs_of_steps(trainer))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:  # the hook's own signature
+        """End after the last step, once val is checked."""
+        if 0 < self._max_steps <= trainer.global_step:
+            trainer.should_stop = True
+
+    def limit_reached(self, trainer: Trainer) -> str:
+        """Say which limit has ended a run; "" for none."""
+        if 0 < self._max_steps <= trainer.global_step:
+            return f"trainer.max_steps={self._max_steps} is reached"
+        timer, most = _timer(trainer), trainer.max_epochs or 0
+        if timer is None or (timer.time_remaining() or 1) > 0 or trainer.current_epoch >= most > 0:
+            return ""
+        cut = f", before the {most} epochs that it was to hold" if self._is_known else ""
+        return f"trainer.max_time is over{cut}"
+
+    def _epochs_of_steps(self, trainer: Trainer) -> int:
+        per_epoch = -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
+        return max(1, -(-self._max_steps // per_epoch))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Divide the time that is left by that of an epoch so far."""
@@ -64,6 +99,8 @@ class FittingLength(Callback):
         left = _MARGIN * (elapsed + (timer.time_remaining() or 0.0)) - elapsed
         more = int(left // (elapsed / done))
         num_epochs = trainer.strategy.broadcast(done + max(more, 0))
+        if self._max_steps > 0:
+            num_epochs = min(num_epochs, self._epochs_of_steps(trainer))
         self._fit(trainer, num_epochs)
         if trainer.is_global_zero:
             logger.info(

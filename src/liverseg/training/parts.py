@@ -62,6 +62,10 @@ class Freezing(Callback):
         if stage == "fit" and (self._epochs is None or trainer.world_size == 1):
             self._set_gradients(pl_module, wanted=False)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Thaw where a run goes on within a later epoch."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Thaw when it is time."""
         if self._names and not self._is_frozen(trainer):

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MeanMetric, Metric
 
 from liverseg.network import training_logits, whole_image_logits
@@ -202,10 +202,19 @@ class SegmentationTask(LightningModule):
         self.results.clear()
 
     def on_train_epoch_end(self) -> None:
-        """Log loss and scores, and tell them in a line."""
+        """Log loss and scores, and tell them in a line; let a schedule see the score it watches."""
         self._log_split("train")
         if self.trainer.is_global_zero:
             self._tell_epoch()
+        score = self.trainer.callback_metrics.get(self._monitor)
+        for one in self.trainer.lr_scheduler_configs:
+            if isinstance(one.scheduler, ReduceLROnPlateau) and score is not None:
+                one.scheduler.step(float(score))
+
+    def lr_scheduler_step(self, scheduler: LRScheduler, metric: Any) -> None:
+        """Step a schedule, but for one that watches a score: it has moved before the checkpoint."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
 
     def on_validation_epoch_start(self) -> None:
         """Forget what an earlier pass counted."""
@@ -282,6 +291,12 @@ class SegmentationTask(LightningModule):
             )
             follow_callbacks(checkpoint, self.trainer.callbacks)  # type: ignore[attr-defined]
         self._interrupted_tally = checkpoint["train_tally"]
+
+    def on_fit_start(self) -> None:
+        """Train no longer where early stopping has ended the run that goes on."""
+        for one in self.trainer.early_stopping_callbacks:
+            if one.stopped_epoch and one.wait_count >= one.patience:
+                self.trainer.should_stop = True
 
     def on_train_start(self) -> None:
         """Go on with the epoch that was interrupted, if one was.
