@@ -169,6 +169,7 @@ class Answers:
 
 def _refuse_other_formats(path: Path, what: str) -> None:
     """Refuse what is no image of a common kind by its head, or is too large."""
+    Image.init()  # else formats that were not needed so far are not known
     try:
         with Image.open(path, formats=_FORMATS) as picture:
             width, height = picture.size
