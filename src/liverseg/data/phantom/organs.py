@@ -43,9 +43,12 @@ def paint_trunk(canvas: Canvas, patient: Patient) -> Tensor:
     thickness = chance.uniform(0.026, 0.036)
     rib = (1 - torch.hypot(beside, (cavity + WALL * 0.45) / thickness)) * thickness
     front = 0.45 + 1.1 * column(canvas.level).clamp(0, 1)  # the costal arch opens downwards
+    beneath = 9.0 * column(canvas.level > chance.uniform(1.05, 1.2))  # the last rib
+    cartilage = torch.minimum(rib, 0.3 * (front - angle.abs())) + 0.3 * thickness
+    canvas.paint(cartilage - beneath, chance.uniform(60, 140))
     rib = torch.minimum(rib, 0.3 * torch.minimum(angle.abs() - front, 2.6 - angle.abs()))
-    canvas.paint(rib, CORTEX)
-    canvas.paint(rib - 0.016, MARROW)
+    canvas.paint(rib - beneath, CORTEX)
+    canvas.paint(rib - beneath - 0.016, MARROW)
 
     vessels = (0.25 - streaks.abs()) * (canvas.noise(2.0, 1.0) > 0.2)
     canvas.paint(cavity, FAT + 110 * vessels.clamp(min=0) * 4)
@@ -78,7 +81,8 @@ def paint_chest(canvas: Canvas, patient: Patient, cavity: Tensor) -> Tensor:
 def paint_spleen(canvas: Canvas, patient: Patient, space: Tensor) -> None:
     """Paint the spleen against the wall; its grey is often that of the liver."""
     chance = canvas.chance
-    size = canvas.along((0.03, 0.0), (0.1, 0.6), (0.3, 1.0), (0.55, 0.8), (0.7, 0.0))
+    tip = chance.uniform(0.62, 0.95)
+    size = canvas.along((0.03, 0.0), (0.1, 0.6), (0.3, 1.0), (tip - 0.15, 0.8), (tip, 0.0))
     size = size * chance.uniform(0.75, 1.25)
     spleen = canvas.blob(0.74, 0.18, (0.24 * size, 0.42 * size), turn=0.35, wobble=0.12)
     hollow = canvas.blob(0.4, 0.02, (0.3, 0.34), turn=0.3)
@@ -91,21 +95,23 @@ def paint_liver(canvas: Canvas, patient: Patient, space: Tensor) -> Tensor:
     """Paint gallbladder and liver with its vessels and lesions; return the depth of the liver."""
     chance, hu = canvas.chance, patient.hu
     size = chance.uniform(0.76, 1.05)
-    right_u = canvas.along((0.0, -0.42), (0.3, -0.46), (0.6, -0.6), (1.0, -0.78))
+    tip, slim = chance.uniform(0.92, 1.12), chance.uniform(0.6, 1.3)  # it ends in a flat tongue
+    right_u = canvas.along((0.0, -0.42), (0.3, -0.46), (0.6, -0.6), (0.95 * tip, -0.83))
     right_u = right_u - 0.55 * (1 - size)  # a small liver still leans on the ribs
     right_v = canvas.along((0.0, 0.0), (0.3, -0.03), (0.7, 0.04), (1.0, 0.1))
     wide = canvas.along(
-        (0.0, 0.0), (0.03, 0.16), (0.12, 0.36), (0.3, 0.56), (0.5, 0.53), (0.7, 0.38), (0.9, 0.22),
-        (1.0, 0.0),
+        (0.0, 0.0), (0.03, 0.16), (0.12, 0.36), (0.3, 0.56), (0.5, 0.53), (0.7, 0.36),
+        (0.85 * tip, 0.19 * slim), (0.96 * tip, 0.12 * slim), (tip, 0.0),
     ) * size  # fmt: skip
     high = canvas.along(
-        (0.0, 0.0), (0.03, 0.16), (0.12, 0.36), (0.3, 0.6), (0.5, 0.62), (0.7, 0.5), (0.9, 0.28),
-        (1.0, 0.0),
+        (0.0, 0.0), (0.03, 0.16), (0.12, 0.36), (0.3, 0.6), (0.5, 0.62), (0.7, 0.54),
+        (0.85 * tip, 0.42), (0.96 * tip, 0.3), (tip, 0.0),
     ) * size  # fmt: skip
     right = canvas.blob(
         right_u, right_v, (wide, high), turn=chance.uniform(-0.1, 0.25), wobble=0.12
     )
-    reach = canvas.along((0.08, 0.0), (0.18, 0.7), (0.32, 1.0), (0.5, 0.75), (0.62, 0.0))
+    end = chance.uniform(0.6, 0.95)
+    reach = canvas.along((0.08, 0.0), (0.18, 0.7), (0.32, 1.0), (end - 0.12, 0.75), (end, 0.0))
     reach = reach * chance.uniform(0.7, 1.25)
     left = canvas.blob(
         -0.06, -0.36, (0.56 * reach, 0.25 * reach), turn=chance.uniform(-0.3, 0.1), wobble=0.18
@@ -148,7 +154,7 @@ def paint_liver(canvas: Canvas, patient: Patient, space: Tensor) -> Tensor:
         chance.uniform(-0.12, 0.08), -0.34, (hilum_size * 0.015, hilum_size * 0.22),
         turn=chance.uniform(-0.4, 0.2),
     )  # fmt: skip
-    fissure = fissure - 9.0 * column(canvas.level > 0.62)
+    fissure = fissure - 9.0 * column(canvas.level > end)
     canvas.paint(torch.minimum(fissure, liver + 0.1), FAT + 30)
     bladder_size = canvas.along((0.42, 0.0), (0.5, 0.8), (0.6, 1.0), (0.75, 0.0))
     bladder_size = bladder_size * chance.uniform(0.6, 1.2)
@@ -273,7 +279,7 @@ def paint_back(canvas: Canvas, patient: Patient, cavity: Tensor) -> None:
     gland = canvas.blob(0.12, -0.06, (0.36 * gland_size, 0.07 * gland_size), turn=-0.3, wobble=0.3)
     canvas.paint(gland, hu["gland"] + 10 * canvas.noise(5.0, 2.0))
 
-    for side, start in ((-1.0, chance.uniform(0.42, 0.56)), (1.0, chance.uniform(0.34, 0.48))):
+    for side, start in ((-1.0, chance.uniform(0.32, 0.56)), (1.0, chance.uniform(0.26, 0.48))):
         size = canvas.along(
             (start, 0.0), (start + 0.08, 0.75), (start + 0.22, 1.0), (start + 0.5, 0.8),
             (start + 0.6, 0.0),
@@ -300,11 +306,15 @@ def paint_back(canvas: Canvas, patient: Patient, cavity: Tensor) -> None:
     aorta_u = canvas.along((0.0, 0.1), (0.6, 0.04))
     canvas.paint(canvas.blob(aorta_u, 0.2, (radius, radius), wobble=0.03), hu["aorta"])
 
+    bulk = chance.uniform(0.85, 1.3)
     for side in (-1.0, 1.0):
-        psoas = canvas.along((0.45, 0.0), (0.6, 0.4), (1.0, 0.9))
-        canvas.paint(canvas.blob(side * 0.23, 0.36, (0.12 * psoas, 0.14 * psoas)), hu["muscle"])
-        back = canvas.blob(side * 0.22, 0.63, (0.21, 0.15), turn=side * 0.1)
-        back = torch.minimum(back, cavity + WALL)
+        psoas = canvas.along((0.45, 0.0), (0.6, 0.4), (1.0, 0.9), (1.5, 1.2)) * bulk
+        away = canvas.along((1.0, 0.23), (1.4, 0.28), (2.0, 0.42))
+        at = canvas.along((1.0, 0.36), (1.4, 0.28), (2.0, 0.0))
+        canvas.paint(canvas.blob(side * away, at, (0.12 * psoas, 0.14 * psoas)), hu["muscle"])
+        strength = canvas.along((1.4, 1.0), (1.9, 0.3)) * bulk
+        back = canvas.blob(side * 0.22, 0.63, (0.21 * strength, 0.15 * strength), turn=side * 0.1)
+        back = torch.minimum(back, cavity + 1.6 * WALL)
         canvas.paint(back, hu["muscle"] - 8 * canvas.noise(4.0, 2.0).abs())
     for side in (-1.0, 1.0):
         canvas.paint(canvas.blob(side * 0.15, 0.5, (0.1, 0.022), turn=side * 0.35), 300.0)
@@ -314,3 +324,33 @@ def paint_back(canvas: Canvas, patient: Patient, cavity: Tensor) -> None:
     canvas.paint(body, CORTEX)
     canvas.paint(body - 0.018, MARROW + 25 * canvas.noise(5.0, 3.0))
     canvas.paint(canvas.blob(0.0, 0.5, (0.06, 0.05), wobble=0.03), 25.0)
+
+
+def paint_pelvis(canvas: Canvas, patient: Patient, cavity: Tensor) -> None:
+    """Paint what lies below the belly: buttocks, hip bones, sacrum and urinary bladder."""
+    chance, hu = canvas.chance, patient.hu
+    within = cavity + WALL + 0.5 * patient.fat
+    crest = chance.uniform(1.2, 1.35)  # the level of the tops of the hip bones
+    grown = canvas.along((crest, 0.0), (crest + 0.1, 0.4), (crest + 0.5, 1.0))
+    bulk = chance.uniform(0.85, 1.2)
+    for side in (-1.0, 1.0):
+        wide, high = 0.26 * grown * bulk, 0.44 * grown * bulk
+        buttock = canvas.blob(side * 0.72, 0.32, (wide, high), turn=side * 0.5, wobble=0.1)
+        muscle = hu["muscle"] - 8 * canvas.noise(4.0, 2.0).abs()
+        canvas.paint(torch.minimum(buttock, within), muscle)
+        inner = canvas.blob(side * 0.5, 0.12, (0.13 * grown, 0.34 * grown), turn=side * 0.55)
+        canvas.paint(torch.minimum(inner, within), muscle)
+        bone = canvas.blob(
+            side * canvas.along((crest, 0.66), (crest + 0.6, 0.56)), 0.2,
+            (0.05 * grown.sqrt(), 0.42 * grown), turn=side * chance.uniform(0.5, 0.7), wobble=0.2,
+        )  # fmt: skip
+        canvas.paint(torch.minimum(bone, within), CORTEX)
+        canvas.paint(torch.minimum(bone, within) - 0.02, MARROW)
+    broad = canvas.along((crest + 0.15, 0.0), (crest + 0.35, 1.0), (crest + 0.9, 0.7))
+    sacrum = canvas.blob(0.0, canvas.along((1.4, 0.42), (2.0, 0.58)), (0.32 * broad, 0.15 * broad))
+    canvas.paint(sacrum, CORTEX)
+    canvas.paint(sacrum - 0.02, MARROW + 30 * canvas.noise(5.0, 3.0))
+    full = canvas.along((crest + 0.5, 0.0), (crest + 0.7, 1.0)) * chance.uniform(0.4, 1.3)
+    bladder = canvas.blob(0.0, -0.1, (0.3 * full, 0.24 * full))
+    canvas.paint(bladder, hu["wall"])
+    canvas.paint(bladder - 0.025, chance.uniform(0, 25))

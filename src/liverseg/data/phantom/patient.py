@@ -94,14 +94,17 @@ def meet_patient(chance: Chance, patient_number: int) -> Patient:
     fat = chance.uniform(0.03, 0.2)
     # Hospitals set soft tissue each in its own way, from -200 ... 300 to 0 ... 200 HU.
     black, white = chance.uniform(-200, min(0, hu["liver"] - 40)), chance.uniform(200, 300)
+    first, last = chance.uniform(-0.14, 0.03), chance.uniform(0.94, 1.15)
+    if chance.happens(0.3):  # a scan of chest or pelvis as well
+        first, last = chance.uniform(-0.5, 0.0), chance.uniform(1.3, 2.2)
     return Patient(
         hu=hu,
         half_width=chance.uniform(0.66, 1.02) / (1 + WALL + fat),
         aspect=chance.uniform(0.9, 1.1),
         centre=(chance.uniform(-0.06, 0.06), chance.uniform(-0.12, 0.05)),
         fat=fat,
-        first_level=chance.uniform(-0.14, 0.03),
-        last_level=chance.uniform(0.94, 1.15),
+        first_level=first,
+        last_level=last,
         phase=chance.uniform(0.2, 0.8),
         has_oral_contrast=chance.happens(0.4),
         window=((black + white) / 2, white - black),

@@ -31,7 +31,8 @@ def write_phantom(
     Args:
         folder: Made if missing, with its parents.
         num_patients: Patients in train, val and test.
-        slices_per_patient: Spread from above the liver to below it; a few show none.
+        slices_per_patient: Spread from above the liver to below it, or to the pelvis, so that some
+            show none.
         image_size: Height and width in pixels.
         seed: Another seed draws other patients.
 
