@@ -212,6 +212,14 @@ def test_what_is_not_set_is_told(compose: Compose, key: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_run_computes_in_64_bits_where_it_is_told_to(compose: Compose, tmp_path: Path) -> None:
+    train(compose(["trainer.precision=64-true", "augment=flips"]))
+    file = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    weights = torch.load(file, weights_only=True)["state_dict"]
+    assert {one.dtype for one in weights.values()} == {torch.float64, torch.int64}
+
+
+@pytest.mark.slow
 def test_a_run_in_bf16_is_evaluated_in_bf16(compose: Compose, tmp_path: Path) -> None:
     scores = train(compose(["trainer.precision=bf16-mixed"]))
     file = tmp_path / "run" / "checkpoints" / "best.ckpt"

@@ -348,6 +348,14 @@ def _start_from_weights(task: SegmentationTask, config: DictConfig) -> None:
         logger.log(level, "starting from %s: %s", short_path(file), lines[0])
         for line in lines[1:_MOST_TOLD]:
             logger.info("  %s", line)
+        parts = config.get("freeze") or []
+        anew = [line for line in lines if line.endswith("it starts anew")]
+        frozen = [line for line in anew if any(line.startswith(f"{part}.") for part in parts)]
+        if frozen and config.get("freeze_epochs") is None:
+            logger.warning(
+                "%s, and freeze=%s keeps it so; freeze fewer parts, or add freeze_epochs=1",
+                *(frozen[0], list(parts)),
+            )
         if more := len(lines[_MOST_TOLD:]):
             logger.info("  and %d more; is it the same network, at the same width?", more)
 

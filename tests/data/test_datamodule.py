@@ -11,6 +11,7 @@ from torch import tensor
 from torchvision.transforms import v2
 
 from liverseg.data.datamodule import PairDataModule, Split, two_sides
+from liverseg.data.images import stored_size
 from liverseg.data.pairs import find_pairs
 from liverseg.labels import scored_names
 
@@ -135,6 +136,17 @@ def heard(root: Path, caplog: pytest.LogCaptureFixture, **settings: object) -> l
     with caplog.at_level(logging.INFO, logger="liverseg.data.datamodule"):
         module_of(root, **settings).setup("fit")
     return told(caplog, logging.WARNING)
+
+
+@pytest.mark.parametrize(
+    ("colour", "channels", "is_told"),
+    [((200, 40, 40), 1, True), ((200, 40, 40), 3, False), ((90, 90, 90), 1, False)],
+)
+def test_colours_that_are_seen_in_grey_are_told(colour, channels, is_told, pair_root, caplog):
+    first = find_pairs(pair_root / "train")[0].image
+    Image.new("RGB", stored_size(first)[::-1], colour).save(first)
+    sentence = f"{first} is in colour and seen in grey; add data.channels=3"
+    assert (sentence in heard(pair_root, caplog, channels=channels)) == is_told
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,14 @@ def test_several_classes_have_no_threshold() -> None:
     assert pixels(found["classes"]).shape == (5, 7)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP"])
+def test_each_common_kind_of_image_is_read(kind: str) -> None:
+    stream = io.BytesIO()
+    Image.new("L", (7, 5), 90).save(stream, kind)
+    found = Answers(predictor(), title="Try it").predict(stream.getvalue())
+    assert pixels(found["classes"]).shape == (5, 7)
+
+
 def bomb(width: int, height: int) -> bytes:
     """Return a PNG of a few bytes that says it is large."""
 

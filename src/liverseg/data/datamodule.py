@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -16,7 +17,7 @@ from liverseg.data.augmentation import BatchAugment, is_for_batches
 from liverseg.data.fingerprints import FileFacts, hash_of_bytes, hash_of_sizes, kept_file
 from liverseg.data.folders import PairFolders
 from liverseg.data.folds import Division, divide_folders
-from liverseg.data.images import MOST_PIXELS, shown_channels
+from liverseg.data.images import MOST_PIXELS, is_coloured, shown_channels
 from liverseg.data.loaders import (
     ResumableSampler,
     SameSizeBatches,
@@ -495,6 +496,10 @@ class PairDataModule(LightningDataModule):
         logger.info("%s: %s", where, "; ".join(filter(None, told)))
         if shown := shown_channels(self.channels):
             logger.info("%s", shown)
+        first = pairs["train"][0].image
+        with suppress(ValueError, OSError):  # told when it is read as it is to be
+            if self.channels == 1 and is_coloured(first, self.white_value):
+                logger.warning("%s is in colour and seen in grey; add data.channels=3", first)
         if self._fold is not None and (count := self._division.num_without_case):
             logger.warning(
                 "%s: %d of %d %s, so folds take each such "

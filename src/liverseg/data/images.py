@@ -172,6 +172,18 @@ def shown_channels(channels: int) -> str:
     return f"pictures show channel{'s 1, 2 and 3' if channels > 2 else ' 1'} of {channels}"
 
 
+def is_coloured(path: Path, white_value: int | None = None) -> bool:
+    """Tell whether some pixels in a hundred of an image have a colour; grey stored as RGB has none.
+
+    Args:
+        path: As :func:`read_image`.
+        white_value: As :func:`read_image`.
+    """
+    image = functional.to_dtype(read_image(path, 3, white_value), torch.float32, scale=True)
+    share = float(((image.amax(0) - image.amin(0)) > 0.1).float().mean())
+    return share > 0.01
+
+
 def resize_image(image: Tensor, size: tuple[int, int] | None) -> Tensor:
     """Resize an image of shape (C, H, W), bilinear and antialiased; None leaves it alone.
 

@@ -23,7 +23,7 @@ from liverseg.sharing.encoding import deep_png, encoded, png
 from liverseg.sharing.volumes import VolumeAnswers
 
 MOST_PIXELS = 2**22  # of an image, 2048 x 2048: what a network makes of it must fit into memory
-_FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP")  # Pillow reads others by other programs
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")  # Pillow reads others by other programs
 _MOST_KEPT = 4  # predictions that a mask can be fetched of
 _MOST_EXAMPLES = 24
 
@@ -169,7 +169,6 @@ class Answers:
 
 def _refuse_other_formats(path: Path, what: str) -> None:
     """Refuse what is no image of a common kind by its head, or is too large."""
-    Image.init()  # else formats that were not needed so far are not known
     try:
         with Image.open(path, formats=_FORMATS) as picture:
             width, height = picture.size

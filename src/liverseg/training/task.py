@@ -141,7 +141,7 @@ class SegmentationTask(LightningModule):
             image: Normalised images of shape (N, C, H, W).
             size: Height and width wanted; None is the image's own.
         """
-        image = image.contiguous(memory_format=torch.channels_last)
+        image = image.to(self.dtype).contiguous(memory_format=torch.channels_last)
         height, width = image.shape[-2:]
         return whole_image_logits(self.net, image, size or (height, width))
 
@@ -173,7 +173,7 @@ class SegmentationTask(LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the loss of a batch."""
-        image = batch["image"].contiguous(memory_format=torch.channels_last)
+        image = batch["image"].to(self.dtype).contiguous(memory_format=torch.channels_last)
         logits, mask = training_logits(self.net, image, batch["mask"])
         loss, _ = self._score("train", batch, logits, mask)
         if self.trainer.progress_bar_callback is not None and self._known_loss is not None:
