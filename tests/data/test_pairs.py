@@ -135,6 +135,27 @@ def test_a_folder_without_pairs_is_refused_with_what_it_holds(tmp_path, files, c
         find_pairs(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("folders", "remedy"),
+    [
+        (
+            ["images", "labels"],
+            "call the folders in it images/ and masks/, not images/ and labels/",
+        ),
+        (
+            ["aachen", "bochum", "ulm"],
+            "files in folders such as aachen/ are found by a cases.csv that names them; python "
+            "split.py writes one, which divides them anew",
+        ),
+    ],
+)
+def test_a_folder_of_folders_is_refused_with_what_helps(tmp_path, folders, remedy):
+    for folder in folders:
+        (tmp_path / folder).mkdir()
+    with pytest.raises(ValueError, match=f"{re.escape(remedy)}$"):
+        find_pairs(tmp_path)
+
+
 def test_the_folder_above_the_splits_is_recognised_by_its_census(pair_root):
     with pytest.raises(ValueError, match=re.escape("(found 3 x folder); set data.root")):
         find_pairs(pair_root)

@@ -103,12 +103,27 @@ def list_pairs(
     if not named:
         raise ValueError(
             f"{folder} holds no pair NAME.png + NAME{mask_suffix}.png (found "
-            f"{_census(folder)}); set data.root to the folder above train/ and val/"
+            f"{_census(folder)}); {_other_layout(folder)}"
         )
     return [
         Pair(name, named[name], masked[name], case_of(named[name].stem, case_pattern))
         for name in sorted(named)
     ]
+
+
+def _other_layout(folder: Path) -> str:
+    """Say what to do with a split's folder that holds no files of its own."""
+    below = sorted(one.name for one in folder.iterdir() if one.is_dir() and one.name[0] != ".")
+    if {"train", "val", "test"} & set(below):
+        return "set data.root to the folder above train/ and val/"
+    if len(below) == 2:
+        return f"call the folders in it images/ and masks/, not {below[0]}/ and {below[1]}/"
+    if below:
+        return (
+            f"files in folders such as {below[0]}/ are found by a cases.csv that names them; "
+            "python split.py writes one, which divides them anew"
+        )
+    return "set data.root to the folder above train/ and val/"
 
 
 def list_below(root: Path, *, mask_suffix: str = "_mask", case_pattern: str = "") -> list[Pair]:
