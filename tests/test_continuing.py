@@ -171,6 +171,12 @@ def test_what_orders_images_does_not_change_within_an_epoch(compose: Compose) ->
             ["trainer.max_epochs=1"],
             "trainer.max_epochs=1 is less than the 2 that the run has done; set it to 2 or more",
         ),
+        (
+            ["trainer.max_steps=2"],
+            ["trainer.max_epochs=6"],
+            "trainer.max_epochs does not end a run of trainer.max_steps; add trainer.max_steps=-1 "
+            "to resume_overrides",
+        ),
     ],
 )
 def test_what_could_not_hold_is_refused_before_anything_is_written(

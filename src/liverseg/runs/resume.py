@@ -141,13 +141,12 @@ def resumed_config(arguments: list[str]) -> DictConfig | None:
     if others := [one for one in arguments if "=" not in one]:
         raise ValueError(f"{others[0]} does not go with resume={name}, which continues one run")
     checkpoint = _find_checkpoint(name)
-    run = checkpoint.parent.parent
-    config = load_config(run)
+    config = load_config(run := checkpoint.parent.parent)
     config.output_dir = str(run)
-    listed = given.pop("resume_overrides", "[]")
+    config.resume_overrides = _split(given.pop("resume_overrides", "[]"))
     for key, value in given.items():
         _change(config, _parse(f"{key}={value}"), is_listed=False)
-    for text in _split(listed):
+    for text in config.resume_overrides:
         _change(config, _parse(text), is_listed=True)
     config.resume = str(checkpoint)
     return config
