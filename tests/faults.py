@@ -19,6 +19,7 @@ Point = tuple[str, int]
 
 def _settle() -> None:
     """Be an ordinary process: loaders fork from it, and end when it does."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # heard in the background, too
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)
 
