@@ -21,7 +21,7 @@ _MARGIN = 0.97  # of the time; the rest is for an epoch that takes longer than t
 
 def is_limited(trainer: Mapping[str, Any]) -> bool:
     """Tell whether steps or minutes end a run; epochs are then as many as fit."""
-    return trainer.get("max_time") is not None or (trainer.get("max_steps") or -1) > 0
+    return bool(without_limits(trainer))
 
 
 def without_limits(trainer: Mapping[str, Any]) -> str:
