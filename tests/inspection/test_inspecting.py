@@ -229,6 +229,26 @@ def test_numbers_of_photographs_are_no_slices(study: Path) -> None:
     assert not [kind for kind in kinds(found(photographs)) if "consecutive" in kind[1]]
 
 
+def test_the_remedy_is_the_one_that_the_file_needs(study: Path) -> None:
+    twelve = np.full((56, 56), 3000, np.uint16)
+    Image.fromarray(twelve).save(study / f"{TRAIN}.png")
+    red = np.zeros((56, 56, 3), np.uint8)
+    red[9:20, 9:20] = (200, 0, 0)
+    save(study / "val" / "patient010_slice01_mask.png", red)
+    remedies = {one.kind: one.remedy for one in found(study)}
+    assert "data.white_value=4095" in remedies["unreadable image"]
+    assert "data.mask_colors" in remedies["unreadable mask"]
+
+
+def test_class_indices_that_are_not_declared_are_no_soft_edges(study: Path) -> None:
+    mask = load(study / f"{TRAIN}_mask.png")
+    mask[:11] = np.arange(11)[:, None]
+    save(study / f"{TRAIN}_mask.png", mask)
+    told = {one.kind: one.remedy for one in found(study)}
+    assert "data.num_classes" in told["undeclared values"]
+    assert "soft edges" not in told
+
+
 @pytest.mark.slow
 def test_several_processes_find_what_one_does(study: Path) -> None:
     inverted(study)

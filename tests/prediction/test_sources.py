@@ -55,15 +55,23 @@ def test_a_folder_whose_name_is_a_pattern_is_that_folder(tmp_path: Path) -> None
             "source={}/*.tif holds no image (.png, .jpg, .jpeg, .jpe, .jfif, .bmp ...); name an "
             "image or a folder of them",
         ),
+        (
+            "nested",
+            "source={0}/nested holds no image (.png, .jpg, .jpeg, .jpe, .jfif, .bmp ...); name a "
+            "folder in it, such as {0}/nested/a, or all: 'source={0}/nested/**/*.png'",
+        ),
     ],
 )
 def test_a_source_without_an_image_is_named(source: str, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("no image")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "nested" / "a").mkdir(parents=True)
+    save(tmp_path / "nested" / "a" / "b.png")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
         find_images(f"{tmp_path}/{source}")
     assert str(caught.value) == sentence.format(tmp_path)
+    assert len(find_images(f"{tmp_path}/nested/**/*.png")) == 1
 
 
 def test_an_empty_list_is_refused() -> None:

@@ -9,9 +9,8 @@ from liverseg.inspection.measures import Measured
 from liverseg.inspection.reading import SplitSurvey, Survey
 
 _MOST_LOOKED_AT = 24  # images whose colours are looked at where grey is read
-_REMEDIES = {
-    "unreadable image": "restore them, or remove them and their masks",
-    "unreadable mask": "save them as PNG with one channel that holds class values",
+_MOST_REMEDIES = 3  # of one kind of fault
+_REMEDIES = {  # of kinds for which reading has none that fits
     "undeclared values": "correct the masks, or declare the values: data.num_classes, "
     "data.mask_values or data.ignore_index",
     "soft edges": "save masks without smoothing or loss, or set data.mask_threshold=128",
@@ -105,7 +104,7 @@ def _partners(survey: Survey, split: SplitSurvey) -> Iterator[Finding]:
 
 
 def _faults(survey: Survey) -> Iterator[Finding]:
-    for kind, remedy in _REMEDIES.items():
+    for kind, words in _WORDS.items():
         found = [
             (one, one.fault[1])
             for split in survey.splits.values()
@@ -118,8 +117,16 @@ def _faults(survey: Survey) -> Iterator[Finding]:
                 for one, sentence in found
                 for path in [one.pair.image if kind == "unreadable image" else one.pair.mask]
             ]
-            words = _WORDS[kind][len(found) > 1]
-            yield Finding("error", kind, f"{len(found):,} {words}", len(found), remedy, files)
+            remedy = _REMEDIES.get(kind) or _remedies([sentence for _, sentence in found])
+            counted = f"{len(found):,} {words[len(found) > 1]}"
+            yield Finding("error", kind, counted, len(found), remedy, files)
+
+
+def _remedies(sentences: Sequence[str]) -> str:
+    """Return what is to be done as reading says, which depends on the file; the commonest first."""
+    told = Counter(one.partition("; ")[2] for one in sentences if "; " in one)
+    most = [one for one, _ in told.most_common(_MOST_REMEDIES)]
+    return "; ".join(most) or "restore them, or remove them and their partners"
 
 
 def _without(path: str, sentence: str) -> str:

@@ -18,6 +18,7 @@ LOOK = 16  # pixels of a side of the small picture by which images are compared
 _SPECK = 2e-5  # of the image's area: a component that is smaller is a speck
 _LEAST_SPECK = 4  # pixels
 _LEAST_OF_CLASS = 12  # pixels, for the brightness of a class
+_MOST_CLASSES = 32  # masks of larger values have soft edges, or values that are far from indices
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ def _kind_of_fault(path: Path, reader: MaskReader) -> str:
     values = reader.undeclared(path)
     if not values:
         return "unreadable mask"
-    return "soft edges" if reader.is_binary and len(values) > 3 else "undeclared values"
+    is_soft = reader.is_binary and len(values) > 3 and max(values) > _MOST_CLASSES
+    return "soft edges" if is_soft else "undeclared values"
 
 
 def _measure_image(found: Measured, image: Tensor) -> None:

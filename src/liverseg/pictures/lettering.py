@@ -32,17 +32,17 @@ class Lettering:
 
     def __init__(self, scale: float = 1.0) -> None:
         self.line, self._square = round(_LINE * scale), round(_SQUARE * scale)
-        self._font = _font(round(_TEXT * scale))
+        self._size = round(_TEXT * scale)
         self._space = round(5 * scale)
 
     def write(self, canvas: Image.Image, place: tuple[int, int], text: str, anchor: str) -> None:
         """Write a line; what does not fit into the canvas loses its middle."""
-        pen = ImageDraw.Draw(canvas)
+        pen, font = ImageDraw.Draw(canvas), _font(self._size, text.isascii())
         shown, kept = text, len(text)
-        while kept and pen.textlength(shown, self._font) > canvas.width - 2 * GAP:
+        while kept and pen.textlength(shown, font) > canvas.width - 2 * GAP:
             kept -= 1
             shown = f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
-        pen.text(place, shown, fill=INK, font=self._font, anchor=anchor)
+        pen.text(place, shown, fill=INK, font=font, anchor=anchor)
 
     def in_lines(self, entries: Iterable[Entry], width: int) -> list[list[Entry]]:
         """Divide entries into lines that fit into a width."""
@@ -69,14 +69,14 @@ class Lettering:
                 box = (left, first, left + side, first + side)
                 pen.rectangle(box, fill=colour, outline=INK)
                 left += side + self._space
-            pen.text(
-                (left, top + self.line // 2), entry.text, fill=INK, font=self._font, anchor="lm"
-            )
+            font = _font(self._size, entry.text.isascii())
+            pen.text((left, top + self.line // 2), entry.text, fill=INK, font=font, anchor="lm")
             left = start + self._length(entry)
 
     def _length(self, entry: Entry) -> int:
         squares = len(entry.colours) * (self._square + self._space)
-        return squares + round(self._font.getlength(entry.text)) + 3 * self._space
+        length = _font(self._size, entry.text.isascii()).getlength(entry.text)
+        return squares + round(length) + 3 * self._space
 
 
 def hatched(width: int, height: int, scale: float = 1.0) -> Image.Image:
@@ -93,7 +93,12 @@ def _stripes() -> Tensor:
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont)  # as soon as it is given a size
-    return font
+def _font(size: int, is_ascii: bool) -> ImageFont.FreeTypeFont:
+    """Return Pillow's own font, or, since that has no letters but these, one of matplotlib's."""
+    if is_ascii:
+        font = ImageFont.load_default(size)
+        assert isinstance(font, ImageFont.FreeTypeFont)  # as soon as it is given a size
+        return font
+    import matplotlib  # here, because it takes a fifth of a second
+
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)

@@ -82,9 +82,11 @@ def _chosen(files: Sequence[Path], source: str | Path, mask_suffix: str) -> list
             *(", ".join(file.name for file in others[:3]), more),
         )
     if not images:
+        remedy = "name an image or a folder of them"
+        if inside := sorted(Path(source).glob("[!.]*/")):
+            remedy = f"name a folder in it, such as {inside[0]}, or all: 'source={source}/**/*.png'"
         raise ValueError(
-            f"source={source} holds no image ({', '.join(IMAGE_FORMATS[:6])} ...); name an image "
-            "or a folder of them"
+            f"source={source} holds no image ({', '.join(IMAGE_FORMATS[:6])} ...); {remedy}"
         )
     return images
 

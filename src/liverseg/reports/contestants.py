@@ -58,9 +58,8 @@ def find_contestants(runs: Sequence[str]) -> list[Contestant]:
     found: list[Contestant] = []
     for folder in folders:
         if not folder.is_dir():
-            raise FileNotFoundError(
-                f"{folder} does not exist; name folders of runs, sweeps or evaluate.py"
-            )
+            what = "is no folder" if folder.exists() else "does not exist"
+            raise FileNotFoundError(f"{folder} {what}; name folders of runs, sweeps or evaluate.py")
         if (folder / SCORES_FILE).is_file():
             found.append(Contestant(_short(folder, folders), [folder], _has_fold(folder)))
         elif jobs := find_jobs(folder):

@@ -35,6 +35,7 @@ _OPTIONS = (
     *("help", "hydra_help", "version", "cfg", "info", "shell_completion"),
     *("config_path", "config_dir", "experimental_rerun"),
 )
+_LISTS = ("allow", "augment", "ckpt_path", "freeze", "logger", "runs", "scores", "spacing")
 _SUBMITIT = ("hydra_plugins.hydra_submitit_launcher", "hydra-submitit-launcher")
 _PACKAGES = {  # by a choice: the module that it needs, and what brings it
     "hydra/launcher=submitit_slurm": _SUBMITIT,
@@ -104,6 +105,7 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> lis
     overrides = [_parse(one) for one in options.overrides]
     for one in overrides:
         _refuse_number_of_runs(one, is_sweep=options.multirun)
+    _refuse_two_lengths(overrides)
     with initialize_config_dir(str(folder), version_base="1.3"):
         loader, name = GlobalHydra.instance().config_loader(), options.config_name or config_name
         composed = None
@@ -163,7 +165,8 @@ def _refuse_number_of_runs(override: Override, *, is_sweep: bool) -> None:
     several = override.value() if override.is_sweep_override() else None
     if not is_sweep and several is not None:
         key, _, value = line.partition("=")
-        is_list = "." in key and override.is_choice_sweep() and not value.startswith("choice(")
+        can_be_list = "." in key or key.lstrip("+") in _LISTS
+        is_list = can_be_list and override.is_choice_sweep() and not value.startswith("choice(")
         advice = f", or write {key}=[{value}] for a list" if is_list else ""
         raise ValueError(f"{line} stands for several runs; add -m to run them{advice}")
     if is_sweep and override.key_or_group in ("output_dir", "hydra.run.dir", "hydra.sweep.subdir"):
@@ -173,6 +176,16 @@ def _refuse_number_of_runs(override: Override, *, is_sweep: bool) -> None:
         )
     if isinstance(several, RangeSweep) and next(iter(several.range()), None) is None:
         raise ValueError(f"{line} holds no value, so nothing would run")
+
+
+def _refuse_two_lengths(overrides: list[Override]) -> None:
+    """Refuse epochs beside minutes or steps, which decide how many epochs there are."""
+    typed = {one.key_or_group: one for one in overrides if one.value() not in (None, -1)}
+    limit = typed.get("trainer.max_time") or typed.get("trainer.max_steps")
+    if limit and (epochs := typed.get("trainer.max_epochs")):
+        raise ValueError(
+            f"{epochs.input_line} does not end a run of {limit.input_line}; leave one of them out"
+        )
 
 
 def _jobs(overrides: list[Override], loader: ConfigLoader) -> Iterator[tuple[list[Override], str]]:

@@ -73,7 +73,7 @@ class FittingLength(Callback):
         if 0 < self._max_steps <= trainer.global_step:
             return f"trainer.max_steps={self._max_steps} is reached"
         timer, most = _timer(trainer), trainer.max_epochs or 0
-        if timer is None or (timer.time_remaining() or 1) > 0 or trainer.current_epoch >= most > 0:
+        if timer is None or _left(timer) > 0 or trainer.current_epoch >= most > 0:
             return ""
         cut = f", before the {most} epochs that it was to hold" if self._is_known else ""
         return f"trainer.max_time is over{cut}"
@@ -88,7 +88,7 @@ class FittingLength(Callback):
         if self._is_known or timer is None:
             return
         if not trainer.is_last_batch:  # something has cut the epoch
-            if trainer.is_global_zero and (timer.time_remaining() or 0.0) <= 0:
+            if trainer.is_global_zero and _left(timer) <= 0:
                 logger.warning(
                     "trainer.max_time is over within the first epoch, in which the learning rate "
                     "does not fall; raise it, or shorten an epoch by data.min_steps, or by a "
@@ -96,7 +96,7 @@ class FittingLength(Callback):
                 )
             return
         done, elapsed = trainer.current_epoch + 1, timer.time_elapsed()
-        left = _MARGIN * (elapsed + (timer.time_remaining() or 0.0)) - elapsed
+        left = _MARGIN * (elapsed + _left(timer)) - elapsed
         more = int(left // (elapsed / done))
         num_epochs = trainer.strategy.broadcast(done + max(more, 0))
         if self._max_steps > 0:
@@ -128,4 +128,9 @@ class FittingLength(Callback):
 def _timer(trainer: Trainer) -> Timer | None:
     """Return what watches ``trainer.max_time``."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # its connector's
-    return next((one for one in callbacks if isinstance(one, Timer)), None)
+    timers = (one for one in callbacks if isinstance(one, Timer))
+    return next((one for one in timers if one.time_remaining() is not None), None)
+
+
+def _left(timer: Timer) -> float:
+    return timer.time_remaining() or 0.0
