@@ -222,6 +222,21 @@ def test_logits_have_the_height_and_width_of_the_image(
         assert net.output_size(height) == net.input_size(height) == height
 
 
+@pytest.mark.slow  # many seconds
+def test_a_compiled_network_takes_images_of_several_sizes() -> None:
+    plain = UNet(in_channels=1, num_classes=1, depth=1, width=2)
+    compiled = copy.deepcopy(plain)
+    compiled.compile(backend="aot_eager_decomp_partition")  # inductor's steps, but for its kernels
+    for shape in ((2, 1, 44, 44), (2, 1, 61, 52), (3, 1, 76, 44)):
+        image = torch.randn(shape)
+        logits, expected = compiled(image), plain(image)
+        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+        for one in (logits, expected):
+            one.square().mean().backward()
+    for one, other in zip(compiled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-5)
+
+
 @torch.no_grad()
 def test_an_image_of_another_size_is_continued_at_its_bottom_and_right_edges() -> None:
     net, image = seeded(depth=3).eval(), torch.randn(1, 1, 13, 17)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from liverseg.network.unet import up_to_multiple
+
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -56,7 +58,7 @@ class LibraryNetwork(nn.Module):
         return logits[:count, :, :height, :width]
 
     def _padding(self, side: int) -> int:
-        return max(side + -side % self._step, self._least) - side
+        return max(up_to_multiple(side, self._step), self._least) - side
 
 
 class SmpUNet(LibraryNetwork):

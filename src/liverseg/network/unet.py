@@ -141,8 +141,8 @@ class UNet(nn.Module):
             )
         height, width = image.shape[-2:]
         if self.padding == "same":
-            step = 2**self.depth
-            image = functional.pad(image, (0, -width % step, 0, -height % step), mode="replicate")
+            bottom, right = (up_to_multiple(side, 2**self.depth) - side for side in (height, width))
+            image = functional.pad(image, (0, right, 0, bottom), mode="replicate")
         else:
             self.output_size(height), self.output_size(width)
 
@@ -338,6 +338,11 @@ def _middle(features: Tensor, like: Tensor) -> Tensor:
     height, width = like.shape[-2:]
     top, left = (features.shape[-2] - height) // 2, (features.shape[-1] - width) // 2
     return features[..., top : top + height, left : left + width]
+
+
+def up_to_multiple(side: int, step: int) -> int:
+    """Return the least multiple that is not below, in terms that torch.compile traces."""
+    return (side + step - 1) // step * step
 
 
 def _rates(dilations: int | Sequence[int], *, num_levels: int) -> list[int]:
