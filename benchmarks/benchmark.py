@@ -1,6 +1,6 @@
 """How fast training and prediction are, beside what one would use instead: ``make benchmark``.
 
-    python benchmarks/benchmark.py [--device cuda] [--only step,parts,target,predict,growth,start]
+    python benchmarks/benchmark.py [--device cuda] [--only step,parts,compile,target,...]
                                    [--data DIR] [--rounds 3] [--steps 4] [--width 64] [--quick]
 
 Everything is measured in one run: the loops take turns, and medians are compared as ratios, since
@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from hydra import compose, initialize_config_dir
 from lightning import Callback, Trainer
 from loops import (
     CONFIGS,
+    WARM_UP,
     WARM_UP_OF_A_RUN,
     Apart,
     BestLoop,
@@ -40,6 +42,7 @@ from loops import (
     quiet,
 )
 from PIL import Image
+from torch._inductor import config as inductor
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -123,6 +126,41 @@ def loops_of(
             made = {**shared, "model": model, "changes": (change,)}
             loops.append(Here(OurLoop, name=f"liverseg, {name}", **made))
     return [*loops, *(Here(one, **shared) for one in simple)]
+
+
+def compiling(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], Rows]:
+    """Say after how many steps ``compile=true`` has saved the time that it takes."""
+    rows: Rows = [("size", "batch", "step, ms", "compiled, ms", "compiling, s", "pays after")]
+    numbers: dict[str, Any] = {}
+    if not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        return numbers, [("it needs a C++ compiler, and none is here",)]
+    is_gpu = arguments.device == "cuda"
+    batch_size = arguments.best_batch if is_gpu else 4
+    for size in arguments.sizes or ([512] if is_gpu else [128, 256]):
+        shared = {"width": arguments.width, "batch_size": batch_size, "device": arguments.device}
+        loops = [
+            Here(BestLoop, name=name, root=pairs_of(folder, size), compiles=compiles, **shared)
+            for name, compiles in (("as it is", False), ("compiled", True))
+        ]
+        start = now()
+        with inductor.patch(force_disable_caches=True):  # as on a machine that has compiled nothing
+            loops[1].seconds(1)
+        taken = now() - start
+        before, after = map(statistics.median, alternate(loops, arguments, f"{size}").values())
+        taken -= (WARM_UP + 1) * after
+        saved = before - after
+        # Rounds differ by some per cent: less is no gain that is known.
+        steps_needed = taken / saved if saved > 0.03 * before else None
+        told = f"{steps_needed:,.0f} steps" if steps_needed else "never"
+        cells = (f"{1000 * before:.0f}", f"{1000 * after:.0f}", f"{taken:.0f}", told)
+        rows.append((str(size), str(batch_size), *cells))
+        numbers[f"compile/{size}"] = {
+            "step_seconds": before,
+            "compiled_step_seconds": after,
+            "seconds_to_compile": taken,
+            "steps_to_pay": steps_needed,
+        }
+    return numbers, rows
 
 
 def parts(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], Rows]:
@@ -371,6 +409,7 @@ def many_pairs(folder: Path, count: int) -> Path:
 SECTIONS: dict[str, tuple[str, Callable[..., tuple[dict[str, Any], Rows]]]] = {
     "step": ("Training steps", steps),
     "parts": ("Where a step goes", parts),
+    "compile": ("When compile=true pays", compiling),
     "target": ("Time to a pooled Dice of val", target),
     "predict": ("Prediction of 256 x 256, width 16", predictions),
     "growth": ("How cost grows", growth),

@@ -25,6 +25,11 @@ CONFIGS = Path(__file__).parents[2] / "configs"
         ("~scheduler", "~scheduler"),
         ("source=2024", "source='2024'"),
         ("seed=2024", "seed=2024"),
+        ("sweep_name=Größen", "sweep_name='Größen'"),
+        ("output_dir=Läufe/seed=1", "output_dir='Läufe/seed=1'"),
+        ("data.class_names=[Drüse,Leber]", "data.class_names=['Drüse',Leber]"),
+        ("data.class_names=['Drüse',Leber]", "data.class_names=['Drüse',Leber]"),
+        ("resume=Läufe/1", "resume=Läufe/1"),
     ],
 )
 def test_a_typed_path_is_read_as_the_shell_would(

@@ -13,13 +13,14 @@ from liverseg.settings.words import walk
 
 _READ = ("source", "labels", "predictions", "runs", "data.root")  # keys of what a command reads
 _HOME = re.compile(r"""(?<![^\[,='"])~[\w.-]*(?=[/\],'"]|$)""")
+_ACCENTED = re.compile(r"[\w./@+%~=-]*[^\x00-\x7f][\w./@+%~= -]*")  # a word that Hydra cannot read
 _PATHS = (*_READ, "root", "ckpt_path", "tuned", "weights", "output_dir", "dir")
 
 
 def as_hydra_reads_it(argument: str) -> str:
-    """Return an argument with ``~`` expanded, and quotes around an existing path that needs them.
+    """Return an argument with ``~`` expanded, and quotes around what needs them to be read.
 
-    Hydra reads no ``~``, takes a folder ``2024`` for a number, and in a path such as that of a
+    Hydra reads no ``~`` and no letters but those of ASCII, takes a folder ``2024`` for a number, and in a path such as that of a
     sweep's job, ``.../0_seed=1``, it meets signs of its own.
     """
     key, equals, value = argument.partition("=")
@@ -29,8 +30,12 @@ def as_hydra_reads_it(argument: str) -> str:
     is_path = re.split(r"[./]", key)[-1] in _PATHS
     if is_path and (listed := re.fullmatch(r"\[(.*)\]", value)):
         value = f"[{','.join(_each_quoted(listed[1]))}]"
-    elif not key.startswith("resume") and (is_path or not _is_number(value)):
-        value = _quoted(value)  # Hydra does not read resume=...
+    elif key.startswith("resume"):
+        return f"{key}={value}"  # which Hydra does not read
+    elif is_path or not _is_number(value):
+        value = _quoted(value)
+    if not re.search("['\"$]", value):
+        value = _ACCENTED.sub(r"'\g<0>'", value)
     return f"{key}={value}"
 
 
