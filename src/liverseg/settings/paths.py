@@ -20,8 +20,8 @@ _PATHS = (*_READ, "root", "ckpt_path", "tuned", "weights", "output_dir", "dir")
 def as_hydra_reads_it(argument: str) -> str:
     """Return an argument with ``~`` expanded, and quotes around what needs them to be read.
 
-    Hydra reads no ``~`` and no letters but those of ASCII, takes a folder ``2024`` for a number, and in a path such as that of a
-    sweep's job, ``.../0_seed=1``, it meets signs of its own.
+    Hydra reads no ``~`` and no letters but those of ASCII, takes a folder ``2024`` for a number,
+    and in a path such as that of a sweep's job, ``.../0_seed=1``, it meets signs of its own.
     """
     key, equals, value = argument.partition("=")
     if not equals or not re.fullmatch(r"\+{0,2}[\w./@:]+", key):
