@@ -20,6 +20,7 @@ def main(config: DictConfig) -> None:
     with told_in_one_sentence():
         done = convert(config)
     volumes = f"{done.num_cases} volume{'' if done.num_cases == 1 else 's'}"
+    volumes += f" of {done.num_patients} patient{'' if done.num_patients == 1 else 's'}"
     print(f"\n{done.num_pairs} pairs of {volumes} in {short_path(config.output_dir)}")
     if done.refused:
         sys.exit(

@@ -24,7 +24,8 @@ def main(config: DictConfig) -> None:
     kinds = ["NAME_prediction.png"] + ["NAME_picture.png"] * config.pictures
     kinds += [f"NAME_probability.{config.probabilities}"] * (config.probabilities is not None)
     files = "NAME_prediction.nii.gz, and volumes.csv," if is_3d else " and ".join(kinds)
-    print(f"\n{num_predicted} x {files} in {short_path(config.output_dir)}")
+    if num_predicted:
+        print(f"\n{num_predicted} x {files} in {short_path(config.output_dir)}")
     if refused:
         names = ", ".join(str(path) for path in refused)
         sys.exit(f"{len(refused)} not predicted, for the reasons above: {names}")

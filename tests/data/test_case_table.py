@@ -147,5 +147,6 @@ def test_rows_and_images_must_fit(tmp_path: Path, rows: str, sentence: str) -> N
 
 
 def test_another_column_split_leaves_the_others_as_they_are(tmp_path: Path) -> None:
-    found = table(tmp_path, "case;name;note\nAnn;a;x;\nBob;b;'y, z'\n")
-    assert found.with_splits({2: "val"}) == "case;name;note;split\nAnn;a;x;val\nBob;b;'y, z';\n"
+    found = table(tmp_path, "case;name;note\nAnn;a;x;\n;b;'y, z'\n")
+    told = found.with_splits({2: "val"}, {2: "Cem", 3: "Bob"})
+    assert told == "case;name;note;split\nAnn;a;x;val\nBob;b;'y, z';\n"

@@ -136,6 +136,8 @@ def test_a_table_of_patients_leaves_folders_to_say_the_split(pair_root: Path) ->
     rows = [f"{name},{'Ann' if 'patient004' in name.name else ''}" for name in names]
     (pair_root / "cases.csv").write_text("\n".join(["name,case", *rows]))
     module = module_of(pair_root)
+    assert module.dataset("val").cases == ["Ann", "Ann", "patient005", "patient005"]
+    module = module_of(pair_root, case_pattern="")
     assert module.dataset("val").cases == ["Ann", "Ann", None, None]
     assert module.dataset("train").cases == [None] * 6
 

@@ -109,5 +109,5 @@ def test_a_division_without_train_is_refused(pair_root: Path, val: float, test: 
 
 def test_images_without_a_patient_are_told(pair_root: Path) -> None:
     _, told = write_splits(module_of(pair_root, case_pattern=""), val=0.2, test=0.2, seed=0)
-    assert told[-1].startswith("13 of 13 images have no patient (data.case_pattern), so each such")
+    assert told[-1].startswith("13 of 13 images have no patient (data.case_pattern, or ")
     assert not any(row["case"] for row in rows_of(pair_root / "cases.csv"))

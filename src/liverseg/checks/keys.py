@@ -45,6 +45,7 @@ TOP: dict[str, Any] = {
     "overwrite": bool,
     "preview": bool,
     "seg": bool,
+    "assume": told(str, "three of L R A P I S, such as RAS") | None,
     "allow": list[str],
     "format": Literal["onnx", "torch"],
     "input": Literal["uint8", "float"],

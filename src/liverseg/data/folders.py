@@ -19,7 +19,7 @@ class PairFolders:
         root: The folder.
         mask_suffix: What a mask's name has behind that of its image.
         case_pattern: Regular expression whose first group is the case in a file name, where no
-            table says it; empty for none.
+            row of a table says it; empty for none.
     """
 
     def __init__(self, root: Path, *, mask_suffix: str = "_mask", case_pattern: str = "") -> None:
@@ -131,8 +131,9 @@ class PairFolders:
         Raises:
             ValueError: If a file has no partner, or the table is faulty.
         """
-        pattern = self._case_pattern if self.table is None else ""
-        pairs = list_below(self.root, mask_suffix=self._mask_suffix, case_pattern=pattern)
+        pairs = list_below(
+            self.root, mask_suffix=self._mask_suffix, case_pattern=self._case_pattern
+        )
         if self.table is None:
             return [(pair, None) for pair in pairs]
         return list(zip(*self.table.complete(pairs, self.root), strict=True))

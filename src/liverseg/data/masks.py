@@ -292,9 +292,11 @@ class MaskReader:
         if left.any():
             found, counts = np.unique(codes[left], return_counts=True)
             most = int(found[counts.argmax()])
+            end = ", or, where black is class 0, set data.num_classes=" if most == 0 else ""
+            end += str(len(classes) + 1) if end else ""
             raise ValueError(
                 f"{path} holds {len(found)} undeclared colour{'s' if len(found) > 1 else ''}, most "
-                f"often #{most:06x} ({int(counts.max())} pixels); add it to data.mask_colors"
+                f"often #{most:06x} ({int(counts.max())} pixels); add it to data.mask_colors{end}"
             )
         return torch.from_numpy(mask)
 
@@ -336,7 +338,8 @@ def _colour_table(
     if len(classes) != count:
         raise ValueError(
             f"data.mask_colors names {len(classes)} classes ({', '.join(named)}), but "
-            f"data.num_classes={num_classes} needs {count}, or {count - 1} where black is class 0"
+            f"data.num_classes={num_classes} needs {count}, or {count - 1} where black is class 0; "
+            f"set data.num_classes={len(classes)}, or correct the colours"
         )
     flat = [colour for group in (*classes, ignored) for colour in group]
     if twice := next((colour for colour in flat if flat.count(colour) > 1), None):

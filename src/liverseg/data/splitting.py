@@ -71,7 +71,8 @@ def write_splits(
         text = table_text(HEAD, zip(names, cases, its, strict=True))
     else:
         by_line = {row.line: split for (_, row), split in zip(kept, its, strict=True) if row}
-        text = table.with_splits(by_line)
+        case_by_line = {row.line: pair.case for pair, row in kept if row and pair.case}
+        text = table.with_splits(by_line, case_by_line)
     unfinished = file.with_name(f".{TABLE}.{os.getpid()}")
     try:
         unfinished.write_text(text, encoding="utf-8", newline="")
@@ -81,8 +82,9 @@ def write_splits(
     told = [_told(pairs, counts, its, split) for split in shares if split in its]
     if nameless := sum(pair.case is None for pair in pairs):
         told.append(
-            f"{nameless} of {len(pairs)} images have no patient (data.case_pattern), so each such "
-            "image is divided alone: slices of one patient may be in two splits"
+            f"{nameless} of {len(pairs)} images have no patient (data.case_pattern, or the column "
+            f"case of {TABLE}), so each such image is divided alone: slices of one patient may be "
+            "in two splits"
         )
     return file, told
 

@@ -105,23 +105,25 @@ class CaseTable:
             )
         its = [rows[place] for place in range(len(pairs))]
         completed = [
-            replace(pair, case=row.case, spacing=row.spacing, number=row.number)
+            replace(pair, case=row.case or pair.case, spacing=row.spacing, number=row.number)
             for pair, row in zip(pairs, its, strict=True)
         ]
         return completed, its
 
-    def with_splits(self, splits: Mapping[int, str]) -> str:
+    def with_splits(self, splits: Mapping[int, str], cases: Mapping[int, str]) -> str:
         """Return the text of this table with another column ``split``.
 
         Args:
             splits: The split by the line of a row; a row that is not there is left out of all.
+            cases: The case by the line of a row, for those that have none.
         """
-        place = self._columns().get("split", len(self.head))
+        place, of_case = self._columns().get("split", len(self.head)), self._columns()["case"]
         head = [*self.head[:place], "split", *self.head[place + 1 :]]
-        rows = (
-            [*row.cells[:place], splits.get(row.line, ""), *row.cells[place + 1 :]]
-            for row in self.rows
-        )
+        rows = []
+        for row in self.rows:
+            cells = [*row.cells[:place], splits.get(row.line, ""), *row.cells[place + 1 :]]
+            cells[of_case] = row.case or cases.get(row.line, "")
+            rows.append(cells)
         return table_text(head, rows, self.delimiter)
 
     def _columns(self) -> Mapping[str, int]:

@@ -34,7 +34,7 @@ from liverseg.training import Split
 TUNED_FILE = "tuned.yaml"
 BEFORE = "untuned"  # folder of the scores before
 _OF_MASKS = ("num_classes", "background")  # what a checkpoint says itself
-_OF_VOLUMES = ("labels", "window", "classes")
+_OF_VOLUMES = ("labels", "window", "classes", "assume")
 _TOLD = ("dice", "iou", "dice_pooled", "dice_case")
 logger = logging.getLogger(__name__)
 

@@ -40,9 +40,9 @@ from liverseg.training import Batch, Scored, SegmentationTask, Split
 _ENDS = ("_prediction", "_mask", "")  # of a mask's name, the first that is there
 _OF_A_CHECKPOINT = (
     *("ckpt_path", "tune", "tuned", *(one.name for one in fields(Options))),
-    *("source", "labels", "window", "classes"),
+    *("source", "labels", "window", "classes", "assume"),
 )
-_OF_VOLUMES = ("source", "labels", "classes")
+_OF_VOLUMES = ("source", "labels", "classes", "assume")
 UNLESS_TOLD: dict[str, Any] = {  # as in configs/data/pairs.yaml, but that nothing is kept in memory
     **dict.fromkeys(("phantom", "image_size", "class_names", "ignore_index")),
     **dict.fromkeys(("mask_values", "mask_threshold", "white_value")),

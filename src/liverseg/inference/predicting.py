@@ -37,7 +37,7 @@ def predict(config: DictConfig) -> tuple[int, dict[Path, str]]:
     settings = plain_values(config)
     if names_volumes(settings["source"]):
         return predict_in_volumes(config, settings)
-    for key in ("window", "seg"):
+    for key in ("window", "assume", "seg"):
         if settings[key] not in (None, False):
             raise ValueError(
                 f"{key}={as_typed(settings[key])} is for volumes, and source={settings['source']} "

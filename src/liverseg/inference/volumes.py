@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from liverseg.data import case_of
 from liverseg.data.volumes import (
     ClassMap,
+    check_axes,
     find_cases,
     find_predictions,
     find_predictions_on,
@@ -55,7 +56,8 @@ def predict_in_volumes(
     loaded = load(settings["ckpt_path"], settings["allow"], options_of(settings))
     predictor, checkpoint = loaded.predictor, loaded.checkpoint
     trainer = _one_device(config, checkpoint)
-    view = view_of(checkpoint["liverseg"].get("volumes"), settings["window"])
+    record = checkpoint["liverseg"].get("volumes")
+    view = view_of(record, settings["window"], settings["assume"])
     writer = VolumeWriter(Path(config.output_dir), predictor, with_segmentation=config.seg)
     sources = named_volumes(settings["source"])
     refused = predict_volumes(sources, writer, trainer, view)
@@ -80,7 +82,8 @@ def evaluate_volumes(
     predictor, checkpoint = loaded.predictor, loaded.checkpoint
     trainer = _one_device(config, checkpoint)
     record = checkpoint["liverseg"].get("volumes")
-    view, classes = view_of(record, settings["window"]), classes_of(record, settings["classes"])
+    view = view_of(record, settings["window"], settings["assume"])
+    classes = classes_of(record, settings["classes"])
     cases = find_cases(settings["source"], settings["labels"])
     scores = _scores_for(
         predictor.num_classes,
@@ -138,7 +141,8 @@ def evaluate_label_maps(settings: Mapping[str, Any]) -> tuple[Scores, dict[str, 
         pattern = given["case_pattern"]
         cases = [replace(one, patient=case_of(one.name, pattern) or one.name) for one in cases]
     scores = _scores_for(num_classes, names, scores_of({}, settings))
-    scored = score_label_maps(cases, classes, scores)
+    check_axes(settings["assume"])
+    scored = score_label_maps(cases, classes, scores, settings["assume"])
     return _written(settings, scores, scored), scored.refused
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from liverseg.data import read_image
+from liverseg.data import TABLE, read_image
 from liverseg.inspection.findings import File, Finding, number
 from liverseg.inspection.measures import Measured
 from liverseg.inspection.reading import SplitSurvey, Survey
@@ -55,7 +55,7 @@ def look_at_files(survey: Survey) -> Iterator[Finding]:
 
 
 def _partners(survey: Survey, split: SplitSurvey) -> Iterator[Finding]:
-    if not split.pairs and not split.alone:
+    if not split.pairs and not split.alone and not split.is_by_table:
         yield Finding(
             "error",
             "empty split",
@@ -87,8 +87,10 @@ def _partners(survey: Survey, split: SplitSurvey) -> Iterator[Finding]:
         )
     is_told = split.alone or split.clashing or any(not one.is_whole for one in split.measured)
     if split.refused and not is_told:
+        what, _, remedy = split.refused.rpartition("; ")
+        place = TABLE if split.is_by_table else f"{split.name}/"
         yield Finding(
-            "error", "refused", split.refused, 1, "do as it says", [File(f"{split.name}/")]
+            "error", "refused", what or remedy, 1, remedy if what else "do so", [File(place)]
         )
     if split.others:
         yield Finding(

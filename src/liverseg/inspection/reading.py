@@ -36,6 +36,7 @@ class SplitSurvey:
     pairs: list[Pair] = field(default_factory=list)
     measured: list[Measured] = field(default_factory=list)
     refused: str = ""
+    is_by_table: bool = False
     alone: list[Path] = field(default_factory=list)
     clashing: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)  # that are no images by their names
@@ -170,7 +171,7 @@ def _told(measured: Iterable[Measured], total: int) -> Iterator[Measured]:
 
 def _listed(data: PairDataModule, name: Split) -> SplitSurvey:
     """List the pairs of a split; where it is refused, those that can be told by their names."""
-    split = SplitSurvey(name)
+    split = SplitSurvey(name, is_by_table=data.folders.is_by_table)
     if (data.root / name).is_dir():
         split.others = [
             file
@@ -184,6 +185,8 @@ def _listed(data: PairDataModule, name: Split) -> SplitSurvey:
         return split
     except (ValueError, OSError) as error:
         split.refused = str(error)
+    if split.is_by_table:
+        return split
     try:
         _salvage(split, data)
     except (ValueError, OSError):  # the sentence is enough

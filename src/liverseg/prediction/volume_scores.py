@@ -80,7 +80,7 @@ def score_volumes(
         if case.label is None:
             raise ValueError(case.fault)
         volume = read_source(case.source, view.assume)
-        truth, left = read_label(case.label, volume, classes, _TOLERANCE, view.assume)
+        truth, left = read_label(case.label, volume, classes, view.tolerance, view.assume)
         others.update({value: str(case.label) for value in left if value not in others})
         _refuse_more(truth, case.label, scores)
         return _Both(volume, truth, predict_volume(volume, predictor, trainer, view))
@@ -91,7 +91,10 @@ def score_volumes(
 
 
 def score_label_maps(
-    cases: Sequence[Case], classes: ClassMap, scores: SegmentationScores
+    cases: Sequence[Case],
+    classes: ClassMap,
+    scores: SegmentationScores,
+    assume: str | None = None,
 ) -> ScoredVolumes:
     """Add the counts of label maps that are there already, see :func:`score_volumes`.
 
@@ -100,6 +103,7 @@ def score_label_maps(
         classes: The class of each value of both; what :func:`predict_volumes` wrote holds class
             indices already.
         scores: What is added to.
+        assume: Where axes point to in files that do not say.
     """
     others: dict[int, str] = {}  # values of no class, and where they were first seen
 
@@ -111,15 +115,15 @@ def score_label_maps(
         assert case.predicted is not None
         true: object = case.label or case.source
         if case.label is not None:
-            volume = read_source(case.source)
-            truth, left = read_label(case.label, volume, classes, _TOLERANCE, None)
+            volume = read_source(case.source, assume)
+            truth, left = read_label(case.label, volume, classes, _TOLERANCE, assume)
         else:
             assert isinstance(case.source, Path)
-            volume, left = read_label_map(case.source, classes)
+            volume, left = read_label_map(case.source, classes, assume)
             truth = volume.voxels
         is_ours = isinstance(case.predicted, Path) and is_prediction(case.predicted)
         own = ClassMap(None) if is_ours else classes
-        found, more = read_label(case.predicted, volume, own, _TOLERANCE, None)
+        found, more = read_label(case.predicted, volume, own, _TOLERANCE, assume)
         for name, values in ((true, left), (case.predicted, more)):
             others.update({value: str(name) for value in values if value not in others})
         _refuse_more(truth, true, scores)

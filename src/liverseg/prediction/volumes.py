@@ -210,15 +210,16 @@ def predict_volumes(
     return refused
 
 
-def view_of(record: Any, window: Any) -> SliceView:
+def view_of(record: Any, window: Any, assume: str | None = None) -> SliceView:
     """Return how a network's training saw slices of volumes.
 
     Args:
         record: What its checkpoint says of that; None where it was trained on other pairs.
         window: Another window than the record's, ``none`` for 16 bits without one; None keeps it.
+        assume: Where axes point to in files that do not say; None is what the record assumed.
 
     Raises:
-        ValueError: If neither says which window it is.
+        ValueError: If neither says which window it is, or ``assume`` names no three directions.
     """
     settings = record if isinstance(record, Mapping) else {}
     if window is None and "window" not in settings:
@@ -230,11 +231,17 @@ def view_of(record: Any, window: Any) -> SliceView:
     plane, spacing = settings.get("plane"), settings.get("spacing")
     pixel = list(spacing) if isinstance(spacing, list | tuple) else []
     is_spacing = len(pixel) == 2 and all(isinstance(one, int | float) and one > 0 for one in pixel)
+    if assume is None and isinstance(settings.get("assume"), str):
+        assume = settings["assume"]
+    known = {}
+    if isinstance(settings.get("tolerance"), int | float) and settings["tolerance"] >= 0:
+        known["tolerance"] = float(settings["tolerance"])
     return SliceView(
         window=check_window(chosen),
         plane=plane if plane in PLANES else None,
         spacing=tuple(map(float, pixel)) if is_spacing else None,
-        assume=settings.get("assume") if isinstance(settings.get("assume"), str) else None,
+        assume=assume,
+        **known,
     )
 
 

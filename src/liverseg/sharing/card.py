@@ -12,10 +12,11 @@ from liverseg.sharing.parity import Parity
 _SHOWN = ("dice", "dice_pooled", "dice_case", "iou", "hd95", "assd", "nsd")
 _USE = """\
 ```python
-import numpy, onnxruntime, PIL.Image
+import numpy, onnxruntime, PIL.Image, PIL.ImageOps
 
 session = onnxruntime.InferenceSession("{file}")
-image = numpy.asarray(PIL.Image.open("IMAGE.png").convert("{mode}")){scaled}
+image = PIL.ImageOps.exif_transpose(PIL.Image.open("IMAGE.png")).convert("{mode}")
+image = numpy.asarray(image){scaled}
 image = image{reshaped}  # {dtype} (N, {channels}, H, W)
 classes, probabilities = session.run(["classes", "probabilities"], {{"image": image}})
 ```
@@ -25,7 +26,7 @@ _USE_ARRAY = """\
 import onnxruntime
 
 session = onnxruntime.InferenceSession("{file}")
-# image: an array, {dtype} (N, {channels}, H, W)
+# image: an array, {dtype} (N, {channels}, H, W){stacked}
 classes, probabilities = session.run(["classes", "probabilities"], {{"image": image}})
 ```
 """
@@ -34,14 +35,14 @@ _USE_PROGRAM = """\
 import torch
 
 net = torch.export.load("{file}").module()  # only of someone you trust: it can run code
-classes, probabilities, logits = net(image)  # {dtype} (N, {channels}, H, W)
+classes, probabilities, logits = net(image)  # {dtype} (N, {channels}, H, W){stacked}
 ```
 """
 _LIMITS = """\
 * Not a medical device, and not for diagnosis or treatment: nobody has tested it for that.
 * It has seen the images named above. Another scanner, protocol, window, orientation or group of
   patients can make it fail, without a sign of it.
-* Images are segmented one by one; a volume is not seen as a whole.
+* Of a volume it sees a slice, or some neighbouring ones, and never the whole.
 * A probability is what the network says, not how often it is right.
 """
 
@@ -83,8 +84,9 @@ def model_card(record: Mapping[str, Any], *, parity: Parity, file: Path) -> str:
 def _usage(record: Mapping[str, Any], file: Path) -> str:
     is_grey, is_bytes = record["channels"] == 1, record["input"] == "uint8"
     how = _USE if file.suffix == ".onnx" else _USE_PROGRAM
-    if file.suffix == ".onnx" and record["channels"] not in (1, 3):  # no file of Pillow's
-        how = _USE_ARRAY
+    slices = record["config"]["data"].get("slices", 1)
+    if file.suffix == ".onnx" and (record["channels"] not in (1, 3) or slices > 1):
+        how = _USE_ARRAY  # no file of Pillow's
     return how.format(
         file=file.name,
         mode="L" if is_grey else "RGB",
@@ -92,6 +94,7 @@ def _usage(record: Mapping[str, Any], file: Path) -> str:
         reshaped="[None, None]" if is_grey else ".transpose(2, 0, 1)[None]",
         dtype="uint8" if is_bytes else "float32 in 0 ... 1",
         channels=record["channels"],
+        stacked=f": {slices} slices by number, those at an end again" if slices > 1 else "",
     )
 
 

@@ -36,7 +36,7 @@ from liverseg.data.volumes.geometry import (
 from liverseg.data.volumes.nifti import is_prediction, promised_bytes, write_label
 from liverseg.data.volumes.reading import need_packages, read_label, read_label_map, read_source
 from liverseg.data.volumes.segmentations import write_segmentation
-from liverseg.data.volumes.viewing import SliceView, shown_slice
+from liverseg.data.volumes.viewing import SliceView, check_axes, shown_slice
 from liverseg.data.volumes.windows import check_window
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "Slicing",
     "Source",
     "Volume",
+    "check_axes",
     "check_window",
     "convert_volumes",
     "find_cases",

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from liverseg.data.volumes.geometry import Plane, slicing_of
 from liverseg.data.volumes.reading import need_packages, read_label, read_source
 from liverseg.data.volumes.series import Series
 from liverseg.data.volumes.stacks import PngStack
-from liverseg.data.volumes.viewing import SliceView, resized_mask, shown_slice
+from liverseg.data.volumes.viewing import SliceView, check_axes, resized_mask, shown_slice
 from liverseg.data.volumes.windows import check_window, window_text
 
 RECORD_FILE = "volumes.json"  # how a folder of pairs was made from volumes
@@ -79,10 +80,7 @@ class Conversion:
     def __post_init__(self) -> None:
         check_window(self.window)
         ClassMap(self.classes)
-        if self.assume is not None and len({_line(code) for code in self.assume}) != 3:
-            raise ValueError(
-                f"assume={self.assume} must name each direction once, such as RAS or LPS"
-            )
+        check_axes(self.assume)
 
 
 @dataclass
@@ -92,6 +90,7 @@ class Outcome:
     Attributes:
         num_pairs: Pairs in the folder.
         num_cases: Volumes that they are of.
+        num_patients: Patients that these are of, as far as names, folders and headers tell.
         refused: Why volumes were not converted, by name.
         num_classes: As ``data.num_classes`` is to be set; None where values were kept.
         class_names: Names of the classes; None where values were kept.
@@ -99,6 +98,7 @@ class Outcome:
 
     num_pairs: int
     num_cases: int
+    num_patients: int
     refused: dict[str, str]
     num_classes: int | None
     class_names: list[str] | None
@@ -150,6 +150,7 @@ def convert_volumes(
                 continue
             if case.fault:
                 raise ValueError(case.fault)
+            record.refuse_another(case)
             if record.has(case):
                 absent = set()  # what it holds is not read again
                 logger.info("%s: converted earlier", told)
@@ -188,6 +189,7 @@ def convert_volumes(
     return Outcome(
         num_pairs=len(record.rows),
         num_cases=len({_volume_of(row) for row in record.rows}),
+        num_patients=len({row["case"] for row in record.rows}),
         refused=refused,
         num_classes=classes.num_classes,
         class_names=classes.names,
@@ -326,6 +328,18 @@ class _Record:
         ]
         return self._names.issuperset(files)
 
+    def refuse_another(self, case: Case) -> None:
+        """Refuse a volume whose name one of another place has that is there still."""
+        others = {row["source"] for row in self.rows if _volume_of(row) == case.name}
+        place = case.source.folder if isinstance(case.source, Series) else case.source
+        for told in others - {str(case.source)}:
+            other = Path(re.sub(r" \(series [^/]*\)$", "", told))
+            if other.exists() and other.resolve() != place.resolve():
+                raise ValueError(
+                    f"{self.folder} holds slices of {told} by the name {case.name}, which "
+                    f"{case.source} has too; name another output_dir"
+                )
+
     def workshop(self, case: Case) -> Path:
         """Return an empty folder in which the pairs of a volume are made."""
         draft = self.folder / f".{case.name}{_UNFINISHED}"
@@ -421,7 +435,3 @@ def _spacing_text(spacing: Sequence[float]) -> str:
 
 def _typed(value: Any) -> str:
     return "null" if value is None else str(value).replace(" ", "").replace("'", "")
-
-
-def _line(code: str) -> str:
-    return next(line for line in ("LR", "AP", "IS") if code in line)

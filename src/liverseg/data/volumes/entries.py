@@ -4,7 +4,7 @@ import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from liverseg.data.volumes.dicom import DicomFile, is_dicom, read_header
@@ -37,7 +37,7 @@ class Entry:
     words: tuple[str, ...]
     stem: str
     patient: str
-    is_label: bool  # by its name
+    is_label: bool  # by its name, or as a DICOM SEG
 
     def matches(self, label: "Entry") -> tuple[int, int]:
         """Return how well a label's words fit those of an image; (0, 0) is not at all."""
@@ -100,7 +100,33 @@ def entries_of(source: str | Path | Sequence[str | Path], key: str) -> list[Entr
                 f"{key}={one} does not exist; name a volume, or a folder of them"
             )
     found += _of_loose(loose)
-    return list({key_of(entry.what): entry for entry in found}.values())
+    return _by_header(list({key_of(entry.what): entry for entry in found}.values()))
+
+
+def _by_header(entries: list[Entry]) -> list[Entry]:
+    """Return entries with series of one patient's ID as of one patient, where headers tell several.
+
+    Names stay those of folders, since an ID may tell who it is: a folder that holds several
+    patients has a number for each.
+    """
+    every = [one.what for one in entries if isinstance(one.what, Series) and not is_seg(one.what)]
+    ids = {one.patient for one in every}
+    if "" in ids or len(ids) < 2:
+        return entries
+    within: dict[Path, dict[str, int]] = {}
+    for series in every:
+        numbers = within.setdefault(series.folder, {})
+        numbers.setdefault(series.patient, len(numbers) + 1)
+    first: dict[str, str] = {}
+    told = []
+    for one in entries:
+        if isinstance(one.what, Series):
+            numbers = within[one.what.folder]
+            end = f"_{numbers[one.what.patient]}" if len(numbers) > 1 else ""
+            patient = first.setdefault(one.what.patient, one.patient + end)
+            one = replace(one, stem=one.stem + end, patient=patient)
+        told.append(one)
+    return told
 
 
 def _of_loose(files: Sequence[tuple[DicomFile, Path]]) -> Iterator[Entry]:
@@ -147,8 +173,21 @@ def _entry(what: Source | Label, base: Path, stem: str, folder: Path) -> Entry:
         named = [part for part in above if set(_words(part)) - _KINDS]
         stem = "_".join(named) or stem or lone
     whose = [part for part in above if set(_words(part)) - _KINDS] or above or [lone]
-    patient = whose[0] if isinstance(what, Series) else ""
-    return Entry(what, words, stem, patient, bool(_OF_LABELS & set(told)))
+    patient = whose[0] if isinstance(what, Series) else _patient_of(stem, above)
+    return Entry(what, words, stem, patient, is_seg(what) or bool(_OF_LABELS & set(told)))
+
+
+def _patient_of(stem: str, above: Sequence[str]) -> str:
+    """Return the folder whose name, with a number in it, begins that of a file; "" for none.
+
+    So lie the volumes of a patient in BIDS (``sub-01/ses-1/anat/sub-01_ses-1_T1w``) or ACDC.
+    """
+    words = _words(stem)
+    for part in above:
+        own = _words(part)
+        if re.search(r"\d", part) and len(own) < len(words) and words[: len(own)] == own:
+            return part
+    return ""
 
 
 def _words(text: str) -> list[str]:

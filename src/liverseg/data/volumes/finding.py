@@ -120,8 +120,9 @@ def find_cases(
     images = entries_of(source, "source")
     marks = entries_of(labels, key)
     shared = {key_of(one.what) for one in images} & {key_of(one.what) for one in marks}
-    if shared:  # both in one folder: names say which is which
-        marks = [one for one in marks if one.is_label or key_of(one.what) not in shared]
+    if shared:  # both in one folder: names say which is which, unless labels are a part of it
+        if not len(shared) == len(marks) < len(images):
+            marks = [one for one in marks if one.is_label or key_of(one.what) not in shared]
         taken = {key_of(one.what) for one in marks}
         images = [one for one in images if key_of(one.what) not in taken]
     images = [one for one in images if not is_seg(one.what)]
@@ -135,6 +136,8 @@ def find_cases(
         )
     cases = _paired(images, marks)
     if all(case.label is None for case in cases):
+        if told := next((case.fault for case in cases if not case.is_lone), ""):
+            raise ValueError(told)
         raise ValueError(
             f"{key}={labels} holds no label whose name goes with a volume of source={source} "
             f"({told_as(marks[0].what)} and {told_as(images[0].what)}, say); give both the same "
@@ -342,18 +345,32 @@ def _named(images: list[Entry], allowed: str = r"[\w.+-]") -> Iterator[tuple[str
         images: Volumes.
         allowed: The characters that a name may have; others become ``_``.
     """
-    stems = [one.stem for one in images]
+    names = [one.stem for one in images]
+    for told_more in (_with_words, _with_folder):
+        names = [
+            told_more(one, name) if names.count(name) > 1 else name
+            for one, name in zip(images, names, strict=True)
+        ]
     used: set[str] = set()
-    for one in images:
-        name = one.stem
-        if stems.count(name) > 1:
-            number = one.what.number if isinstance(one.what, Series) else ""
-            name = f"{name}_series{number}" if number else "_".join([*one.words]) or name
-        name, count = _cleaned(name, allowed), 2
-        while (unique := name) in used:
-            name, count = f"{re.sub('_[0-9]+$', '', name)}_{count}", count + 1
+    for one, name in zip(images, names, strict=True):
+        name = unique = _cleaned(name, allowed)
+        count = 2
+        while unique in used:
+            unique, count = f"{name}_{count}", count + 1
         used.add(unique)
         yield unique, _cleaned(one.patient, allowed) or unique
+
+
+def _with_words(one: Entry, name: str) -> str:
+    """Return the name of a volume that is not the only one of this name."""
+    number = one.what.number if isinstance(one.what, Series) else ""
+    return f"{name}_series{number}" if number else "_".join(one.words) or name
+
+
+def _with_folder(one: Entry, name: str) -> str:
+    source = source_of(one)
+    folder = source.folder if isinstance(source, Series) else source.resolve().parent
+    return f"{folder.name}_{name}"
 
 
 def _cleaned(name: str, allowed: str) -> str:

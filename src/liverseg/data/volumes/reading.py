@@ -51,12 +51,19 @@ def read_label(
     return classes.indices(fitted(values, affine, label, volume, tolerance), label)
 
 
-def read_label_map(path: Path, classes: ClassMap) -> tuple[Volume, list[int]]:
+def read_label_map(
+    path: Path, classes: ClassMap, assume: str | None = None
+) -> tuple[Volume, list[int]]:
     """Return a NIfTI label map as a volume of class indices, and values that became background.
+
+    Args:
+        path: The file.
+        classes: The class of each value.
+        assume: Where its axes point to, if it does not say.
 
     Raises:
         ValueError: If it cannot be read, see :func:`read_nifti_label`.
     """
-    values, affine = read_nifti_label(path)
+    values, affine = read_nifti_label(path, assume)
     mask, others = classes.indices(values, path)
     return Volume(path, mask, affine), others

@@ -46,6 +46,11 @@ class Series:
         return self.files[0].number
 
     @property
+    def patient(self) -> str:
+        """The patient's ID; "" where there is none."""
+        return self.files[0].patient
+
+    @property
     def modality(self) -> str:
         """DICOM's word, such as CT."""
         return self.files[0].modality

@@ -13,6 +13,7 @@ from liverseg.data.images import MOST_PIXELS, resize_image
 from liverseg.data.volumes.geometry import Plane, Slicing, Volume
 from liverseg.data.volumes.windows import Limits, grey, limits_of
 
+_LINES = ("LR", "AP", "IS")
 logger = logging.getLogger(__name__)
 
 
@@ -24,13 +25,21 @@ class SliceView:
         window: What becomes black and white, see :func:`limits_of`; None is 16 bits.
         plane: What slices are cut, see :func:`slicing_of`.
         spacing: Height and width of a pixel in mm; None keeps each volume's own.
-        assume: Where the axes of NIfTI files point to that do not say.
+        assume: Where the axes of NIfTI files point to that do not say, such as ``RAS``.
+        tolerance: Millimetres by which the corners of volume and label may lie apart.
+
+    Raises:
+        ValueError: If ``assume`` does not name each direction once.
     """
 
     window: str | Sequence[float] | None
     plane: Plane | None = None
     spacing: Sequence[float] | None = None
     assume: str | None = None
+    tolerance: float = 0.005
+
+    def __post_init__(self) -> None:
+        check_axes(self.assume)
 
     def size(self, slicing: Slicing, stored: tuple[int, int]) -> tuple[int, int]:
         """Return height and width of slices as they are seen.
@@ -92,3 +101,14 @@ def resized_mask(mask: Numbers, size: tuple[int, int]) -> Numbers:
     )
     nearest: Numbers = resized[0].numpy()
     return nearest
+
+
+def check_axes(assume: str | None) -> None:
+    """Refuse what is to be assumed of axes where it does not name each direction once.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    lines = sorted(line for code in assume or "" for line in _LINES if code in line)
+    if assume is not None and (len(assume) != 3 or lines != sorted(_LINES)):
+        raise ValueError(f"assume={assume} must name each direction once, such as RAS or LPS")
