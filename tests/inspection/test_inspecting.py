@@ -240,6 +240,15 @@ def test_the_remedy_is_the_one_that_the_file_needs(study: Path) -> None:
     assert "data.mask_colors" in remedies["unreadable mask"]
 
 
+def test_a_fault_of_the_table_is_told_once_and_as_reading_it_says(study: Path) -> None:
+    rows = [f"{path.relative_to(study)},x,train" for path in study.glob("train/*_slice??.png")]
+    rows += [f"{path.relative_to(study)},y,val" for path in study.glob("val/*_slice??.png")]
+    (study / "cases.csv").write_text("\n".join(["name,case,split", *rows, "nobody,z,val"]))
+    (one,) = [finding for finding in found(study) if finding.level == "error"]
+    assert one.text.endswith(f"nobody is the name of no image in {study}")
+    assert (one.remedy, one.files[0].path) == ("correct it", "cases.csv")
+
+
 def test_class_indices_that_are_not_declared_are_no_soft_edges(study: Path) -> None:
     mask = load(study / f"{TRAIN}_mask.png")
     mask[:11] = np.arange(11)[:, None]

@@ -214,6 +214,11 @@ def test_the_window_is_that_of_training_or_typed() -> None:
     }
     assert view_of(record, None) == SliceView([50.0, 400.0], "coronal", (1.5, 1.0))
     assert view_of(record, "lung").window == "lung"
+    assert view_of({**record, "assume": "LAS", "tolerance": 0.1}, None).tolerance == 0.1
+    assert view_of({**record, "assume": "LAS"}, None).assume == "LAS"
+    assert view_of({**record, "assume": "LAS"}, None, "RAS").assume == "RAS"
+    with pytest.raises(ValueError, match=r"^assume=RLS must name each direction once, such as RAS"):
+        view_of(record, None, "RLS")
     assert view_of(record, "none").window is None
     assert view_of({"window": None}, None).window is None
     for nothing in (None, {}, "text"):

@@ -152,6 +152,16 @@ def test_tiles_that_leave_seams_are_refused() -> None:
 
 
 @pytest.mark.slow
+def test_the_card_shows_one_image_upright_and_several_slices_as_an_array() -> None:
+    record = {"channels": 1, "input": "uint8", "config": {"data": {"slices": 1}}}
+    told = card._usage(record, Path("model.onnx"))
+    assert 'exif_transpose(PIL.Image.open("IMAGE.png")).convert("L")' in told
+    assert "slices" not in told
+    told = card._usage(record | {"channels": 3, "config": {"data": {"slices": 3}}}, Path("a.onnx"))
+    assert "# image: an array, uint8 (N, 3, H, W): 3 slices by number, those at an end" in told
+    assert "PIL" not in told
+
+
 def test_the_card_says_what_its_intervals_are_over() -> None:
     scores = {"val/dice": 0.5, "val/dice_low": 0.4, "val/dice_high": 0.6}
     assert "interval over images, since no patients are known." in card._scores({"scores": scores})

@@ -86,7 +86,8 @@ def _partners(survey: Survey, split: SplitSurvey) -> Iterator[Finding]:
             [File(survey.shown(path)) for path in split.clashing],
         )
     is_told = split.alone or split.clashing or any(not one.is_whole for one in split.measured)
-    if split.refused and not is_told:
+    is_news = not split.is_by_table or split.name == next(iter(survey.splits))
+    if split.refused and is_news and not is_told:
         what, _, remedy = split.refused.rpartition("; ")
         place = TABLE if split.is_by_table else f"{split.name}/"
         yield Finding(

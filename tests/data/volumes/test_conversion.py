@@ -56,7 +56,7 @@ def two(tmp_path: Path) -> Path:
 
 def test_volumes_become_pairs_and_a_table(two: Path) -> None:
     done = convert(two)
-    assert (done.num_pairs, done.num_cases, done.refused) == (10, 2, {})
+    assert (done.num_pairs, done.num_cases, done.num_patients, done.refused) == (10, 2, 2, {})
     names = [pair.name for pair in find_pairs(two / "out")]
     assert names == [f"volume-{n}_slice{k:03}" for n in (1, 2) for k in range(5)]
     scaled = np.clip((seen(body()).astype(float) + 150) * 255 / 400, 0, 255)
@@ -144,6 +144,19 @@ def test_a_volume_that_has_changed_is_converted_anew_and_keeps_its_split(two: Pa
     assert convert(two).num_pairs == 9
     assert {row["split"] for row in rows(two / "out")} == {"val"}
     assert len(find_pairs(two / "out")) == 9
+
+
+def test_a_volume_of_another_place_takes_no_name_that_is_taken(two: Path) -> None:
+    convert(two)
+    before = {path: path.read_bytes() for path in (two / "out").glob("*.png")}
+    other = two / "other"
+    save(other / "images" / "volume-1.nii", body()[::-1])
+    save(other / "labels" / "segmentation-1.nii", organs())
+    done = convert(other, two / "out")
+    assert "by the name volume-1, which" in done.refused["volume-1"]
+    assert {path: path.read_bytes() for path in (two / "out").glob("*.png")} == before
+    (two / "images" / "volume-1.nii").rename(two / "volume-1.nii")  # moved, that is
+    assert convert(other, two / "out").refused == {}
 
 
 def test_percentiles_are_told_in_the_table_and_mr_has_no_hounsfield_units(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +6,7 @@ import pytest
 from scans import body, organs, save, save_series, slices_of
 
 from liverseg.data.volumes import named_volumes, read_source, write_label, write_segmentation
+from liverseg.data.volumes.entries import entries_of, source_of
 from liverseg.data.volumes.finding import Case, find_cases, find_volumes
 
 
@@ -255,3 +257,88 @@ def test_what_a_prediction_wrote_is_no_source_and_names_say_whose_it_is(tmp_path
     save(tmp_path / "my_prediction.nii", body())  # of somebody else
     assert sorted(named_volumes(tmp_path)) == ["case 3", "case_1", "case_2", "my_prediction"]
     assert len(find_volumes(tmp_path / "out" / "case 3_prediction.nii.gz")) == 1  # by its name
+
+
+def test_volumes_of_one_name_in_two_folders_are_told_apart_by_these(tmp_path: Path) -> None:
+    for name in ("A/liver_1.nii", "A/liver_2.nii", "B/liver_1.nii", "B/liver_3.nii"):
+        save(tmp_path / name, body())
+    found = named_volumes([tmp_path / "B", tmp_path / "A"])
+    assert {name: str(path.relative_to(tmp_path)) for name, path in found.items()} == {
+        "B_liver_1": "B/liver_1.nii",
+        "liver_3": "B/liver_3.nii",
+        "A_liver_1": "A/liver_1.nii",
+        "liver_2": "A/liver_2.nii",
+    }
+
+
+@pytest.mark.parametrize(
+    ("volumes", "patients"),
+    [
+        (
+            ["patient1/patient1_frame01.nii", "patient1/patient1_frame12.nii"],
+            ["patient1", "patient1"],
+        ),
+        (
+            ["sub-01/ses-1/anat/sub-01_ses-1_T1w.nii", "sub-01/ses-2/anat/sub-01_ses-2_T1w.nii"],
+            ["sub-01", "sub-01"],
+        ),
+        (["liver/liver_1.nii", "liver/liver_2.nii"], ["liver_1", "liver_2"]),
+        (["case_1/imaging.nii", "case_2/imaging.nii"], ["case_1", "case_2"]),
+    ],
+)
+def test_volumes_whose_names_begin_with_their_folder_and_its_number_are_of_one_patient(
+    volumes: list[str], patients: list[str], tmp_path: Path
+) -> None:
+    for name in volumes:
+        save(tmp_path / "images" / name, body())
+        save(tmp_path / "labels" / name, organs())
+    cases = find_cases(tmp_path / "images", tmp_path / "labels")
+    assert [case.patient for case in cases] == patients
+
+
+def test_series_of_several_patients_in_one_folder_are_told_apart_by_their_ids(
+    tmp_path: Path,
+) -> None:
+    for patient in ("Ann", "Bob"):
+        for number in (1, 2):
+            save_series(
+                tmp_path / "flat",
+                slices_of(body()),
+                name=f"{patient}{number}_{{}}.dcm",
+                PatientID=patient,
+                SeriesNumber=number,
+            )
+    entries = entries_of(tmp_path / "flat", "source")
+    patients = {source_of(one).patient: one.patient for one in entries}
+    assert (len(entries), patients) == (4, {"Ann": "flat_1", "Bob": "flat_2"})
+    ends = [f"{patient}_series{number}" for patient in (1, 2) for number in (1, 2)]
+    assert sorted(named_volumes(tmp_path / "flat")) == [f"flat_{end}" for end in ends]
+
+
+def test_two_studies_of_one_id_are_of_one_patient_where_ids_tell_several(tmp_path: Path) -> None:
+    for study, patient in (("study1", "P1"), ("study2", "P1"), ("study3", "P2")):
+        save_series(tmp_path / "dicom" / study, slices_of(body()), PatientID=patient)
+        save(tmp_path / "labels" / f"{study}.nii", organs())
+    cases = find_cases(tmp_path / "dicom", tmp_path / "labels")
+    assert [case.patient for case in cases] == ["study1", "study1", "study3"]
+    (tmp_path / "labels" / "study3.nii").unlink()
+    shutil.rmtree(tmp_path / "dicom" / "study3")  # one ID may be what anonymising has left of all
+    cases = find_cases(tmp_path / "dicom", tmp_path / "labels")
+    assert [case.patient for case in cases] == ["study1", "study2"]
+
+
+def test_labels_that_are_a_part_of_the_source_are_labels_whatever_their_names(
+    tmp_path: Path,
+) -> None:
+    save(tmp_path / "all" / "a.nii", body())
+    save(tmp_path / "all" / "done" / "a.nii", organs())
+    (case,) = find_cases(tmp_path / "all", tmp_path / "all" / "done")
+    assert (case.name, case.label) == ("a", tmp_path / "all" / "done" / "a.nii")
+
+
+def test_volumes_that_share_a_label_are_told_so_where_none_is_left(tmp_path: Path) -> None:
+    for channel in ("0000", "0001"):
+        save(tmp_path / "images" / f"a_{channel}.nii", body())
+    save(tmp_path / "labels" / "a.nii", organs())
+    with pytest.raises(ValueError, match=r"has the label of .* too .*; name one volume per label"):
+        find_cases(tmp_path / "images", tmp_path / "labels")

@@ -134,6 +134,15 @@ def test_a_damaged_file_is_refused_with_its_path(name: str, harm, tmp_path: Path
         read_nifti(path)
 
 
+def test_a_gzip_whose_bytes_are_not_those_of_its_checksum_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii.gz", np.zeros((64, 64, 64), np.int16))
+    content = bytearray(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=0))
+    content[len(content) // 2] ^= 1  # a voxel: all are stored as they are
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.nii\.gz cannot be read as NIfTI \(CRC.*restore it"):
+        read_nifti(path)
+
+
 def test_a_gzip_that_is_named_nii_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "a.nii.gz", body()).rename(tmp_path / "b.nii")
     with pytest.raises(ValueError, match=r"b\.nii.*restore it"):

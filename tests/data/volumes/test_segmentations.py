@@ -10,6 +10,7 @@ from scans import body, organs, save_series, slices_of
 
 from liverseg.data.volumes.classes import ClassMap
 from liverseg.data.volumes.dicom import read_header
+from liverseg.data.volumes.finding import find_cases
 from liverseg.data.volumes.segmentations import read_segmentation, write_segmentation
 from liverseg.data.volumes.series import find_series, read_series
 
@@ -123,3 +124,10 @@ def test_a_full_disk_is_not_blamed_on_headers_and_nothing_half_written_stays(
     with pytest.raises(OSError, match="No space left"):
         write_segmentation(tmp_path / "a.dcm", label, volume, {1: "liver"})
     assert [one.name for one in tmp_path.iterdir()] == ["ct"]
+
+
+def test_a_seg_is_known_by_its_content_among_the_series(tmp_path: Path) -> None:
+    save_series(tmp_path / "anna" / "ct", slices_of(body()))
+    segment(tmp_path / "anna" / "ct", organs()).rename(tmp_path / "anna" / "1-1.dcm")
+    (case,) = find_cases(tmp_path, tmp_path)
+    assert (case.name, getattr(case.label, "path", None)) == ("anna", tmp_path / "anna" / "1-1.dcm")
