@@ -87,6 +87,42 @@ def test_another_schedule_is_where_one_begun_with_it_would_be(compose: Compose) 
 
 
 @pytest.mark.slow
+def test_steps_are_added_to_a_run_of_epochs_that_has_ended(compose: Compose) -> None:
+    run = run_of(compose, "scheduler=cosine", "trainer.max_epochs=2")
+    resume(run, "trainer.max_steps=12")  # of 3 an epoch
+    by_hand = [5e-3 * (1 + math.cos(math.pi * epoch / 4)) for epoch in (2, 3)]
+    assert Steps.rates == pytest.approx([by_hand[0]] * 3 + [by_hand[1]] * 3)
+
+
+@pytest.mark.slow
+def test_a_run_that_early_stopping_has_ended_says_so_again(
+    compose: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "liverseg")
+    early = ["callbacks=early_stopping", "callbacks.early_stopping.patience=1"]
+    run = run_of(compose, *early, "trainer.max_epochs=8", "optimizer.lr=1e-9")
+    told = [one.getMessage() for one in caplog.records if "ended after" in one.getMessage()]
+    caplog.clear()
+    resume(run)
+    again = [one.getMessage() for one in caplog.records if "last" in one.getMessage()]
+    assert told == again[1:]
+    assert told[0].startswith("ended after epoch 2: early stopping: Monitored metric val/dice")
+    assert again[0].startswith("continuing from ")
+
+
+@pytest.mark.slow
+def test_one_cycle_of_too_few_steps_is_refused_before_the_first(compose: Compose) -> None:
+    schedule = [
+        *("scheduler_interval=step", "~scheduler.T_max", "+scheduler.max_lr=1e-2"),
+        "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR",
+    ]
+    told = r"^scheduler\.total_steps=5 is less than the 6 optimizer steps of the run; set it to 6$"
+    with pytest.raises(ValueError, match=told):
+        run_of(compose, *schedule, "+scheduler.total_steps=5", "trainer.max_epochs=2")
+    run_of(compose, *schedule, "+scheduler.total_steps=6", "trainer.max_epochs=2")
+
+
+@pytest.mark.slow
 def test_a_rate_holds_under_a_schedule_that_watches_a_score(compose: Compose) -> None:
     run = run_of(compose, "scheduler=plateau")
     resume(run, "trainer.max_epochs=2", "optimizer.lr=1e-5")

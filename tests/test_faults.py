@@ -104,6 +104,11 @@ def assert_equal_runs(one: Path, other: Path) -> None:
     for file in ("metrics.json", "cases_val.csv", "cases_test.csv"):
         assert (one / file).read_text() == (other / file).read_text()
     assert curves(one) == curves(other)
+    lines, others = (
+        sorted(line for line in (run / "curves.csv").read_text().split() if "machine/" not in line)
+        for run in (one, other)
+    )
+    assert lines == others  # none twice
 
 
 def interrupt_and_compare(study: Any, point: Point, number: int, workers: int) -> None:
@@ -154,6 +159,25 @@ KINDS = {
     "an end that early stopping has seen": (
         ["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "optimizer.lr=1e-9"],
         ("after rename", 2),
+        KILL,
+    ),
+    "an end that a threshold has brought": (
+        [
+            *("callbacks=early_stopping", "callbacks.early_stopping.monitor=val/loss"),
+            *(
+                "callbacks.early_stopping.mode=min",
+                "+callbacks.early_stopping.stopping_threshold=9",
+            ),
+        ],
+        ("after rename", 1),
+        KILL,
+    ),
+    "a schedule that watches the score of every second epoch": (
+        [
+            *("scheduler=plateau", "scheduler.patience=0", "+scheduler.threshold=1.0"),
+            "+trainer.check_val_every_n_epoch=2",
+        ],
+        ("in step", 7),
         KILL,
     ),
     "checks within an epoch": (["+trainer.val_check_interval=2"], ("in validation", 5), STOP),

@@ -18,11 +18,12 @@ from lightning.pytorch.callbacks import (
 )
 from omegaconf import DictConfig, open_dict
 
+from liverseg.data import PairDataModule
 from liverseg.inference import Scores, plain_values, progress_of
 from liverseg.pictures import HISTORY_FILE, Calibration, PictureBoard, draw_curves, read_curves
 from liverseg.reports import RUN_REPORT, Cell, Result, write_result
-from liverseg.runs import found_launcher, is_first_process, read_json, short_path
-from liverseg.training import SegmentationTask
+from liverseg.runs import found_launcher, read_json, short_path
+from liverseg.training import SegmentationTask, Split
 
 logger = logging.getLogger(__name__)
 # What of a run's trainer says how a network is computed, and on how much of a split.
@@ -57,12 +58,6 @@ def final_trainer(
     """Return a trainer that scores the best checkpoint on the devices of a run, and draws it."""
     trainer = {key: value for key, value in settings["trainer"].items() if key in _OF_SCORING}
     trainer["precision"] = best["liverseg"]["config"]["trainer"].get("precision", "32-true")
-    for split in ("val", "test"):
-        part = trainer.get(f"limit_{split}_batches")
-        if part not in (None, 1.0) and is_first_process():
-            logger.warning(
-                "%s is scored on a part of it, trainer.limit_%s_batches=%s", split, split, part
-            )
     made: Trainer = instantiate(trainer, _convert_="all")(
         callbacks=[one for one in callbacks.values() if _only_looks(one)],
         logger=False,
@@ -80,6 +75,18 @@ def _only_looks(callback: Callback) -> bool:
     return isinstance(callback, PictureBoard | Calibration) or not (
         changes or package in ("liverseg", "lightning", "pytorch_lightning")
     )
+
+
+def warn_of_parts(task: SegmentationTask, data: PairDataModule, config: DictConfig) -> None:
+    """Say which splits were scored on a part of them."""
+    splits: tuple[Split, ...] = ("val", "test")
+    for split in filter(data.has_split, splits):
+        found = len(task.tally(split).scores.table().indices)
+        part = config.trainer.get(f"limit_{split}_batches")
+        if part is not None and found < len(data.dataset(split)):
+            logger.warning(
+                "%s is scored on a part of it, trainer.limit_%s_batches=%s", split, split, part
+            )
 
 
 def warn_of_classes_never_found(task: SegmentationTask, config: DictConfig) -> None:

@@ -27,6 +27,7 @@ from liverseg.ending import (
     draw_history,
     final_trainer,
     warn_of_classes_never_found,
+    warn_of_parts,
     write_report,
 )
 from liverseg.inference import (
@@ -72,6 +73,7 @@ from liverseg.training import (
     SegmentationTask,
     bring_up_to_date,
     fast_precision,
+    has_stopped,
     is_limited,
     keep_freed_memory,
     start_from,
@@ -114,7 +116,7 @@ def train(config: DictConfig, begun: Mapping[str, Any] | None = None) -> Scores:
         f"{_num_parameters(task):,}",
         parts["freezing"],
         trainer.strategy.root_device,
-        config.trainer.precision,
+        trainer.precision,
         why,
     )
     with _stopped_with_a_word(config):
@@ -140,8 +142,8 @@ def train(config: DictConfig, begun: Mapping[str, Any] | None = None) -> Scores:
             "data": f"{data.root}: {data.counted()}",
             "classes": ", ".join(data.class_names),
             "network": f"{type(task.net).__name__}, {_num_parameters(task):,} parameters",
-            "precision": str(config.trainer.precision),
-            "epochs": trainer.current_epoch,
+            "precision": str(trainer.precision),
+            "epochs": _epochs_done(trainer),
             "best epoch": best["epoch"] + 1,
         }
         write_report(config, facts, task.record.get("intensities", {}), scores, best["epoch"] + 1)
@@ -325,6 +327,8 @@ def _score_best(
         warn_of_classes_never_found(task, config)
     if data.has_split("test"):
         scores |= score(trainer, task, data, "test", folder)
+    if trainer.is_global_zero:
+        warn_of_parts(task, data, config)
     return task, scores
 
 
@@ -392,16 +396,24 @@ def _fit(
                 f"trainer.val_check_interval={found[1]} is more than the {found[2]} batches of an "
                 f"epoch; set it to {found[2]} or fewer"
             ) from error
-    if trainer.is_global_zero and checkpoint is not None and "train" not in task.results:
+    if not trainer.is_global_zero:
+        return
+    done, reason = _epochs_done(trainer), _why_it_ended(trainer)
+    is_stopped = any(map(has_stopped, trainer.early_stopping_callbacks))
+    if checkpoint is not None and "train" not in task.results and not is_stopped:
         logger.info(
             "epoch %d was the last one before; 'resume_overrides=[%strainer.max_epochs=%d]' trains "
             "longer",
-            trainer.current_epoch,
-            f"{off}," if (off := without_limits(config.trainer)) else "",
-            2 * trainer.current_epoch,
+            *(done, f"{off}," if (off := without_limits(config.trainer)) else "", 2 * done),
         )
-    if trainer.is_global_zero and (reason := _why_it_ended(trainer)):
-        logger.info("ended after epoch %d: %s", trainer.current_epoch, reason)
+    if reason:
+        logger.info("ended after epoch %d: %s", done, reason)
+
+
+def _epochs_done(trainer: Trainer) -> int:
+    """Return how many epochs a run has trained; Lightning's count lacks one that ended it."""
+    progress: Any = trainer.fit_loop.epoch_progress.current  # typed as its base class
+    return int(progress.processed)
 
 
 def _lines_above_the_bar() -> AbstractContextManager[None]:
@@ -455,10 +467,10 @@ def _why_it_ended(trainer: Trainer) -> str:
     for callback in callbacks:
         if isinstance(callback, FittingLength) and (reason := callback.limit_reached(trainer)):
             return reason
-    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch:
+    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= _epochs_done(trainer):
         return ""
     for callback in callbacks:
-        if isinstance(callback, EarlyStopping) and callback.stopped_epoch:
+        if isinstance(callback, EarlyStopping) and has_stopped(callback):
             return f"early stopping: {callback.stopping_reason_message or callback.monitor}"
     return "a callback has stopped it"
 

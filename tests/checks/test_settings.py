@@ -400,6 +400,10 @@ BAD: list[tuple[list[str], str]] = [
         "trainer.max_epoch=3 is no parameter of Trainer; the nearest is trainer.max_epochs",
     ),
     (
+        ["trainer.max_epochs=2", "+trainer.min_epochs=5"],
+        "trainer.min_epochs=5 is more than trainer.max_epochs=2; raise the one, or lower the other",
+    ),
+    (
         ["+trainer.check_val_every_n_epoch=2"],
         "trainer.check_val_every_n_epoch=2 is more than trainer.max_epochs=1, so nothing would be "
         "scored; set it to 1 or fewer",

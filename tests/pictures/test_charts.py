@@ -15,7 +15,7 @@ from PIL import Image
 from liverseg.pictures import charts
 from liverseg.pictures.charts import Curve, draw_curves, read_curves
 from liverseg.pictures.colours import class_colour
-from liverseg.pictures.history import History
+from liverseg.pictures.history import History, read_history
 
 Written = tuple[str, int, float]
 pytestmark = pytest.mark.usefixtures("rendered")
@@ -87,6 +87,18 @@ def test_a_check_within_an_epoch_stands_within_it(tmp_path: Path) -> None:
     losses = [("train/loss", 3, 3.0), ("train/loss", 7, 2.0)]
     file = write(tmp_path, [("val/dice", 1, 0.25), ("val/dice", 5, 0.5), *losses])
     assert read_curves(file)["val/dice"] == [(0.5, 0.25), (1.5, 0.5)]
+
+
+def test_what_a_resumed_run_logs_again_takes_the_place_of_what_stood_there(tmp_path: Path) -> None:
+    file = write(tmp_path, [*epoch(0, 4, 0.25), *epoch(1, 4, 0.5), ("other", 7, 1 / 3)])
+    before = file.read_text()
+    write(tmp_path, epoch(1, 4, 0.5))
+    assert sorted(file.read_text().split()) == sorted(before.split())
+    write(tmp_path, epoch(0, 4, 0.75))
+    assert read_history(file) == [
+        (7, "other", 1 / 3),
+        *((step, name, value) for name, step, value in epoch(0, 4, 0.75)),
+    ]
 
 
 def test_what_a_resumed_run_wrote_again_counts_once(tmp_path: Path) -> None:

@@ -50,6 +50,12 @@ def check_end(plain: Plain) -> None:
             f"trainer.check_val_every_n_epoch={every} is more than trainer.max_epochs={epochs}, so "
             f"nothing would be scored; set it to {epochs} or fewer"
         )
+    least = trainer.get("min_epochs")
+    if is_whole(least) and is_whole(epochs) and -1 < epochs < least:
+        raise ValueError(
+            f"trainer.min_epochs={least} is more than trainer.max_epochs={epochs}; raise the one, "
+            "or lower the other"
+        )
     time = trainer.get("max_time")
     is_over = not any(time.values()) if isinstance(time, dict) else re.fullmatch("[0:]+", str(time))
     if is_over:

@@ -42,6 +42,9 @@ class StopTogether(Callback):
         """Stop where any process was asked to."""
         agree = trainer.strategy.reduce_boolean_decision
         if trainer.world_size > 1 and agree(self._is_asked, all=False):
+            progress = trainer.fit_loop.epoch_loop.batch_progress
+            for count in (progress.current, progress.total):
+                count.ready -= 1  # a step that does not begin, which curves would be off by
             raise SIGTERMException
 
     def _ask(self, number: int, frame: FrameType | None) -> None:

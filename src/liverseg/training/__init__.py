@@ -8,6 +8,7 @@ Reading order: ``losses`` (what is made small), ``muon`` (an optimizer for convo
 starts from), ``parts`` (what of a network is frozen, or learns at a rate of its own).
 """
 
+from liverseg.training.continuing import has_stopped
 from liverseg.training.earlier import (
     FORMER,
     bring_up_to_date,
@@ -42,6 +43,7 @@ __all__ = [
     "SumLoss",
     "bring_up_to_date",
     "fast_precision",
+    "has_stopped",
     "is_limited",
     "keep_freed_memory",
     "start_from",

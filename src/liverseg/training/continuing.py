@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -58,7 +59,9 @@ def follow_schedule(
         old.update({name: value for name, value in group.items() if name != "params"})
 
 
-def follow_callbacks(checkpoint: dict[str, Any], callbacks: Sequence[Callback]) -> None:
+def follow_callbacks(
+    checkpoint: dict[str, Any], callbacks: Sequence[Callback], *, is_changed: bool
+) -> None:
     """Let callbacks keep the settings that they were built with, such as a patience.
 
     What stands in a checkpoint under the name of a parameter is a setting, and the rest is what the
@@ -67,6 +70,8 @@ def follow_callbacks(checkpoint: dict[str, Any], callbacks: Sequence[Callback]) 
     Args:
         checkpoint: As Lightning wrote it; changed in place.
         callbacks: Those of today.
+        is_changed: Whether their settings differ from those of the checkpoint: what has stopped a
+            run, such as a threshold, may hold no longer.
     """
     for callback in callbacks:
         state = checkpoint.get("callbacks", {}).get(callback.state_key)
@@ -76,10 +81,22 @@ def follow_callbacks(checkpoint: dict[str, Any], callbacks: Sequence[Callback]) 
             checkpoint["callbacks"][callback.state_key] = _moved(state, str(callback.dirpath))
             continue
         today = callback.state_dict()
+        if isinstance(callback, EarlyStopping) and is_changed:
+            reason = state.get("stopping_reason")
+            if reason != EarlyStoppingReason.PATIENCE_EXHAUSTED.value:  # which waiting tells
+                state["stopping_reason"] = EarlyStoppingReason.NOT_STOPPED.value
         for name in (
             inspect.signature(type(callback)).parameters.keys() & state.keys() & today.keys()
         ):
             state[name] = today[name]
+
+
+def has_stopped(callback: EarlyStopping) -> bool:
+    """Tell whether early stopping has ended a run that goes on, by the patience of today."""
+    reason = callback.stopping_reason
+    if reason is EarlyStoppingReason.PATIENCE_EXHAUSTED:
+        return callback.wait_count >= callback.patience
+    return reason is not EarlyStoppingReason.NOT_STOPPED
 
 
 def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ digit.
 """
 
 import logging
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,6 +48,7 @@ class FittingLength(Callback):
         self._schedule_of = schedule_of
         self._is_known = is_known
         self._max_steps = -1
+        self._num_untimed = 0  # epochs that the clock has not seen
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the count of steps over: Lightning ends without a check on val, and resumes amiss.
@@ -55,6 +57,16 @@ class FittingLength(Callback):
         """
         if trainer.max_steps > 0:
             self._max_steps, trainer.fit_loop.epoch_loop.max_steps = trainer.max_steps, -1
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let a run that has ended begin another epoch, in which a new limit is divided."""
+        done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        if not self._is_known and -1 < (trainer.max_epochs or 0) <= done:
+            trainer.fit_loop.max_epochs = done + 1
+        if Timer.__name__ not in checkpoint["callbacks"]:
+            self._num_untimed = done
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Divide the steps by those of an epoch."""
@@ -97,7 +109,7 @@ class FittingLength(Callback):
             return
         done, elapsed = trainer.current_epoch + 1, timer.time_elapsed()
         left = _MARGIN * (elapsed + _left(timer)) - elapsed
-        more = int(left // (elapsed / done))
+        more = int(left // (elapsed / (done - self._num_untimed)))
         num_epochs = trainer.strategy.broadcast(done + max(more, 0))
         if self._max_steps > 0:
             num_epochs = min(num_epochs, self._epochs_of_steps(trainer))
@@ -121,8 +133,10 @@ class FittingLength(Callback):
                 group["lr"] = group["initial_lr"]
             num_stepped = one.scheduler.last_epoch
             one.scheduler = build(one.scheduler.optimizer)
-            for _ in range(num_stepped):
-                one.scheduler.step()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that no optimizer was stepped in between
+                for _ in range(num_stepped):
+                    one.scheduler.step()
 
 
 def _timer(trainer: Trainer) -> Timer | None:

@@ -20,7 +20,7 @@ from liverseg.scores import (
     predict_classes,
     sentence_of_absence,
 )
-from liverseg.training.continuing import follow_callbacks, follow_schedule
+from liverseg.training.continuing import follow_callbacks, follow_schedule, has_stopped
 from liverseg.training.earlier import FORMAT, bring_up_to_date, with_key_of_today
 
 logger = logging.getLogger(__name__)
@@ -206,9 +206,12 @@ class SegmentationTask(LightningModule):
         self._log_split("train")
         if self.trainer.is_global_zero:
             self._tell_epoch()
+        split = self._monitor.partition("/")[0]
         score = self.trainer.callback_metrics.get(self._monitor)
+        if score is None or (split == "val" and "val" not in self.results):  # not every epoch has
+            return
         for one in self.trainer.lr_scheduler_configs:
-            if isinstance(one.scheduler, ReduceLROnPlateau) and score is not None:
+            if isinstance(one.scheduler, ReduceLROnPlateau):
                 one.scheduler.step(float(score))
 
     def lr_scheduler_step(self, scheduler: LRScheduler, metric: Any) -> None:
@@ -241,14 +244,26 @@ class SegmentationTask(LightningModule):
         # fused step would do it: https://github.com/Lightning-AI/pytorch-lightning/issues/21435
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         scheduler = self._scheduler(optimizer)
+        if self._interval == "step":
+            self._refuse_too_short(scheduler)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {
                 "scheduler": scheduler,
                 "interval": self._interval,
                 "monitor": self._monitor,
+                "reduce_on_plateau": False,  # it is stepped here, where there is a score
             },
         }
+
+    def _refuse_too_short(self, scheduler: LRScheduler) -> None:
+        """Refuse a schedule of fewer steps than the run has, known once batches are counted."""
+        steps, most = self.trainer.estimated_stepping_batches, getattr(scheduler, "total_steps", 0)
+        if 0 < most < steps < float("inf"):
+            raise ValueError(
+                f"scheduler.total_steps={most} is less than the {steps:.0f} optimizer steps of the "
+                f"run; set it to {steps:.0f}"
+            )
 
     def configure_gradient_clipping(
         self,
@@ -289,14 +304,15 @@ class SegmentationTask(LightningModule):
                 optimizer=optimizer,
                 scheduler=self._scheduler(optimizer),
             )
-            follow_callbacks(checkpoint, self.trainer.callbacks)  # type: ignore[attr-defined]
+            callbacks = self.trainer.callbacks  # type: ignore[attr-defined]  # its connector's
+            is_changed = before.get("callbacks") != now.get("callbacks")
+            follow_callbacks(checkpoint, callbacks, is_changed=is_changed)
         self._interrupted_tally = checkpoint["train_tally"]
 
     def on_fit_start(self) -> None:
         """Train no longer where early stopping has ended the run that goes on."""
-        for one in self.trainer.early_stopping_callbacks:
-            if one.stopped_epoch and one.wait_count >= one.patience:
-                self.trainer.should_stop = True
+        if any(map(has_stopped, self.trainer.early_stopping_callbacks)):
+            self.trainer.should_stop = True
 
     def on_train_start(self) -> None:
         """Go on with the epoch that was interrupted, if one was.
