@@ -261,6 +261,11 @@ def test_two_processes_stop_together_and_go_on_as_if_they_had_not(
         json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "stopped")
     ]
     assert scores[0] == scores[1]
+    checks = [
+        [one for one in (tmp_path / name / "curves.csv").read_text().split() if ",val/" in one]
+        for name in ("whole", "stopped")
+    ]
+    assert sorted(checks[0]) == sorted(checks[1])
 
 
 def test_check_ends_with_status_1_where_it_finds_an_error(pair_root: Path, tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from omegaconf import DictConfig
 
+from liverseg import experiment
 from liverseg.checks import check_settings
 from liverseg.experiment import evaluate, train
 
@@ -143,6 +145,19 @@ def test_a_run_says_why_it_ended_and_is_scored_from_what_there_is(
     assert ("ended before its first check on val" in caplog.text) == is_unchecked
     last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == steps
+
+
+def test_epochs_that_are_typed_beside_steps_are_said_to_end_nothing(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    typed = SimpleNamespace(overrides=SimpleNamespace(task=["trainer.max_epochs=3", "seed=1"]))
+    hydra = SimpleNamespace(initialized=lambda: True, get=lambda: typed)
+    monkeypatch.setattr(experiment, "HydraConfig", hydra)
+    experiment._tell_what_ends(compose(["trainer.max_epochs=3"]))
+    assert not caplog.messages
+    experiment._tell_what_ends(compose(["trainer.max_epochs=3", "trainer.max_steps=7"]))
+    told = "trainer.max_epochs=3 does not end this run; add trainer.max_steps=-1 for that"
+    assert caplog.messages == [told]
 
 
 def test_a_check_on_val_after_more_batches_than_there_are_is_refused(compose: Compose) -> None:

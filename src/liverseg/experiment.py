@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
@@ -119,6 +120,7 @@ def train(config: DictConfig, begun: Mapping[str, Any] | None = None) -> Scores:
         trainer.precision,
         why,
     )
+    _tell_what_ends(config)
     with _stopped_with_a_word(config):
         try:
             _fit(trainer, task, data, config)
@@ -408,6 +410,15 @@ def _fit(
         )
     if reason:
         logger.info("ended after epoch %d: %s", done, reason)
+
+
+def _tell_what_ends(config: DictConfig) -> None:
+    """Say so where epochs are typed beside steps or minutes, which decide how many there are."""
+    limits = without_limits(config.trainer)
+    typed = HydraConfig.get().overrides.task if limits and HydraConfig.initialized() else []
+    epochs = [one for one in typed if re.fullmatch(r"trainer\.max_epochs=\d+", one)]
+    if epochs and is_first_process():
+        logger.warning("%s does not end this run; add %s for that", epochs[-1], limits)
 
 
 def _epochs_done(trainer: Trainer) -> int:

@@ -121,10 +121,6 @@ BAD = {
         "augment=flips,blur stands for several runs; add -m to run them, or write "
         "augment=[flips,blur] for a list"
     ),
-    "trainer.max_epochs=9 trainer.max_time=00:00:10:00": (
-        "trainer.max_epochs=9 does not end a run of trainer.max_time=00:00:10:00; leave one of "
-        "them out"
-    ),
     "seed=range(3)": "seed=range(3) stands for several runs; add -m to run them",
     "-m model=unet,unett": f"model=unett is not a choice; the nearest is model=unet, {UNETS}",
     "-m modle.depth=3,4": "modle.depth=3 names no known key; the nearest is model.depth",

@@ -105,7 +105,6 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> lis
     overrides = [_parse(one) for one in options.overrides]
     for one in overrides:
         _refuse_number_of_runs(one, is_sweep=options.multirun)
-    _refuse_two_lengths(overrides)
     with initialize_config_dir(str(folder), version_base="1.3"):
         loader, name = GlobalHydra.instance().config_loader(), options.config_name or config_name
         composed = None
@@ -176,16 +175,6 @@ def _refuse_number_of_runs(override: Override, *, is_sweep: bool) -> None:
         )
     if isinstance(several, RangeSweep) and next(iter(several.range()), None) is None:
         raise ValueError(f"{line} holds no value, so nothing would run")
-
-
-def _refuse_two_lengths(overrides: list[Override]) -> None:
-    """Refuse epochs beside minutes or steps, which decide how many epochs there are."""
-    typed = {one.key_or_group: one for one in overrides if one.value() not in (None, -1)}
-    limit = typed.get("trainer.max_time") or typed.get("trainer.max_steps")
-    if limit and (epochs := typed.get("trainer.max_epochs")):
-        raise ValueError(
-            f"{epochs.input_line} does not end a run of {limit.input_line}; leave one of them out"
-        )
 
 
 def _jobs(overrides: list[Override], loader: ConfigLoader) -> Iterator[tuple[list[Override], str]]:
