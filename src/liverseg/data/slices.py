@@ -110,8 +110,7 @@ class FolderStacks:
 
         def known(file: Path) -> Pair:
             row = next((one for one in rows.get(file.stem, ()) if _names(one, file)), None)
-            case = row.case if row is not None else None
-            case = case or case_of(file.stem, self._case_pattern)
+            case = (row.case if row else None) or case_of(file.stem, self._case_pattern)
             return Pair(file.stem, file, file, case, None, None if row is None else row.number)
 
         its = known(path)

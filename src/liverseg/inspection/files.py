@@ -86,7 +86,8 @@ def _partners(survey: Survey, split: SplitSurvey) -> Iterator[Finding]:
             [File(survey.shown(path)) for path in split.clashing],
         )
     is_told = split.alone or split.clashing or any(not one.is_whole for one in split.measured)
-    is_news = not split.is_by_table or split.name == next(iter(survey.splits))
+    same = next(one for one in survey.splits.values() if one.refused == split.refused)
+    is_news = same is split  # a table may be refused for all splits at once
     if split.refused and is_news and not is_told:
         what, _, remedy = split.refused.rpartition("; ")
         place = TABLE if split.is_by_table else f"{split.name}/"
