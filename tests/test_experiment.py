@@ -326,6 +326,17 @@ def test_a_split_that_does_not_exist_is_named_with_another(
 
 
 @pytest.mark.slow
+def test_a_pattern_that_fits_some_names_is_told_where_a_checkpoint_is_scored(
+    compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(compose([]))
+    file = f"ckpt_path={tmp_path / 'run' / 'checkpoints' / 'best.ckpt'}"
+    pattern = r"data.case_pattern='^(patient004)_'"
+    evaluate(compose([file, pattern, "split=val"], name="evaluate"))
+    assert "2 of 4 names of val carry no case (data.case_pattern=^(patient004)_)" in caplog.text
+
+
+@pytest.mark.slow
 def test_a_class_that_is_found_nowhere_is_told(
     compose: Compose, caplog: pytest.LogCaptureFixture
 ) -> None:

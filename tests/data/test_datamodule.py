@@ -168,6 +168,12 @@ def test_a_folder_without_test_and_names_without_patients_is_told_so(pair_root, 
     ]
 
 
+def test_a_pattern_of_ones_own_that_fits_no_name_is_told(pair_root, caplog):
+    assert heard(pair_root, caplog, case_pattern="^(case.+)_") == [
+        f"{pair_root}: names carry no case (data.case_pattern=^(case.+)_), so no patient is known"
+    ]
+
+
 def rename(root: Path, split: str, old: str, new: str) -> None:
     for file in sorted((root / split).glob(f"{old}*")):
         file.rename(file.with_name(file.name.replace(old, new)))

@@ -27,7 +27,7 @@ from liverseg.data.loaders import (
 from liverseg.data.masks import MaskReader
 from liverseg.data.pairs import Pair, case_of
 from liverseg.data.patients import count_pairs, shared_images, shared_patients
-from liverseg.data.patterns import one_group
+from liverseg.data.patterns import USUAL_PATTERN, one_group
 from liverseg.data.samples import PairDataset, Sample
 from liverseg.data.slices import FolderStacks
 from liverseg.data.table import TABLE
@@ -507,6 +507,9 @@ class PairDataModule(LightningDataModule):
                 "flatters the network",
                 *(self.root, count, len(self._division.pairs), self._without_case()),
             )
+        is_typed = self._case_pattern not in ("", USUAL_PATTERN)
+        if is_typed and not any(case for those in cases.values() for case in those):
+            logger.warning("%s: %s, so no patient is known", self.root, self._without_case())
         for split in ("val", "test"):
             nameless = cases.get(split, []).count(None)
             if 0 < nameless < len(cases.get(split, [])):

@@ -12,6 +12,7 @@ from typing import Any
 
 _parser: Any = importlib.import_module("re._parser")  # of Python itself, under no public name
 _compiler: Any = importlib.import_module("re._compiler")
+USUAL_PATTERN = r"^(.+)_slice\d+$"  # of configs/data/pairs.yaml
 _REPEATS = ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT")
 _MOST_REPEATS = 4  # that can share a name between them in many ways
 _MOST_TIMES = 256  # the longest name of most file systems

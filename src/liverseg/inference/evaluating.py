@@ -102,6 +102,13 @@ def evaluate(config: DictConfig, refused: dict[str, str] | None = None) -> Score
     warn_of_brightness(
         loaded.checkpoint, data.dataset(split).statistics(), f"{split} of {data.root}"
     )
+    cases = data.dataset(split).cases
+    if settings["data"]["case_pattern"] and None in cases:
+        logger.warning(
+            "%d of %d names of %s carry no case (data.case_pattern=%s), so there is no score per "
+            "patient",
+            *(cases.count(None), len(cases), split, settings["data"]["case_pattern"]),
+        )
     output_dir = Path(settings["output_dir"])
     if not settings["tune"]:
         return _score(config, loaded, data, [split], output_dir)

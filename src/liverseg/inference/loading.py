@@ -151,7 +151,8 @@ def _join(
     if options.threshold is not None and data.num_classes > 1:
         raise ValueError(
             f"threshold={options.threshold} is for a network with one logit; this one has "
-            f"{data.num_classes}, of which the largest counts; leave it out"
+            f"{data.num_classes}, of which the largest counts; leave it out, or the file tuned=... "
+            "that holds it"
         )
     threshold = task.threshold if options.threshold is None else options.threshold
     return Predictor(

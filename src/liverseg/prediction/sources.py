@@ -84,7 +84,10 @@ def _chosen(files: Sequence[Path], source: str | Path, mask_suffix: str) -> list
     if not images:
         remedy = "name an image or a folder of them"
         if inside := sorted(Path(source).glob("[!.]*/")):
-            remedy = f"name a folder in it, such as {inside[0]}, or all: 'source={source}/**/*.png'"
+            remedy = f"name a folder in it, such as {inside[0]}"
+            below = [file.stem for file in Path(source).rglob("*.png")]
+            if len(set(below)) == len(below) > 0:  # each has a name for what is written
+                remedy += f", or all: 'source={source}/**/*.png'"
         raise ValueError(
             f"source={source} holds no image ({', '.join(IMAGE_FORMATS[:6])} ...); {remedy}"
         )
