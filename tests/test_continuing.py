@@ -119,7 +119,8 @@ def test_one_cycle_of_too_few_steps_is_refused_before_the_first(compose: Compose
     told = r"^scheduler\.total_steps=5 is less than the 6 optimizer steps of the run; set it to 6$"
     with pytest.raises(ValueError, match=told):
         run_of(compose, *schedule, "+scheduler.total_steps=5", "trainer.max_epochs=2")
-    run_of(compose, *schedule, "+scheduler.total_steps=6", "trainer.max_epochs=2")
+    limited = ["trainer.max_epochs=9", "trainer.max_steps=6"]
+    run_of(compose, *schedule, "+scheduler.total_steps=6", *limited)
 
 
 @pytest.mark.slow

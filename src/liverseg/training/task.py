@@ -22,6 +22,7 @@ from liverseg.scores import (
 )
 from liverseg.training.continuing import follow_callbacks, follow_schedule, has_stopped
 from liverseg.training.earlier import FORMAT, bring_up_to_date, with_key_of_today
+from liverseg.training.length import FittingLength
 
 logger = logging.getLogger(__name__)
 Batch = Mapping[str, Tensor]
@@ -258,6 +259,9 @@ class SegmentationTask(LightningModule):
 
     def _refuse_too_short(self, scheduler: LRScheduler) -> None:
         """Refuse a schedule of fewer steps than the run has, known once batches are counted."""
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]  # its connector's
+        if any(isinstance(one, FittingLength) for one in callbacks):  # how many fit it finds later
+            return
         steps, most = self.trainer.estimated_stepping_batches, getattr(scheduler, "total_steps", 0)
         if 0 < most < steps < float("inf"):
             raise ValueError(

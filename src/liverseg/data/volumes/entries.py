@@ -109,7 +109,7 @@ def _by_header(entries: list[Entry]) -> list[Entry]:
     Names stay those of folders, since an ID may tell who it is: a folder that holds several
     patients has a number for each.
     """
-    every = [one.what for one in entries if isinstance(one.what, Series) and not is_seg(one.what)]
+    every = [one.what for one in entries if isinstance(one.what, Series)]
     ids = {one.patient for one in every}
     if "" in ids or len(ids) < 2:
         return entries
