@@ -114,7 +114,7 @@ def _by_header(entries: list[Entry]) -> list[Entry]:
     if "" in ids or len(ids) < 2:
         return entries
     within: dict[Path, dict[str, int]] = {}
-    for series in every:
+    for series in sorted(every, key=lambda one: min(file.path for file in one.files)):
         numbers = within.setdefault(series.folder, {})
         numbers.setdefault(series.patient, len(numbers) + 1)
     first: dict[str, str] = {}
