@@ -246,21 +246,12 @@ class BestLoop:
     name = "best"
 
     def __init__(
-        self,
-        root: Path,
-        *,
-        width: int,
-        batch_size: int,
-        device: str,
-        model: str = "unet",
-        compiles: bool = False,
+        self, root: Path, *, width: int, batch_size: int, device: str, model: str = "unet"
     ) -> None:
         padding = "valid" if model == "unet_paper" else "same"
         norm = "none" if model == "unet_paper" else "batch"
         net = UNet(in_channels=1, num_classes=1, depth=4, width=width, padding=padding, norm=norm)
         self.net = net.to(device).to(memory_format=torch.channels_last)
-        if compiles:
-            self.net.compile()
         self.optimizer = torch.optim.AdamW(self.net.parameters(), fused=True)
         files = Files(root / "train")
         pairs = [files[index] for index in range(len(files))]

@@ -81,9 +81,10 @@ def warn_of_parts(task: SegmentationTask, data: PairDataModule, config: DictConf
     """Say which splits were scored on a part of them."""
     splits: tuple[Split, ...] = ("val", "test")
     for split in filter(data.has_split, splits):
-        found = len(task.tally(split).scores.table().indices)
         part = config.trainer.get(f"limit_{split}_batches")
-        if part is not None and found < len(data.dataset(split)):
+        if part is None:
+            continue
+        if len(task.tally(split).scores.table().indices) < len(data.dataset(split)):
             logger.warning(
                 "%s is scored on a part of it, trainer.limit_%s_batches=%s", split, split, part
             )

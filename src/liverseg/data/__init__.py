@@ -33,6 +33,7 @@ from liverseg.data.intensities import (
 from liverseg.data.loaders import ResumableSampler, SameSizeBatches
 from liverseg.data.masks import MaskReader
 from liverseg.data.pairs import Pair, case_of, is_mask, masks_of, some_of
+from liverseg.data.patterns import USUAL_PATTERN
 from liverseg.data.phantom import SPLITS, Phantom, draw_patient, write_phantom
 from liverseg.data.samples import PairDataset
 from liverseg.data.slices import FolderStacks, read_stack, slice_number
@@ -44,6 +45,7 @@ __all__ = [
     "PERCENTILES",
     "SPLITS",
     "TABLE",
+    "USUAL_PATTERN",
     "FolderStacks",
     "Histogram",
     "Intensities",

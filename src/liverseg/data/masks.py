@@ -292,8 +292,8 @@ class MaskReader:
         if left.any():
             found, counts = np.unique(codes[left], return_counts=True)
             most = int(found[counts.argmax()])
-            end = ", or, where black is class 0, set data.num_classes=" if most == 0 else ""
-            end += str(len(classes) + 1) if end else ""
+            wanted = f"data.num_classes={len(classes) + 1}"
+            end = f", or, where black is class 0, set {wanted}" if most == 0 else ""
             raise ValueError(
                 f"{path} holds {len(found)} undeclared colour{'s' if len(found) > 1 else ''}, most "
                 f"often #{most:06x} ({int(counts.max())} pixels); add it to data.mask_colors{end}"

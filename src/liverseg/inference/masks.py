@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from liverseg.data import (
     IMAGE_SUFFIXES,
+    USUAL_PATTERN,
     MaskReader,
     Pair,
     PairDataModule,
@@ -47,7 +48,7 @@ UNLESS_TOLD: dict[str, Any] = {  # as in configs/data/pairs.yaml, but that nothi
     **dict.fromkeys(("phantom", "image_size", "class_names", "ignore_index")),
     **dict.fromkeys(("mask_values", "mask_threshold", "white_value")),
     **{"channels": 1, "mean": 0.5, "std": 0.5, "num_classes": 1, "seed": 0, "augment": {}},
-    **{"case_pattern": r"^(.+)_slice\d+$", "batch_size": 8, "num_workers": None},
+    **{"case_pattern": USUAL_PATTERN, "batch_size": 8, "num_workers": None},
     "cache_megabytes": 0,
 }
 logger = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from liverseg.prediction.predictor import Predictor
 from liverseg.prediction.volumes import predict_volume, sentence_about
 from liverseg.scores import SegmentationScores, dice
 
-_TOLERANCE = 0.005  # mm by which the corners of volume and label may lie apart
+_TOLERANCE = SliceView.tolerance  # where nothing says how label maps were made
 Numbers = npt.NDArray[Any]
 logger = logging.getLogger(__name__)
 

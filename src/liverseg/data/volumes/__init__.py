@@ -33,10 +33,10 @@ from liverseg.data.volumes.geometry import (
     slicing_of,
     spacing_of,
 )
-from liverseg.data.volumes.nifti import is_prediction, promised_bytes, write_label
+from liverseg.data.volumes.nifti import check_axes, is_prediction, promised_bytes, write_label
 from liverseg.data.volumes.reading import need_packages, read_label, read_label_map, read_source
 from liverseg.data.volumes.segmentations import write_segmentation
-from liverseg.data.volumes.viewing import SliceView, check_axes, shown_slice
+from liverseg.data.volumes.viewing import SliceView, shown_slice
 from liverseg.data.volumes.windows import check_window
 
 __all__ = [

@@ -24,10 +24,11 @@ from liverseg.data.volumes.classes import ClassMap
 from liverseg.data.volumes.dicom import DicomFile
 from liverseg.data.volumes.finding import Case, find_cases
 from liverseg.data.volumes.geometry import Plane, slicing_of
+from liverseg.data.volumes.nifti import check_axes
 from liverseg.data.volumes.reading import need_packages, read_label, read_source
 from liverseg.data.volumes.series import Series
 from liverseg.data.volumes.stacks import PngStack
-from liverseg.data.volumes.viewing import SliceView, check_axes, resized_mask, shown_slice
+from liverseg.data.volumes.viewing import SliceView, resized_mask, shown_slice
 from liverseg.data.volumes.windows import check_window, window_text
 
 RECORD_FILE = "volumes.json"  # how a folder of pairs was made from volumes

@@ -122,6 +122,17 @@ def read_nifti_label(path: Path, assume: str | None = None) -> tuple[Numbers, Af
     return label, _affine(image, path, assume)
 
 
+def check_axes(assume: str | None) -> None:
+    """Refuse what is to be assumed of axes where it does not name each direction once.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    lines = sorted(line for code in assume or "" for line in _AXES if code in line)
+    if assume is not None and (len(assume) != 3 or lines != sorted(_AXES)):
+        raise ValueError(f"assume={assume} must name each direction once, such as RAS or LPS")
+
+
 def write_label(file: Path, label: Numbers, volume: Volume) -> None:
     """Write class indices as a NIfTI label map with the geometry of a volume, voxel for voxel.
 

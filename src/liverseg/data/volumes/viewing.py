@@ -11,9 +11,9 @@ from torchvision.transforms.v2 import functional
 from liverseg.data.arrays import Numbers
 from liverseg.data.images import MOST_PIXELS, resize_image
 from liverseg.data.volumes.geometry import Plane, Slicing, Volume
+from liverseg.data.volumes.nifti import check_axes
 from liverseg.data.volumes.windows import Limits, grey, limits_of
 
-_LINES = ("LR", "AP", "IS")
 logger = logging.getLogger(__name__)
 
 
@@ -101,14 +101,3 @@ def resized_mask(mask: Numbers, size: tuple[int, int]) -> Numbers:
     )
     nearest: Numbers = resized[0].numpy()
     return nearest
-
-
-def check_axes(assume: str | None) -> None:
-    """Refuse what is to be assumed of axes where it does not name each direction once.
-
-    Raises:
-        ValueError: If it does not.
-    """
-    lines = sorted(line for code in assume or "" for line in _LINES if code in line)
-    if assume is not None and (len(assume) != 3 or lines != sorted(_LINES)):
-        raise ValueError(f"assume={assume} must name each direction once, such as RAS or LPS")
