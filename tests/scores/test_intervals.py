@@ -40,6 +40,15 @@ def test_an_end_within_that_of_student_goes_half_of_the_way_there() -> None:
     assert found.low == pytest.approx(mean - (high + t) / 2 * error)
 
 
+def test_an_end_lies_no_further_out_than_twice_that_of_student() -> None:
+    values = np.array([0.8, 0.9, 1.0, 1.1, 21.6])  # resamples of the first four alone agree
+    found = mean_interval(values)
+    assert found is not None
+    half = stats.t.ppf(0.975, 4) * stats.sem(values)
+    assert found.high == pytest.approx(5.08 + 2 * half)
+    assert found.low == pytest.approx(5.08 - half, rel=0.5)
+
+
 def test_an_interval_stays_within_what_a_score_can_be() -> None:
     found = mean_interval(np.array([0.2, 1.0, 1.0]), least=0, most=1)
     assert found is not None
