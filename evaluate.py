@@ -15,13 +15,14 @@ from liverseg.settings import prepare_command, refuse_bad_overrides, told_in_one
 def main(config: DictConfig) -> None:
     """Score, and say where everything is."""
     from liverseg.experiment import evaluate
-    from liverseg.runs import short_path
+    from liverseg.runs import is_first_process, short_path
     from liverseg.scores import summary
 
     refused: dict[str, str] = {}
     with told_in_one_sentence():
         scores = evaluate(config, refused)
-    print(f"\n{summary(scores)}\n\nfolder  {short_path(config.output_dir)}")
+    if is_first_process():
+        print(f"\n{summary(scores)}\n\nfolder  {short_path(config.output_dir)}")
     if refused:
         sys.exit(f"{len(refused)} not scored, for the reasons above: {', '.join(refused)}")
 

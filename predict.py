@@ -16,7 +16,7 @@ def main(config: DictConfig) -> None:
     """Predict, and say where everything is."""
     from liverseg.data.volumes import names_volumes
     from liverseg.experiment import predict
-    from liverseg.runs import short_path
+    from liverseg.runs import is_first_process, short_path
 
     with told_in_one_sentence():
         num_predicted, refused = predict(config)
@@ -24,7 +24,7 @@ def main(config: DictConfig) -> None:
     kinds = ["NAME_prediction.png"] + ["NAME_picture.png"] * config.pictures
     kinds += [f"NAME_probability.{config.probabilities}"] * (config.probabilities is not None)
     files = "NAME_prediction.nii.gz, and volumes.csv," if is_3d else " and ".join(kinds)
-    if num_predicted:
+    if num_predicted and is_first_process():
         print(f"\n{num_predicted} x {files} in {short_path(config.output_dir)}")
     if refused:
         names = ", ".join(str(path) for path in refused)

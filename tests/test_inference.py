@@ -69,6 +69,23 @@ def test_a_pattern_names_checkpoints_in_the_order_of_their_jobs(tmp_path: Path) 
         find_checkpoints([])
 
 
+def test_jobs_of_a_sweep_that_have_not_ended_do_not_vote(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = [tmp_path / f"{number}_seed={number}/checkpoints/best.ckpt" for number in range(3)]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.touch()
+        job = file.parents[1]
+        (job / "job.json").write_text('{"overrides": [], "swept": [], "status": "failed"}')
+    with pytest.raises(FileNotFoundError, match=r"is a sweep of which no job has ended$"):
+        find_checkpoints(tmp_path)
+    (tmp_path / "1_seed=1" / "metrics.json").write_text("{}")
+    (tmp_path / "2_seed=2" / "pruned.json").write_text("{}")
+    assert find_checkpoints(tmp_path) == [files[1]]
+    assert "left out, since they have not ended: 0_seed=0, 2_seed=2" in caplog.text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "sentence"),

@@ -2,34 +2,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from omegaconf import DictConfig
 
 from liverseg import launch
-from liverseg.launch import num_local_processes
-
-
-@pytest.mark.parametrize(
-    ("devices", "accelerator", "count"),
-    [
-        ("1", "auto", 1),
-        ("3", "cpu", 3),
-        ("[0,2]", "gpu", 2),
-        ("auto", "cpu", 1),
-        ("auto", "gpu", 4),
-        ("-1", "auto", 4),
-    ],
-)
-def test_one_process_is_started_per_device(
-    devices: str,
-    accelerator: str,
-    count: int,
-    compose: Callable[..., DictConfig],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    config = compose([f"trainer.devices={devices}", f"trainer.accelerator={accelerator}"])
-    assert num_local_processes(config) == count
 
 
 @pytest.mark.parametrize("variable", ["TORCHELASTIC_RUN_ID", "SLURM_STEP_NUM_TASKS"])

@@ -32,6 +32,7 @@ from liverseg.runs import (
     last_checkpoint,
     load_config,
     locked,
+    num_processes,
     read_scores,
     recorded,
     refuse_fixed,
@@ -86,7 +87,7 @@ def train_on_all_devices(config: DictConfig) -> Scores:
             with recorded(folder):
                 config, begun = _settled(config)
                 save_config(config, folder)
-                count = num_local_processes(config)
+                count = num_processes(config.trainer, torch.cuda.device_count())
                 if count == 1 or found_launcher():
                     return train(config, begun)
                 return _launch(config, count)
@@ -123,17 +124,6 @@ def _settled(config: DictConfig) -> tuple[DictConfig, Mapping[str, Any] | None]:
     checkpoint = load_checkpoint(config.resume)
     check_continuation(checkpoint, config, plain_values(config), refuse_fixed)
     return config, checkpoint["liverseg"]
-
-
-def num_local_processes(config: DictConfig) -> int:
-    """Return how many processes a config asks for on this computer."""
-    devices = config.trainer.get("devices", 1)
-    if OmegaConf.is_list(devices):
-        return len(devices)
-    if devices in ("auto", -1, "-1"):
-        on_gpu = config.trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda")
-        return max(torch.cuda.device_count(), 1) if on_gpu else 1
-    return int(devices)
 
 
 def _launch(config: DictConfig, count: int) -> Scores:

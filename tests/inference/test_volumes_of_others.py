@@ -140,6 +140,11 @@ def test_what_predict_wrote_holds_class_indices(compose: Compose, maps: Path) ->
         (["window=lung"], ValueError, "window=lung is for a checkpoint"),
         (["data.root=a"], ValueError, r"data\.root=a is for masks of images"),
         (["data.ignore_index=9"], ValueError, r"data\.ignore_index=9 is for masks of images"),
+        (
+            ["ckpt_path=a.ckpt", "predictions=null", "source=a.nii", "data.root=b"],
+            ValueError,
+            r"data\.root=b is for masks of images, and source=a\.nii names volumes; leave it out",
+        ),
         (["labels=null"], ValueError, "labels is not set, which predictions="),
         ([CLASSES, "data.num_classes=4"], ValueError, r"and classes=\.\.\. both name classes"),
         ([CLASSES, "spacing=[1,1]"], ValueError, "is for pairs; leave it out"),

@@ -81,6 +81,9 @@ def test_a_job_that_is_still_to_run_takes_harmless_settings(
     assert renewed.trainer.log_every_n_steps == 7
     assert renewed.model.width == 8
     assert renewed.output_dir == str(waiting.folder)
+    config.data.num_workers = None  # and back
+    waiting.renew(config)
+    assert load_config(waiting.folder).data.num_workers is None
 
 
 def test_a_prepared_job_is_found_again_and_starts_from_its_own_config(

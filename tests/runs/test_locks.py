@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -72,3 +73,16 @@ def test_a_lock_is_held_until_its_process_ends_however_that_ends(tmp_path: Path)
     holder.communicate()
     with locked(file, wait=True) as is_held:
         assert is_held
+
+
+def test_where_a_file_system_knows_no_locks_everyone_holds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with locked(tmp_path / ".lock", wait=False) as is_held:
+        assert is_held
+    (tmp_path / ".lock").touch()
+    assert not is_locked(tmp_path / ".lock")

@@ -7,7 +7,7 @@ from liverseg.runs.ranks import agreed_arguments, found_launcher, is_first_proce
 
 VARIABLES = (
     *("TORCHELASTIC_RUN_ID", "RANK", "GROUP_WORLD_SIZE", "SLURM_JOB_ID", "SLURM_PROCID"),
-    *("SLURM_STEP_NUM_TASKS", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"),
+    *("LOCAL_RANK", "SLURM_STEP_NUM_TASKS", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"),
 )
 SILENT = ["hydra.output_subdir=null", "hydra.job_logging.root.handlers=[]"]
 
@@ -41,6 +41,18 @@ def test_tasks_of_srun_share_a_folder_named_by_the_job(started) -> None:
     assert agreed_arguments(["hydra.run.dir=a"]) == ["hydra.run.dir=a", *SILENT]
     started(SLURM_ARRAY_JOB_ID="10", SLURM_ARRAY_TASK_ID="3", SLURM_PROCID="0")
     assert agreed_arguments([]) == ["hydra.run.dir=logs/train/runs/slurm_10_3"]
+
+
+def test_a_resumed_run_is_told_no_more_than_which_it_is(started) -> None:
+    started(TORCHELASTIC_RUN_ID="none", RANK="1", GROUP_WORLD_SIZE="1")
+    assert agreed_arguments(["resume=a"]) == ["resume=a"]
+
+
+def test_of_processes_that_lightning_starts_the_first_one_writes(started) -> None:
+    started(LOCAL_RANK="1")
+    assert not is_first_process()
+    started(LOCAL_RANK="0")
+    assert is_first_process()
 
 
 def test_one_task_of_slurm_starts_its_processes_itself_and_may_sweep(started) -> None:

@@ -53,11 +53,22 @@ def test_cores_are_divided_among_jobs_and_their_processes(
 ) -> None:
     monkeypatch.setattr(processes, "num_cores", lambda: 16)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    for devices, num_slots, threads in (("1", 1, 16), ("2", 2, 4), ("auto", 4, 4), ("4", 8, 1)):
+    started: list[dict[str, str]] = []
+    monkeypatch.setattr(pool.subprocess, "Popen", lambda *a, env, **given: started.append(env))
+    for devices, num_slots, num_gpus, threads in (
+        ("1", 1, 0, "16"),
+        ("2", 2, 0, "4"),
+        ("'4'", 2, 0, "2"),
+        ("auto", 4, 0, "4"),
+        ("auto", 2, 4, "2"),  # a job has all GPUs of its slot, and a process for each
+        ("-1", 2, 4, "2"),
+        ("[0, 2]", 2, 0, "4"),
+        ("4", 8, 0, "1"),
+    ):
         (tmp_path / "config.yaml").write_text(f"output_dir: x\ntrainer: {{devices: {devices}}}\n")
-        job = pool.Job(tmp_path, ())
-        environment = processes.child_environment(num_slots * pool._num_processes(job))
-        assert environment["OMP_NUM_THREADS"] == str(threads)
+        jobs = pool.Pool(["train"], num_slots=num_slots, devices="auto")
+        jobs._start(pool.Job(tmp_path, ()), [str(gpu) for gpu in range(num_gpus)])
+        assert started[-1]["OMP_NUM_THREADS"] == threads
     monkeypatch.setenv("OMP_NUM_THREADS", "3")  # what is said otherwise counts
     assert processes.child_environment(2)["OMP_NUM_THREADS"] == "3"
 

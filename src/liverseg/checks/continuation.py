@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,7 +67,7 @@ def _of_today(before: Plain, now: Plain) -> Plain:
         if isinstance(node, list):
             return [renamed(value) for value in node]
         folder = str(before.get("output_dir") or "")
-        is_inside = isinstance(node, str) and folder and node.startswith(folder)
+        is_inside = isinstance(node, str) and folder and Path(node).is_relative_to(folder)
         return now["output_dir"] + node[len(folder) :] if is_inside else node
 
     moment = ("resume", "resume_overrides", "sweep_name", "output_dir", "search")

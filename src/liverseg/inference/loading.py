@@ -13,6 +13,7 @@ from liverseg.checkpoints import load_checkpoint, load_data, load_task
 from liverseg.data import PairDataModule
 from liverseg.labels import first_scored
 from liverseg.prediction import Cleaning, Options, Predictor, Voter
+from liverseg.runs import find_jobs
 from liverseg.settings import nearest
 from liverseg.settings.values import check_value
 from liverseg.training import SegmentationTask
@@ -82,8 +83,10 @@ def load(ckpt_path: Names, allow: Sequence[str] = (), options: Options | None = 
 def find_checkpoints(ckpt_path: Names) -> list[Path]:
     """List the checkpoints that a file, a pattern, the folder of a sweep, or a list names.
 
+    Jobs of a sweep that failed, or that a search has given up, are left out.
+
     Raises:
-        FileNotFoundError: If a pattern matches none.
+        FileNotFoundError: If a pattern matches none, or no job of a sweep has ended.
         ValueError: If a list is empty.
     """
     if isinstance(ckpt_path, list | tuple):
@@ -93,9 +96,16 @@ def find_checkpoints(ckpt_path: Names) -> list[Path]:
         return list({file.resolve(): file for file in listed}.values())
     path = Path(str(ckpt_path))
     if path.is_dir() and not (path / "checkpoints").is_dir():
-        found = sorted(path.glob(f"*/{BEST_OF_A_JOB}"), key=_number_first)
+        jobs = find_jobs(path)
+        ended = [job.folder for job in jobs if job.status() == "done"]
+        if left_out := [job.folder.name for job in jobs if job.folder not in ended]:
+            logger.warning("%s: left out, since they have not ended: %s", path, ", ".join(left_out))
+        if jobs and not ended:
+            raise FileNotFoundError(f"ckpt_path={path} is a sweep of which no job has ended")
+        folders = ended or path.iterdir()
+        found = [file for one in folders if (file := one / BEST_OF_A_JOB).is_file()]
         if found:
-            return found
+            return sorted(found, key=_number_first)
     elif not path.exists() and glob.has_magic(str(ckpt_path)):
         found = sorted(map(Path, glob.glob(str(path), recursive=True)), key=_number_first)
         if found:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from liverseg.data import case_of
 from liverseg.data.volumes import (
+    Case,
     ClassMap,
     check_axes,
     find_cases,
@@ -23,6 +24,7 @@ from liverseg.inference.loading import load, options_of
 from liverseg.inference.running import Scores, scores_of, scoring_trainer, write_tables
 from liverseg.labels import scored_names
 from liverseg.prediction import (
+    SLICES_AT_ONCE,
     ScoredVolumes,
     VolumeWriter,
     classes_of,
@@ -48,10 +50,9 @@ def predict_in_volumes(
     config: DictConfig, settings: Mapping[str, Any]
 ) -> tuple[int, dict[Path, str]]:
     """Write the label volume of every volume that can be read, and a table of their sizes."""
-    if settings["probabilities"] is not None:
-        raise ValueError(
-            f"probabilities={settings['probabilities']} is for images; leave it out for volumes"
-        )
+    for key in ("probabilities", "num_workers"):
+        if settings[key]:
+            raise ValueError(f"{key}={settings[key]} is for images; leave it out for volumes")
     need_packages()
     loaded = load(settings["ckpt_path"], settings["allow"], options_of(settings))
     predictor, checkpoint = loaded.predictor, loaded.checkpoint
@@ -60,7 +61,8 @@ def predict_in_volumes(
     view = view_of(record, settings["window"], settings["assume"])
     writer = VolumeWriter(Path(config.output_dir), predictor, with_segmentation=config.seg)
     sources = named_volumes(settings["source"])
-    refused = predict_volumes(sources, writer, trainer, view)
+    batch_size = settings["batch_size"] or SLICES_AT_ONCE
+    refused = predict_volumes(sources, writer, trainer, view, batch_size)
     return len(sources) - len(refused), refused
 
 
@@ -76,6 +78,7 @@ def evaluate_volumes(
     if settings["tune"]:
         raise ValueError("tune=true is for pairs of a val split; leave out source, or tune")
     _refuse_spacing(settings)
+    _refuse_data(settings, "source", ("case_pattern", "batch_size"))
     if settings["labels"] is None:
         raise ValueError("labels is not set, which source is scored against; add labels=...")
     loaded = load(settings["ckpt_path"], settings["allow"], options_of(settings))
@@ -84,13 +87,14 @@ def evaluate_volumes(
     record = checkpoint["liverseg"].get("volumes")
     view = view_of(record, settings["window"], settings["assume"])
     classes = classes_of(record, settings["classes"])
-    cases = find_cases(settings["source"], settings["labels"])
+    cases = _of_patients(find_cases(settings["source"], settings["labels"]), settings)
     scores = _scores_for(
         predictor.num_classes,
         predictor.class_names,
         scores_of(checkpoint["liverseg"]["config"], config),
     )
-    scored = score_volumes(cases, predictor, trainer, view, classes, scores)
+    batch_size = settings["data"]["batch_size"] or SLICES_AT_ONCE
+    scored = score_volumes(cases, predictor, trainer, view, classes, scores, batch_size)
     return _written(settings, scores, scored), scored.refused
 
 
@@ -110,13 +114,7 @@ def evaluate_label_maps(settings: Mapping[str, Any]) -> tuple[Scores, dict[str, 
     need_packages()
     _refuse_spacing(settings)
     predictions, given = settings["predictions"], settings["data"]
-    for key, value in given.items():
-        if value is not None and key not in _OF_LABEL_MAPS:
-            raise ValueError(
-                f"data.{key}={as_typed(value)} is for masks of images, and predictions="
-                f"{predictions} are volumes; leave it out (labels=... names what is true, "
-                "classes=... the values)"
-            )
+    _refuse_data(settings, "predictions", _OF_LABEL_MAPS)
     if settings["labels"] is None:
         raise ValueError(
             f"labels is not set, which predictions={predictions} are scored against; add labels=..."
@@ -137,9 +135,7 @@ def evaluate_label_maps(settings: Mapping[str, Any]) -> tuple[Scores, dict[str, 
         cases = find_predictions(predictions, settings["labels"])
     else:
         cases = find_predictions_on(settings["source"], predictions, settings["labels"])
-    if given["case_pattern"]:
-        pattern = given["case_pattern"]
-        cases = [replace(one, patient=case_of(one.name, pattern) or one.name) for one in cases]
+    cases = _of_patients(cases, settings)
     scores = _scores_for(num_classes, names, scores_of({}, settings))
     check_axes(settings["assume"])
     scored = score_label_maps(cases, classes, scores, settings["assume"])
@@ -164,6 +160,23 @@ def _refuse_spacing(settings: Mapping[str, Any]) -> None:
             f"spacing={as_typed(settings['spacing'])} is for pairs; leave it out, a volume says "
             "its own"
         )
+
+
+def _refuse_data(settings: Mapping[str, Any], named_by: str, known: Sequence[str]) -> None:
+    for key, value in settings["data"].items():
+        if value is not None and key not in known:
+            raise ValueError(
+                f"data.{key}={as_typed(value)} is for masks of images, and {named_by}="
+                f"{as_typed(settings[named_by])} names volumes; leave it out (labels=... names "
+                "what is true, classes=... the values)"
+            )
+
+
+def _of_patients(cases: list[Case], settings: Mapping[str, Any]) -> list[Case]:
+    """Return cases whose patients are those that ``data.case_pattern`` finds in their names."""
+    if not (pattern := settings["data"]["case_pattern"]):
+        return cases
+    return [replace(one, patient=case_of(one.name, pattern) or one.name) for one in cases]
 
 
 def _scores_for(

@@ -27,6 +27,7 @@ from liverseg.prediction.sources import find_images
 from liverseg.prediction.tuning import CandidateTask, tune
 from liverseg.prediction.volume_scores import ScoredVolumes, score_label_maps, score_volumes
 from liverseg.prediction.volumes import (
+    SLICES_AT_ONCE,
     SliceDataset,
     VolumeWriter,
     classes_of,
@@ -36,6 +37,7 @@ from liverseg.prediction.volumes import (
 from liverseg.prediction.writing import PredictionWriter
 
 __all__ = [
+    "SLICES_AT_ONCE",
     "OUTPUTS",
     "RECORD",
     "CandidateTask",

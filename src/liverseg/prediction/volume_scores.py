@@ -25,7 +25,7 @@ from liverseg.data.volumes import (
     spacing_of,
 )
 from liverseg.prediction.predictor import Predictor
-from liverseg.prediction.volumes import predict_volume, sentence_about
+from liverseg.prediction.volumes import SLICES_AT_ONCE, predict_volume, sentence_about
 from liverseg.scores import SegmentationScores, dice
 
 _TOLERANCE = SliceView.tolerance  # where nothing says how label maps were made
@@ -56,6 +56,7 @@ def score_volumes(
     view: SliceView,
     classes: ClassMap,
     scores: SegmentationScores,
+    batch_size: int = SLICES_AT_ONCE,
 ) -> ScoredVolumes:
     """Predict volumes and add their counts to scores, each as one image.
 
@@ -70,6 +71,7 @@ def score_volumes(
         classes: The class of each value of a label.
         scores: What is added to: the image's index is its place among those scored. Distances are
             in mm.
+        batch_size: Slices that are predicted at once.
     """
     labelled = {case.patient for case in cases if case.label is not None}
     others: dict[int, str] = {}
@@ -83,7 +85,8 @@ def score_volumes(
         truth, left = read_label(case.label, volume, classes, view.tolerance, view.assume)
         others.update({value: str(case.label) for value in left if value not in others})
         _refuse_more(truth, case.label, scores)
-        return _Both(volume, truth, predict_volume(volume, predictor, trainer, view))
+        found = predict_volume(volume, predictor, trainer, view, batch_size)
+        return _Both(volume, truth, found)
 
     result = _scored(cases, read, scores)
     _tell_others(others)

@@ -35,7 +35,7 @@ from liverseg.labels import first_scored
 from liverseg.prediction.predictor import Predictor
 
 TABLE_FILE = "volumes.csv"
-_SLICES_AT_ONCE = 4
+SLICES_AT_ONCE = 4
 _WHITE = 65535  # of 16 bits, where a run does not say
 Numbers = npt.NDArray[Any]
 logger = logging.getLogger(__name__)
@@ -98,7 +98,11 @@ class _SliceTask(LightningModule):
 
 
 def predict_volume(
-    volume: Volume, predictor: Predictor, trainer: Trainer, view: SliceView
+    volume: Volume,
+    predictor: Predictor,
+    trainer: Trainer,
+    view: SliceView,
+    batch_size: int = SLICES_AT_ONCE,
 ) -> Numbers:
     """Return the class of every voxel, uint8 of the volume's own shape.
 
@@ -107,6 +111,7 @@ def predict_volume(
         predictor: Maps slices to classes.
         trainer: Knows device and precision.
         view: How slices are cut and seen.
+        batch_size: Slices at once.
 
     Raises:
         ValueError: If the window does not fit the volume, or the network cannot take its slices.
@@ -114,7 +119,7 @@ def predict_volume(
     slicing = slicing_of(volume, view.plane)
     dataset = SliceDataset(volume, slicing, view, predictor)
     task = _SliceTask(predictor, dataset.size).eval()
-    loader = DataLoader(dataset, batch_size=_SLICES_AT_ONCE)
+    loader = DataLoader(dataset, batch_size=batch_size)
     found = trainer.predict(task, loader, return_predictions=True) or []
     slices = torch.cat([one for one in found if isinstance(one, Tensor)])
     cleaned = predictor.clean(slices[None])[0]  # components go through slices
@@ -181,6 +186,7 @@ def predict_volumes(
     writer: VolumeWriter,
     trainer: Trainer,
     view: SliceView,
+    batch_size: int = SLICES_AT_ONCE,
 ) -> dict[Path, str]:
     """Write the label volume of every source that can be read; return why others were not.
 
@@ -191,6 +197,7 @@ def predict_volumes(
         writer: Knows where these go.
         trainer: Knows device and precision.
         view: How slices are cut and seen.
+        batch_size: Slices at once.
     """
     refused: dict[Path, str] = {}
     rows: list[tuple[str, Path, str, int, float]] = []
@@ -198,7 +205,7 @@ def predict_volumes(
         path = source if isinstance(source, Path) else source.folder
         try:
             volume = read_source(source, view.assume)
-            classes = predict_volume(volume, writer.predictor, trainer, view)
+            classes = predict_volume(volume, writer.predictor, trainer, view, batch_size)
             told = writer.write(name, volume, classes)
         except (ValueError, RuntimeError, MemoryError) as error:
             refused[path] = sentence_about(path, error)

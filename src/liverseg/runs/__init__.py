@@ -20,7 +20,7 @@ from liverseg.runs.jobs import (
     shortened,
 )
 from liverseg.runs.locks import LOCK, is_locked, locked
-from liverseg.runs.processes import child_environment, die_with, heard, num_cores
+from liverseg.runs.processes import child_environment, die_with, heard, num_cores, num_processes
 from liverseg.runs.provenance import describe_run, origin, uncommitted_changes
 from liverseg.runs.ranks import (
     agreed_arguments,
@@ -61,6 +61,7 @@ __all__ = [
     "locked",
     "log_like_the_run",
     "num_cores",
+    "num_processes",
     "origin",
     "prepare",
     "prepare_jobs",

@@ -29,6 +29,7 @@ Compose = Callable[[Sequence[str]], DictConfig]  # makes a job's config from its
 Status = Literal["waiting", "running", "interrupted", "failed", "pruned", "done"]
 _LONGEST_NAME = 100
 _HARMLESS = [key for key in HARMLESS if key != "data.root"]  # another folder is another job
+_MISSING = object()
 _OF_THE_MOMENT = ("output_dir", "sweep_name", "resume", "resume_overrides", "search")
 
 
@@ -79,8 +80,8 @@ class Job:
         saved = load_config(self.folder)
         before = saved.copy()
         for key in _HARMLESS:
-            value = OmegaConf.select(config, key)
-            if value not in (None, OmegaConf.select(saved, key)):
+            value = OmegaConf.select(config, key, default=_MISSING)
+            if value is not _MISSING and value != OmegaConf.select(saved, key):
                 OmegaConf.update(saved, key, value, force_add=True)
         if saved != before:
             save_config(saved, self.folder)

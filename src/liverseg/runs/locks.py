@@ -42,6 +42,8 @@ def locked(file: Path, *, wait: bool) -> Iterator[bool]:
 def is_locked(file: Path) -> bool:
     """Tell whether a process holds the lock of a file; a file that may only be read counts as held.
 
+    Where a file system knows no locks, none is held.
+
     Others that take the lock at the same moment are not disturbed: they try again.
     """
     if not file.exists():
@@ -51,3 +53,7 @@ def is_locked(file: Path) -> bool:
             return False
     except (Timeout, PermissionError):
         return True
+    except OSError as error:
+        if error.errno not in _NO_LOCKS_HERE:
+            raise
+        return False

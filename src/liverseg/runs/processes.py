@@ -5,9 +5,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -28,6 +29,17 @@ def child_environment(num_processes: int) -> dict[str, str]:
     paths = [sys.path[0], *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     threads = {"OMP_NUM_THREADS": str(max(1, num_cores() // num_processes))}
     return {**threads, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def num_processes(trainer: Mapping[str, Any], num_gpus: int) -> int:
+    """Return how many processes the settings of a Trainer ask for on a computer with such GPUs."""
+    devices = trainer.get("devices", "auto")
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        return len(devices)
+    if devices in ("auto", -1, "-1"):
+        on_gpu = trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda")
+        return max(num_gpus, 1) if on_gpu else 1
+    return int(devices)
 
 
 def num_cores() -> int:

@@ -25,7 +25,8 @@ def found_launcher() -> Literal["torchrun", "srun"] | None:
 
 def is_first_process() -> bool:
     """Tell whether this is the process that writes."""
-    name = {"torchrun": "RANK", "srun": "SLURM_PROCID", None: ""}[found_launcher()]
+    # Lightning numbers those that it has started itself, for evaluate.py trainer.devices=2.
+    name = {"torchrun": "RANK", "srun": "SLURM_PROCID", None: "LOCAL_RANK"}[found_launcher()]
     return os.environ.get(name, "0") == "0"
 
 
@@ -54,7 +55,8 @@ def agreed_arguments(arguments: Sequence[str]) -> list[str]:
             )
         name = f"slurm_{job}" if job is not None else f"torchrun_{os.getppid()}"
         agreed.append(f"hydra.run.dir=logs/train/runs/{name}")
-    return agreed if is_first_process() else [*agreed, *_SILENT]
+    is_resumed = any(one.startswith("resume=") for one in arguments)  # no Hydra to be silenced
+    return agreed if is_resumed or is_first_process() else [*agreed, *_SILENT]
 
 
 def slurm_job() -> str | None:

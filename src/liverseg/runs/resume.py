@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]  # its stubs are another package
 
 from liverseg.runs.files import read_json, write_text
+from liverseg.runs.ranks import is_first_process
 from liverseg.settings import all_keys, nearest_key, remedy
 
 CONFIG_FILE = "config.yaml"
@@ -113,7 +114,8 @@ def resume_or(start: Callable[[], None], run: Callable[[DictConfig], float]) -> 
     config = resumed_config(sys.argv[1:])
     if config is None:
         return start()
-    log_like_the_run(Path(config.output_dir))
+    if is_first_process():
+        log_like_the_run(Path(config.output_dir))
     run(config)
 
 

@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from liverseg.runs import Job, child_environment, heard, is_locked, load_config, locked, short_path
+from liverseg.runs import (
+    Job,
+    child_environment,
+    heard,
+    is_locked,
+    load_config,
+    locked,
+    num_processes,
+    short_path,
+)
 from liverseg.settings.values import is_whole
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -88,7 +97,8 @@ class Pool:
             raise SystemExit(128 + received[0])
 
     def _start(self, job: Job, devices: Sequence[str]) -> subprocess.Popen[bytes]:
-        environment = child_environment(self.num_slots * _num_processes(job))
+        each = num_processes(load_config(job.folder).trainer, len(devices))
+        environment = child_environment(self.num_slots * each)
         told = f"{job.folder.name} starts"
         if devices:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
@@ -145,12 +155,6 @@ def _claim(job: Job) -> ExitStack | None:
 def is_elsewhere(job: Job) -> bool:
     """Tell whether another command, or another computer, runs a job."""
     return job.status() == "running" or is_locked(job.folder / _CLAIM)
-
-
-def _num_processes(job: Job) -> int:
-    """Return how many processes a job has that share the cores, as far as its config says it."""
-    devices = load_config(job.folder).trainer.get("devices", 1)
-    return devices if isinstance(devices, int) and devices > 0 else 1
 
 
 def _clean_up(one: _Running) -> None:
