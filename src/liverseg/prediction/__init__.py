@@ -37,9 +37,9 @@ from liverseg.prediction.volumes import (
 from liverseg.prediction.writing import PredictionWriter
 
 __all__ = [
-    "SLICES_AT_ONCE",
     "OUTPUTS",
     "RECORD",
+    "SLICES_AT_ONCE",
     "CandidateTask",
     "Cleaning",
     "Engine",
