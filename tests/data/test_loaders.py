@@ -1,13 +1,16 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
+from PIL import Image
 from serving import module_of, resize
 from torch import Tensor, nn
+from torchvision.transforms.v2 import functional
 
 from liverseg.data.loaders import ResumableSampler, SameSizeBatches, pad_and_stack, spare_cores
 from liverseg.data.pairs import find_pairs
@@ -249,6 +252,31 @@ def test_a_smaller_sample_is_padded_right_and_below_with_ignored_pixels():
     ]
     assert batch["mask"].dtype == torch.uint8
     assert (batch["index"].tolist(), batch["case"].tolist()) == ([0, 1], [-1, -1])
+
+
+def test_images_of_8_and_16_bits_share_a_batch(pair_root):
+    names = sorted((pair_root / "val").glob("*[0-9].png"))
+    for name in names[::2]:
+        deep = np.asarray(Image.open(name)).astype(np.uint16) * 257  # the same picture
+        Image.fromarray(deep).save(name)
+    whole = []
+    for size in (1, 4):
+        data = module_of(pair_root, batch_size=size)
+        data.is_normalizing = False  # as where checkpoints are scored
+        trainer = trainer_of()
+        trainer.test(Recorder(), data, verbose=False)  # which the module asks for its devices
+        batches = [functional.to_dtype(one["image"], scale=True) for one in data.val_dataloader()]
+        whole.append(torch.cat(batches))
+    assert whole[0].max() <= 1
+    assert whole[1].allclose(whole[0], atol=1e-6)
+
+
+def test_samples_of_8_and_16_bits_are_stacked_at_one_scale():
+    eight, sixteen = torch.full((1, 2, 2), 51, dtype=torch.uint8), torch.full((1, 2, 2), 0.2)
+    mask = torch.zeros(2, 2).byte()
+    samples = [{"image": image, "mask": mask} for image in (eight, sixteen)]
+    assert pad_and_stack(samples)["image"].allclose(torch.tensor(0.2))
+    assert pad_and_stack(samples[:1])["image"].dtype == torch.uint8  # scaled on the device
 
 
 @pytest.mark.parametrize(

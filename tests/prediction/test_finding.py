@@ -67,6 +67,16 @@ def test_an_image_is_resized_and_keeps_its_own_size_beside(tmp_path: Path) -> No
     assert (sample["size"], sample["index"], len(dataset)) == ((4, 6), 0, 1)
 
 
+def test_images_of_8_and_16_bits_are_predicted_alike_in_one_batch(tmp_path: Path) -> None:
+    images = [noise(tmp_path / "a.png", (8, 8)), tmp_path / "b.png"]
+    deep = np.asarray(Image.open(images[0])).astype(np.uint16) * 257  # the same picture
+    Image.fromarray(deep).save(images[1])
+    found, _, batches = run(predictor_of(nn.Identity()), images, batch_size=2)
+    assert batches == [2]
+    assert found[0].classes.equal(found[1].classes)
+    assert 0 < found[0].classes.sum() < 64
+
+
 def test_an_image_that_cannot_be_read_is_named_and_the_others_are_predicted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

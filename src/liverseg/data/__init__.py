@@ -30,7 +30,7 @@ from liverseg.data.intensities import (
     histogram,
     sample_statistics,
 )
-from liverseg.data.loaders import ResumableSampler, SameSizeBatches
+from liverseg.data.loaders import ResumableSampler, SameSizeBatches, of_one_format
 from liverseg.data.masks import MaskReader
 from liverseg.data.pairs import Pair, case_of, is_mask, masks_of, some_of
 from liverseg.data.patterns import USUAL_PATTERN
@@ -66,6 +66,7 @@ __all__ = [
     "histogram",
     "is_mask",
     "masks_of",
+    "of_one_format",
     "read_image",
     "read_shown",
     "read_stack",

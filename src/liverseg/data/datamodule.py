@@ -23,6 +23,7 @@ from liverseg.data.loaders import (
     SameSizeBatches,
     pad_and_stack,
     spare_cores,
+    stack,
 )
 from liverseg.data.masks import MaskReader
 from liverseg.data.pairs import Pair, case_of
@@ -457,6 +458,7 @@ class PairDataModule(LightningDataModule):
         return DataLoader(
             self.dataset(split),
             batch_sampler=self._ordered_batches(split),
+            collate_fn=stack,
             **self._loading(self.dataset(split)),
         )
 

@@ -6,7 +6,7 @@ read from the trainer's progress.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Sampler, default_collate
 from torch.utils.data.distributed import DistributedSampler
+from torchvision.transforms.v2.functional import to_dtype
 
 from liverseg.data.samples import PairDataset, Sample
 from liverseg.labels import IGNORED
@@ -106,6 +107,24 @@ class SameSizeBatches(Sampler[list[int]]):
         return iter(self._batches)
 
 
+def of_one_format(images: Sequence[Tensor]) -> list[Tensor]:
+    """Return images of one batch: where some are float32 in [0, 1], those of uint8 become so too.
+
+    torch would promote them without scaling, to values up to 255.
+    """
+    if len({image.dtype for image in images}) == 1:
+        return list(images)
+    return [to_dtype(image, torch.float32, scale=True) for image in images]
+
+
+def stack(samples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """Stack samples of one size."""
+    images = of_one_format([sample["image"] for sample in samples])
+    alike = [{**one, "image": image} for one, image in zip(samples, images, strict=True)]
+    batch: dict[str, Tensor] = default_collate(alike)
+    return batch
+
+
 def pad_and_stack(samples: Sequence[Sample]) -> dict[str, Tensor]:
     """Stack samples; smaller ones are padded at the right and bottom with ignored pixels.
 
@@ -122,8 +141,7 @@ def pad_and_stack(samples: Sequence[Sample]) -> dict[str, Tensor]:
             image = functional.pad(image, border)
             mask = functional.pad(mask, border, value=IGNORED)
         padded.append({**sample, "image": image, "mask": mask})
-    batch: dict[str, Tensor] = default_collate(padded)
-    return {**batch, "sizes": torch.tensor([sample["mask"].shape for sample in samples])}
+    return {**stack(padded), "sizes": torch.tensor([sample["mask"].shape for sample in samples])}
 
 
 def spare_cores(num_processes: int) -> int:

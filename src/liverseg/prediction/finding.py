@@ -12,7 +12,7 @@ from lightning import LightningModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from liverseg.data import SameSizeBatches, stored_size
+from liverseg.data import SameSizeBatches, of_one_format, stored_size
 from liverseg.prediction.predictor import Predictor
 
 _MOST_PIXELS = 2**24  # of a batch; a larger image is one by itself
@@ -168,7 +168,7 @@ def gather(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Make a batch: images in one tensor, and what was refused by index beside them."""
     good = [sample for sample in samples if "refused" not in sample]
     return {
-        "image": torch.stack([sample["image"] for sample in good]) if good else None,
+        "image": torch.stack(of_one_format([one["image"] for one in good])) if good else None,
         "size": good[0]["size"] if good else None,
         "index": [sample["index"] for sample in good],
         "refused": {one["index"]: one["refused"] for one in samples if "refused" in one},
