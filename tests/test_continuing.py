@@ -249,6 +249,26 @@ def test_the_best_of_a_run_that_was_moved_is_kept(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kinds", [("AVX512", "AVX2"), ("AVX2", "AVX512")])
+def test_a_run_goes_on_on_another_kind_of_processor(
+    kinds: tuple[str, str], compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_on(kind: str, train: Callable[[], Any]) -> Any:
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: kind)
+        return train()
+
+    run = train_on(kinds[0], lambda: run_of(compose, "trainer.max_epochs=1"))
+    train_on(kinds[1], lambda: resume(run, "trainer.max_epochs=2"))
+    layout = torch.contiguous_format if kinds[1] == "AVX2" else torch.channels_last
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    (optimizer,) = checkpoint["optimizer_states"]
+    kept = [one for state in optimizer["state"].values() for one in state.values()]
+    for tensor in [*checkpoint["state_dict"].values(), *kept]:
+        assert tensor.dim() != 4 or tensor.is_contiguous(memory_format=layout)
+    assert checkpoint["epoch"] == 1
+
+
+@pytest.mark.slow
 def test_what_a_run_goes_on_from_is_checked_and_read_once(
     compose: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,10 +1,15 @@
 import copy
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
 
 from liverseg.training import Muon
+from liverseg.training.continuing import lay_out
 from liverseg.training.muon import is_matrix, orthogonal
 
 
@@ -157,3 +162,34 @@ def test_a_gradient_scaler_changes_no_step() -> None:
     Muon(other.parameters(), eps=1e-3).step()
     for one, another in zip(net.parameters(), other.parameters(), strict=True):
         assert torch.allclose(one, another, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [Muon, partial(Muon, largest_side=1), partial(AdamW, fused=True)]
+)
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_what_was_kept_on_another_kind_of_processor_counts_alike(
+    optimizer: Callable[..., Optimizer], order: tuple[int, int]
+) -> None:
+    """Weights and momenta lie in one order in memory there and in another one here."""
+    layouts = (torch.contiguous_format, torch.channels_last)
+    there, here = (layouts[one] for one in order)
+    first, *gradients = torch.randn(4, 8, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+
+    def step(weight: nn.Parameter, by: Optimizer, gradient: Tensor, layout: Any) -> None:
+        weight.grad = gradient.contiguous(memory_format=layout)
+        by.step()
+
+    whole = nn.Parameter(first.contiguous(memory_format=there))
+    by = optimizer([whole])
+    for gradient in gradients[:2]:
+        step(whole, by, gradient, there)
+    saved = {"optimizer_states": [copy.deepcopy(by.state_dict())]}
+    lay_out(saved, here)
+    resumed = nn.Parameter(whole.detach().contiguous(memory_format=here))
+    again = optimizer([resumed])
+    again.load_state_dict(saved["optimizer_states"][0])
+    step(whole, by, gradients[2], there)
+    step(resumed, again, gradients[2], here)
+    assert resumed.is_contiguous(memory_format=here)
+    torch.testing.assert_close(resumed, whole, rtol=1e-5, atol=1e-6)

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from liverseg.checkpoints import load_checkpoint
 from liverseg.experiment import evaluate, train
-from liverseg.training import fast_precision
+from liverseg.training import fast_memory_format, fast_precision
 
 Compose = Callable[..., DictConfig]
 
@@ -49,6 +49,23 @@ def test_gpus_compute_in_what_the_oldest_of_them_is_fast_in(
     for accelerator in ("auto", "gpu", "cuda"):
         assert fast_precision(accelerator)[0] == precision
     assert fast_precision("mps")[0] == "32-true"
+
+
+@pytest.mark.parametrize(
+    ("device", "capability", "is_last"),
+    [
+        ("cpu", "AVX2", False),
+        ("cpu", "AVX512", True),
+        ("cpu", "DEFAULT", True),
+        ("cuda", "AVX2", True),
+    ],
+)
+def test_channels_come_last_in_memory_but_on_processors_with_avx2_alone(
+    device: str, capability: str, is_last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    found = fast_memory_format(torch.device(device))
+    assert found is (torch.channels_last if is_last else torch.contiguous_format)
 
 
 @pytest.mark.slow

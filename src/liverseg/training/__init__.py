@@ -20,7 +20,7 @@ from liverseg.training.losses import BinaryCrossEntropy, CrossEntropy, SoftDiceL
 from liverseg.training.memory import keep_freed_memory
 from liverseg.training.muon import Muon
 from liverseg.training.parts import Freezing, with_rates
-from liverseg.training.precision import AUTOCAST_FORMATS, fast_precision
+from liverseg.training.precision import AUTOCAST_FORMATS, fast_memory_format, fast_precision
 from liverseg.training.profiling import RunProfile
 from liverseg.training.starting import start_from, weights_in
 from liverseg.training.task import Batch, NotFiniteError, Scored, SegmentationTask, Split
@@ -42,6 +42,7 @@ __all__ = [
     "Split",
     "SumLoss",
     "bring_up_to_date",
+    "fast_memory_format",
     "fast_precision",
     "has_stopped",
     "is_limited",

@@ -11,11 +11,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+
+def lay_out(checkpoint: dict[str, Any], memory_format: torch.memory_format) -> None:
+    """Order what optimizers keep of weights in memory as the weights are ordered here.
+
+    Another kind of processor may have written the checkpoint, see ``fast_memory_format``.
+    """
+    for states in checkpoint.get("optimizer_states", []):
+        for state in states["state"].values():
+            for name, value in state.items():
+                if isinstance(value, Tensor) and value.dim() == 4:
+                    state[name] = value.contiguous(memory_format=memory_format)
 
 
 def follow_schedule(

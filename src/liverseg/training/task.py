@@ -20,9 +20,10 @@ from liverseg.scores import (
     predict_classes,
     sentence_of_absence,
 )
-from liverseg.training.continuing import follow_callbacks, follow_schedule, has_stopped
+from liverseg.training.continuing import follow_callbacks, follow_schedule, has_stopped, lay_out
 from liverseg.training.earlier import FORMAT, bring_up_to_date, with_key_of_today
 from liverseg.training.length import FittingLength
+from liverseg.training.precision import fast_memory_format
 
 logger = logging.getLogger(__name__)
 Batch = Mapping[str, Tensor]
@@ -116,7 +117,8 @@ class SegmentationTask(LightningModule):
         record: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.net = net.to(memory_format=torch.channels_last)
+        self._format = torch.channels_last
+        self.net = net.to(memory_format=self._format)
         self.loss = loss
         self.threshold = threshold
         self.record = dict(record or {})
@@ -142,7 +144,7 @@ class SegmentationTask(LightningModule):
             image: Normalised images of shape (N, C, H, W).
             size: Height and width wanted; None is the image's own.
         """
-        image = image.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        image = image.to(self.dtype).contiguous(memory_format=self._format)
         height, width = image.shape[-2:]
         return whole_image_logits(self.net, image, size or (height, width))
 
@@ -172,9 +174,15 @@ class SegmentationTask(LightningModule):
         assert isinstance(tally, Tally)
         return tally
 
+    def setup(self, stage: str) -> None:
+        """Order weights in memory as the device trains fast."""
+        if stage == "fit":
+            self._format = fast_memory_format(self.trainer.strategy.root_device)
+            self.net.to(memory_format=self._format)
+
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the loss of a batch."""
-        image = batch["image"].to(self.dtype).contiguous(memory_format=torch.channels_last)
+        image = batch["image"].to(self.dtype).contiguous(memory_format=self._format)
         logits, mask = training_logits(self.net, image, batch["mask"])
         loss, _ = self._score("train", batch, logits, mask)
         if self.trainer.progress_bar_callback is not None and self._known_loss is not None:
@@ -298,6 +306,7 @@ class SegmentationTask(LightningModule):
         Settings that differ from those of the checkpoint hold from the next step on.
         """
         bring_up_to_date(with_key_of_today(checkpoint), self)
+        lay_out(checkpoint, self._format)
         before, now = checkpoint["liverseg"].get("config"), self.record.get("config")
         if before and now and self._optimizer is not None and self._scheduler is not None:
             optimizer = self._optimizer(self.net.parameters())
