@@ -787,3 +787,18 @@ def test_no_junk_anywhere_ends_in_a_traceback(compose: Compose) -> None:
         OmegaConf.update(config, key, before, merge=False)
     assert len(sentences) > 200
     assert not [one for one in sentences if "\n" in one]
+
+
+def test_a_folder_with_a_table_is_told_the_command_that_divides_it(
+    compose: Compose, pair_root: Path
+) -> None:
+    for file in sorted(pair_root.glob("*/*.png")):
+        file.rename(pair_root / file.name)
+    for split in ("train", "val", "test"):
+        (pair_root / split).rmdir()
+    divide = f"or divide it: python split.py data.root={pair_root}"
+    with pytest.raises(ValueError, match=rf"holds no folder train/ .*, {re.escape(divide)}$"):
+        check_settings(compose([]))
+    (pair_root / "cases.csv").write_text("name,case\npatient001_slice00.png,anna\n")
+    with pytest.raises(ValueError, match=rf"{re.escape(divide)} overwrite=true$"):
+        check_settings(compose([]))

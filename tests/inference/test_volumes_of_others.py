@@ -211,3 +211,42 @@ def test_pngs_and_segmentations_are_scored_on_the_series_that_they_are_of(
     assert again["test/dice"] == scores["test/dice_case"]
     with pytest.raises(FileNotFoundError, match="has no label map of 1 of 2 volumes"):
         evaluate(compose(typed, name="evaluate"))
+
+
+def test_the_folder_of_predict_with_seg_is_scored_as_it_lies(
+    compose: Compose, tmp_path: Path
+) -> None:
+    from liverseg.data.volumes import find_volumes, read_source, write_label, write_segmentation
+
+    names = {1: "liver", 2: "spleen", 3: "kidney"}
+    found = organs()
+    found[1, 1, 1:4] = 0  # of class 1
+    for place, patient in enumerate(("anna", "bert.v2")):
+        save_series(tmp_path / "ct" / patient, slices_of(body()), origin=(0, 0, 100 * place))
+        volume = read_source(find_volumes(tmp_path / "ct" / patient)[0])
+        stored = slices_of(organs()).transpose(2, 1, 0)
+        file = tmp_path / "truth" / f"{patient}.nii.gz"
+        file.parent.mkdir(exist_ok=True)
+        write_label(file, stored, volume)
+        (tmp_path / "theirs").mkdir(exist_ok=True)
+        label = slices_of(found if place else organs()).transpose(2, 1, 0)
+        end = tmp_path / "theirs" / f"{patient}_prediction"
+        write_label(Path(f"{end}.nii.gz"), label, volume)
+        write_segmentation(Path(f"{end}.dcm"), label, volume, names)
+    size = int((organs() == 1).sum())
+    dice = 2 * (size - 3) / (2 * size - 3)
+    for source in ([], [f"source={tmp_path / 'ct'}"]):
+        scores = scored(compose, tmp_path, CLASSES, *source)
+        assert scores["test/dice_case/liver"] == pytest.approx((dice + 1) / 2)
+        assert scores["test/patients"] == 2
+    save(tmp_path / "theirs" / "anna_pred.nii", organs())
+    with pytest.raises(ValueError, match=r"has 2 predictions .*, such as predictions='DIR/\*/liv"):
+        scored(compose, tmp_path, CLASSES, f"source={tmp_path / 'ct'}")
+    for file in (tmp_path / "theirs").glob("*.nii*"):
+        file.unlink()
+    with pytest.raises(
+        ValueError, match=r"no NIfTI file, .*; convert it, or add source=\.\.\., the"
+    ):
+        scored(compose, tmp_path, CLASSES)
+    scores = scored(compose, tmp_path, CLASSES, f"source={tmp_path / 'ct'}")
+    assert scores["test/dice_case/liver"] == pytest.approx((dice + 1) / 2)

@@ -43,7 +43,17 @@ def test_a_folder_whose_name_is_a_pattern_is_that_folder(tmp_path: Path) -> None
     ("source", "sentence"),
     [
         ("none", "source={}/none does not exist; name an image or a folder"),
-        ("notes.md", "source={}/notes.md is no image that can be read; name an image or a folder"),
+        (
+            "scan.mha",
+            "source={}/scan.mha is no image that can be read; name an image or a folder (volumes "
+            "are read as NIfTI, .nii or .nii.gz, or as DICOM: convert others)",
+        ),
+        (
+            "scans",
+            "source={}/scans holds no image (.png, .jpg, .jpeg, .jpe, .jfif, .bmp ...); name an "
+            "image or a folder of them (volumes are read as NIfTI, .nii or .nii.gz, or as DICOM: "
+            "convert others)",
+        ),
         ("pipe", "source={}/pipe is no regular file; name an image or a folder"),
         (
             "empty",
@@ -63,7 +73,9 @@ def test_a_folder_whose_name_is_a_pattern_is_that_folder(tmp_path: Path) -> None
     ],
 )
 def test_a_source_without_an_image_is_named(source: str, sentence: str, tmp_path: Path) -> None:
-    (tmp_path / "notes.md").write_text("no image")
+    for name in ("scan.mha", "scans/a.nrrd"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("no image")
     (tmp_path / "empty").mkdir()
     (tmp_path / "nested" / "a").mkdir(parents=True)
     save(tmp_path / "nested" / "a" / "b.png")

@@ -76,14 +76,22 @@ def test_the_header_of_the_source_is_kept_field_by_field(tmp_path: Path) -> None
     nib.save(image, tmp_path / "a.nii")
     run([tmp_path / "a.nii"], tmp_path)
     before, after = (nib.load(tmp_path / name).header for name in ("a.nii", "a_prediction.nii.gz"))
-    changed = {"datatype", "bitpix", "cal_max", "descrip", "dim", "scl_slope", "scl_inter"}
+    changed = {"datatype", "bitpix", "cal_max", "descrip", "scl_slope", "scl_inter"}
     for key in before:
         if key not in changed:
             np.testing.assert_array_equal(before[key], after[key], err_msg=key)
-    assert after["dim"].tolist() == [3, 7, 6, 5, 1, 1, 1, 1]
+    assert after["dim"].tolist() == [4, 7, 6, 5, 1, 1, 1, 1]
     assert after.get_data_dtype() == np.uint8
     assert nib.load(tmp_path / "a_prediction.nii.gz").dataobj.slope == 1
-    assert after.get_zooms() == pytest.approx((0.5, 0.75, 2.5))
+    assert after.get_zooms()[:3] == pytest.approx((0.5, 0.75, 2.5))
+
+
+def test_an_image_of_two_axes_gives_a_label_of_two(tmp_path: Path) -> None:
+    one = organs()[:, :, 1].astype(np.int16)
+    run([save(tmp_path / "a.nii", one)], tmp_path)
+    found = nib.load(tmp_path / "a_prediction.nii.gz")
+    assert found.shape == (7, 6)
+    np.testing.assert_array_equal(np.asanyarray(found.dataobj), one)
 
 
 def test_a_series_gives_nifti_in_its_place_and_a_segmentation(tmp_path: Path) -> None:

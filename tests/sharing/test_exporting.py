@@ -15,7 +15,9 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 from torch import nn
+from torchvision.transforms.v2.functional import to_dtype
 
+from liverseg.data import read_image
 from liverseg.data.transforms import Normalize
 from liverseg.experiment import evaluate, predict, train
 from liverseg.network import UNet
@@ -151,15 +153,86 @@ def test_tiles_that_leave_seams_are_refused() -> None:
         graph_of(UNet(in_channels=1, num_classes=1, depth=1, width=2, **settings))
 
 
-@pytest.mark.slow
-def test_the_card_shows_one_image_upright_and_several_slices_as_an_array() -> None:
-    record = {"channels": 1, "input": "uint8", "config": {"data": {"slices": 1}}}
-    told = card._usage(record, Path("model.onnx"))
-    assert 'exif_transpose(PIL.Image.open("IMAGE.png")).convert("L")' in told
-    assert "slices" not in told
-    told = card._usage(record | {"channels": 3, "config": {"data": {"slices": 3}}}, Path("a.onnx"))
+USED: dict[str, Any] = {
+    **{"channels": 1, "input": "uint8", "white_value": None},
+    "config": {"data": {"slices": 1}},
+}
+
+
+def test_the_card_says_how_several_slices_are_an_array() -> None:
+    several = USED | {"channels": 3, "config": {"data": {"slices": 3}}}
+    told = card._usage(several, Path("a.onnx"))
     assert "# image: an array, uint8 (N, 3, H, W): 3 slices by number, those at an end" in told
     assert "PIL" not in told
+    for name in ("a.onnx", "a.pt2"):
+        told = card._usage(several | {"input": "float", "white_value": 4095}, Path(name))
+        assert (
+            "by number, those at an end again\n# numbers of 16 bits / 4095, of 8 bits / 255, "
+            in told
+        )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("takes", "white", "mode"),
+    [
+        *(("uint8", None, mode) for mode in ("L", "RGB")),
+        *(("float", None, mode) for mode in ("L", "RGB", "I;16")),
+        *(("float", 4095, mode) for mode in ("L", "I;16")),
+    ],
+)
+def test_the_example_of_the_card_reads_a_file_as_training_did(
+    takes: str,
+    white: int | None,
+    mode: str,
+    channels: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Session:
+        def __init__(self, file: str) -> None:
+            assert file == "a.onnx"
+
+        def run(self, names: list[str], images: dict[str, np.ndarray]) -> list[np.ndarray]:
+            seen.append(images["image"])
+            return [np.zeros(1)] * len(names)
+
+    seen: list[np.ndarray] = []
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.chdir(tmp_path)
+    numbers = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+    if mode == "I;16":
+        numbers = (np.arange(35, dtype=np.uint16) * 150).reshape(5, 7)  # up to 5100
+    upright = Image.fromarray(numbers if mode != "L" else numbers[..., 0])
+    upright.save("IMAGE.png", exif=turned_by(6))
+    record = USED | {"input": takes, "white_value": white, "channels": channels}
+    exec(card._usage(record, Path("a.onnx")).split("```")[1].removeprefix("python"), {})
+    wanted = read_image(Path("IMAGE.png"), channels, white)
+    assert wanted.shape == (channels, 7, 5)
+    if takes == "float":
+        wanted = to_dtype(wanted, torch.float32, scale=True)
+    np.testing.assert_allclose(seen[0][0], wanted.numpy(), atol=1e-7)
+    assert seen[0].dtype == wanted.numpy().dtype
+
+
+def turned_by(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    return exif.tobytes()
+
+
+def test_the_card_says_what_is_white_and_what_the_values_are() -> None:
+    record = {
+        **{"channels": 1, "input": "float", "white_value": 4095, "threshold": 0.5},
+        **{"window": None, "volumes": {"window": None}, "spacing": None, "image_size": None},
+        **{"precision_of_training": "32-true", "epoch": 1, "checkpoint_sha256": "", "versions": {}},
+        "config": {"model": {"_target_": "UNet"}},
+    }
+    told = dict(card._facts(record, ""))
+    assert told["white"] == "4095 in images of 16 bits, 255 in those of 8"
+    assert told["window"] == "none (value + 1024, 16 bits)"
+    told = dict(card._facts(record | {"input": "uint8", "volumes": None}, ""))
+    assert not {"white", "window"} & set(told)
 
 
 def test_the_card_says_what_its_intervals_are_over() -> None:
@@ -209,7 +282,7 @@ def test_a_run_is_exported_with_its_card_and_scores_and_predicts_as_its_checkpoi
     assert "| train | 6 | 3 | `bytes:" in told
     assert "| val | 4 | 2 | `bytes:" in told
     assert f"| dice | {scores['val/dice']:.3f} ({scores['val/dice_low']:.3f} ... " in told
-    assert "| window, by name or as centre and width | lung |" in told
+    assert "| window | lung (-1350 to 150) |" in told
     assert "not for diagnosis" in told
 
     changes = ["split=test", "trainer.accelerator=cpu"]
@@ -231,10 +304,10 @@ def test_a_run_is_exported_with_its_card_and_scores_and_predicts_as_its_checkpoi
             other = tmp_path / "best.ckpt" / file.name
             assert np.array_equal(np.asarray(Image.open(file)), np.asarray(Image.open(other)))
 
-    image = np.asarray(Image.open(pair_root / "test" / "patient006_slice00.png"))[None, None]
-    session = onnxruntime.InferenceSession(done.file)
-    classes, _ = session.run(["classes", "probabilities"], {"image": image})
+    example = told.split("```")[1].removeprefix("python").replace(done.file.name, str(done.file))
+    found: dict[str, Any] = {}
+    exec(example.replace("IMAGE", str(pair_root / "test" / "patient006_slice00")), found)
     mask = np.asarray(Image.open(tmp_path / "best.ckpt" / "patient006_slice00_prediction.png"))
-    assert np.array_equal(classes[0] * 255, mask)
+    assert np.array_equal(found["classes"][0] * 255, mask)
     with pytest.raises(ValueError, match=r"an exported file already"):
         export(compose([f"ckpt_path={done.file}"], name="export"))

@@ -309,4 +309,4 @@ def test_a_browser_goes_from_an_image_to_the_file_of_its_mask(
         assert np.array_equal(np.asarray(Image.open(saved)), mask * np.uint8(255))
         page.wait_for(f"{100 * mask.mean():.2f} %")
         page.choose_file("#image", Path(__file__))
-        page.wait_for("no file that this page reads")
+        page.wait_for("no file that this page reads", "or a volume as .nii.gz")

@@ -24,7 +24,7 @@ from liverseg.data import FolderStacks
 from liverseg.data.pairs import find_pairs
 from liverseg.data.volumes import read_source, slicing_of
 from liverseg.prediction.volumes import predict_volume
-from liverseg.sharing import volumes
+from liverseg.sharing import commands, volumes
 from liverseg.sharing.answers import Answers
 from liverseg.sharing.volumes import VolumeAnswers
 
@@ -188,6 +188,40 @@ def test_without_a_window_the_page_says_what_to_set(server: BaseWSGIServer) -> N
     assert (status, found["error"]) == (422, "set window=..., when demo.py is started")
 
 
+def test_axes_are_assumed_where_a_volume_does_not_say_and_demo_is_told(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(organs().astype(np.int16), None)  # sform and qform are not set
+    nib.save(image, tmp_path / "a.nii")
+    content = (tmp_path / "a.nii").read_bytes()
+    checkpoint = {"liverseg": {"volumes": {"window": [2, 4]}}}
+    for assume in (None, "RAS"):
+        settings = {"window": None, "assume": assume}
+        answers = commands._volumes(checkpoint, predictor(), settings, "32-true")
+        assert answers is not None
+        if assume is None:
+            with pytest.raises(ValueError, match=r"the volume does not say .*, such as assume=LAS"):
+                answers.take(content)
+        else:
+            assert answers.take(content)["plane"] == "axial"
+    with pytest.raises(ValueError, match="assume=RLS must name each direction once"):
+        commands._volumes(checkpoint, predictor(), {"window": None, "assume": "RLS"}, "32-true")
+
+
+def test_what_is_odd_about_a_volume_is_told_on_the_page_and_not_in_the_terminal(
+    server: BaseWSGIServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = nib.Nifti1Image(organs().astype(np.int16), affine_of())
+    image.set_qform(affine_of(origin=(-20.0, 30.0, 10.0)), 1)
+    nib.save(image, tmp_path / "a.nii")
+    status, found = post(server, "/volume", (tmp_path / "a.nii").read_bytes())
+    assert status == 200
+    two, below = found["warnings"]
+    assert two.startswith("the volume has two geometries, 3 mm apart: the sform (RAS, origin (-20")
+    assert below == "the volume holds no value below 0 (0 to 3): are these Hounsfield units?"
+    assert caplog.records == []
+    plain = save(tmp_path / "b.nii", organs().astype(np.int16) - 1)
+    assert post(server, "/volume", plain.read_bytes())[1]["warnings"] == []
+
+
 def test_a_page_without_volumes_says_so() -> None:
     with served(Answers(predictor(), title="Try it")) as made:
         assert json_of(get(made, "/model"))["volumes"] is False
@@ -214,9 +248,18 @@ def test_a_browser_goes_through_the_slices_and_keeps_the_label_volume(
             page.wait_for("4 of 5")
             assert page.value("document.documentElement.scrollWidth") <= width
             page.save_screenshot(tmp_path / f"{width}.png")
+        page.wait_for("are these Hounsfield units?")
         page.value("download.click()")
         saved, ends = tmp_path / "downloads" / "anna_prediction.nii.gz", time.monotonic() + 120
         while not saved.is_file():
             assert time.monotonic() < ends, "nothing is downloaded"
             time.sleep(0.2)
         np.testing.assert_array_equal(np.asanyarray(nib.load(saved).dataobj), organs())
+        hidden = ("controls.hidden", "canvas.hidden", "part('slice-part').hidden")
+        assert [page.value(one) for one in hidden] == [False] * 3
+        page.choose_file("#image", save(tmp_path / "bad.nii", np.zeros((3, 3, 3, 2), np.int16)))
+        page.wait_for("several volumes in one", "Drop an image here")
+        assert [page.value(one) for one in hidden] == [True] * 3
+        page.choose_file("#image", file)
+        page.wait_for("6 x 7 pixels, axial")
+        assert [page.value(one) for one in hidden] == [False] * 3

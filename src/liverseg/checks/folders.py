@@ -44,7 +44,8 @@ def check_root(plain: Plain) -> None:
                 and _holds_images(root)
                 and root.name not in ("train", "val", "test")
             ):
-                other = f", or divide it: python split.py data.root={root}"
+                again = "" if folders.table is None else " overwrite=true"
+                other = f", or divide it: python split.py data.root={root}{again}"
             raise ValueError(
                 f"data.root={root} holds no folder {split}/ (found {shown}); name the folder that "
                 f"holds {needed}{other}"

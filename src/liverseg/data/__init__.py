@@ -15,6 +15,7 @@ from liverseg.data.folders import PairFolders
 from liverseg.data.folds import divide
 from liverseg.data.images import (
     IMAGE_SUFFIXES,
+    WHITE,
     as_three,
     read_image,
     read_shown,
@@ -46,6 +47,7 @@ __all__ = [
     "SPLITS",
     "TABLE",
     "USUAL_PATTERN",
+    "WHITE",
     "FolderStacks",
     "Histogram",
     "Intensities",

@@ -17,6 +17,7 @@ IMAGE_FORMATS = (
     *(".pgm", ".ppm", ".pbm", ".pnm", ".jp2", ".avif", ".tga", ".npy"),
 )
 _MARK = ("Software", "liverseg predict.py")  # a text chunk: this file is a prediction's
+_OF_VOLUMES = "(volumes are read as NIfTI, .nii or .nii.gz, or as DICOM: convert others)"
 logger = logging.getLogger(__name__)
 
 
@@ -54,7 +55,8 @@ def find_images(
             if error.__cause__ is None:  # it is one, and why it is not taken is told already
                 raise
             raise ValueError(
-                f"source={source} is no image that can be read; name an image or a folder"
+                f"source={source} is no image that can be read; name an image or a folder "
+                f"{_OF_VOLUMES}"
             ) from error
         return [path]
     if glob.has_magic(str(source)):
@@ -82,7 +84,7 @@ def _chosen(files: Sequence[Path], source: str | Path, mask_suffix: str) -> list
             *(", ".join(file.name for file in others[:3]), more),
         )
     if not images:
-        remedy = "name an image or a folder of them"
+        remedy = "name an image or a folder of them" + (f" {_OF_VOLUMES}" if others else "")
         if inside := sorted(Path(source).glob("[!.]*/")):
             remedy = f"name a folder in it, such as {inside[0]}"
             below = [file.stem for file in Path(source).rglob("*.png")]

@@ -173,9 +173,10 @@ def _refuse_other_formats(path: Path, what: str) -> None:
         with Image.open(path, formats=_FORMATS) as picture:
             width, height = picture.size
     except Exception as error:  # decoders raise all kinds
+        other = ", or a volume as .nii.gz (predict.py reads DICOM too)" if what == "image" else ""
         raise ValueError(
             f"the {what} is no file that this page reads; choose a PNG, JPEG, TIFF, BMP or WebP "
-            "file"
+            f"file{other}"
         ) from error
     _refuse_large(height, width)
 

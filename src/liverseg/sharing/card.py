@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from liverseg.data import WHITE
+from liverseg.data.volumes import check_window, window_text
 from liverseg.sharing.parity import Parity
 
 _SHOWN = ("dice", "dice_pooled", "dice_case", "iou", "hd95", "assd", "nsd")
@@ -15,18 +17,24 @@ _USE = """\
 import numpy, onnxruntime, PIL.Image, PIL.ImageOps
 
 session = onnxruntime.InferenceSession("{file}")
-image = PIL.ImageOps.exif_transpose(PIL.Image.open("IMAGE.png")).convert("{mode}")
-image = numpy.asarray(image){scaled}
-image = image{reshaped}  # {dtype} (N, {channels}, H, W)
+image = PIL.ImageOps.exif_transpose(PIL.Image.open("IMAGE.png"))
+{read}
+image = {reshaped}  # {dtype} (N, {channels}, H, W)
 classes, probabilities = session.run(["classes", "probabilities"], {{"image": image}})
 ```
 """
+_READ_BYTES = """\
+image = numpy.asarray(image.convert("{mode}"))"""
+_READ_FLOATS = """\
+is_deep = image.mode.startswith("I")  # grey of 16 bits
+image = numpy.asarray(image if is_deep else image.convert("{mode}"), numpy.float32)
+image = (image / ({white} if is_deep else 255)).clip(0, 1)"""
 _USE_ARRAY = """\
 ```python
 import onnxruntime
 
 session = onnxruntime.InferenceSession("{file}")
-# image: an array, {dtype} (N, {channels}, H, W){stacked}
+# image: an array, {dtype} (N, {channels}, H, W){stacked}{values}
 classes, probabilities = session.run(["classes", "probabilities"], {{"image": image}})
 ```
 """
@@ -35,7 +43,8 @@ _USE_PROGRAM = """\
 import torch
 
 net = torch.export.load("{file}").module()  # only of someone you trust: it can run code
-classes, probabilities, logits = net(image)  # {dtype} (N, {channels}, H, W){stacked}
+# image: a tensor, {dtype} (N, {channels}, H, W){stacked}{values}
+classes, probabilities, logits = net(image)
 ```
 """
 _LIMITS = """\
@@ -87,14 +96,19 @@ def _usage(record: Mapping[str, Any], file: Path) -> str:
     slices = record["config"]["data"].get("slices", 1)
     if file.suffix == ".onnx" and (record["channels"] not in (1, 3) or slices > 1):
         how = _USE_ARRAY  # no file of Pillow's
+    white = record["white_value"] or WHITE
+    read = _READ_BYTES if is_bytes else _READ_FLOATS
+    reshaped = "image[None, None]" if is_grey else "image.transpose(2, 0, 1)[None]"
+    if not (is_grey or is_bytes):
+        reshaped = f"{reshaped} if image.ndim == 3 else numpy.stack([image] * 3)[None]"
     return how.format(
         file=file.name,
-        mode="L" if is_grey else "RGB",
-        scaled="" if is_bytes else " / numpy.float32(255)",
-        reshaped="[None, None]" if is_grey else ".transpose(2, 0, 1)[None]",
+        read=read.format(mode="L" if is_grey else "RGB", white=white),
+        reshaped=reshaped,
         dtype="uint8" if is_bytes else "float32 in 0 ... 1",
         channels=record["channels"],
         stacked=f": {slices} slices by number, those at an end again" if slices > 1 else "",
+        values="" if is_bytes else f"\n# numbers of 16 bits / {white}, of 8 bits / 255, clipped",
     )
 
 
@@ -106,12 +120,15 @@ def _facts(record: Mapping[str, Any], classes: str) -> Iterator[tuple[str, str]]
     if record["threshold"] is not None:
         yield "foreground where the probability exceeds", f"{record['threshold']:g}"
     yield "image", f"{record['channels']} channel(s), {record['input']}, any height and width"
+    if record["input"] == "float":
+        white = record["white_value"] or WHITE
+        yield "white", f"{white} in images of 16 bits, 255 in those of 8"
     yield (
         "resized within the file, to height x width",
         f"{size[0]} x {size[1]}, bilinear with antialiasing, and back" if size else "no",
     )
-    if record["window"]:
-        yield "window, by name or as centre and width", str(record["window"])
+    if "window" in (record["volumes"] or {}):
+        yield "window", window_text(check_window(record["window"]))
     if record["spacing"]:
         yield "spacing in mm, median of val", " x ".join(f"{one:g}" for one in record["spacing"])
     yield "network", f"{config['model']['_target_']} {model}"

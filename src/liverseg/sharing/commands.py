@@ -70,15 +70,19 @@ def page_server(config: DictConfig) -> BaseWSGIServer:
         title=f"Try it: {', '.join(predictor.class_names[:4])}",
         examples=_examples(loaded.checkpoint, config),
         precision=precision,
-        volumes=_volumes(loaded.checkpoint, predictor, settings["window"], precision),
+        volumes=_volumes(loaded.checkpoint, predictor, settings, precision),
     )
     return make_page_server(answers, config.port)
 
 
 def _volumes(
-    checkpoint: Mapping[str, Any], predictor: Predictor, window: Any, precision: str
+    checkpoint: Mapping[str, Any],
+    predictor: Predictor,
+    settings: Mapping[str, Any],
+    precision: str,
 ) -> VolumeAnswers | None:
     """Return what answers about volumes, none where the packages are not here."""
+    window, assume = settings["window"], settings["assume"]
     view: SliceView | str
     try:
         need_packages()
@@ -86,9 +90,9 @@ def _volumes(
         logger.info("the page takes no volumes: %s", error)
         return None
     try:
-        view = view_of(checkpoint["liverseg"].get("volumes"), window)
+        view = view_of(checkpoint["liverseg"].get("volumes"), window, assume)
     except ValueError as error:
-        if window is not None:
+        if window is not None or assume is not None:
             raise
         view = f"{error}, when demo.py is started"
     return VolumeAnswers(predictor, view, precision)

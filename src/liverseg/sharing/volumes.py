@@ -1,5 +1,6 @@
 """What the page asks for of a volume: its slices one after another, and a label volume to keep."""
 
+import logging
 import math
 import secrets
 import shutil
@@ -7,7 +8,10 @@ import tempfile
 import threading
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +42,8 @@ _MOST_STORED = 2**29  # bytes of the voxels, once they are unpacked
 _SECONDS = 1.0  # that one answer computes at least, so that the page can tell how far it is
 _SLICES_AT_ONCE = 4
 _GZIP = b"\x1f\x8b"
+_READING = logging.getLogger("liverseg.data.volumes")
+_MOST_WARNINGS = 100
 
 
 class _Folder:
@@ -48,11 +54,26 @@ class _Folder:
         self.remove = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
+@contextmanager
+def _heard() -> Iterator[list[logging.LogRecord]]:
+    """Keep what reading a volume warns of from the terminal, where nobody knows its file."""
+    handler = BufferingHandler(_MOST_WARNINGS)
+    handler.setLevel(logging.WARNING)
+    _READING.addHandler(handler)
+    _READING.propagate = False
+    try:
+        yield handler.buffer
+    finally:
+        _READING.propagate = True
+        _READING.removeHandler(handler)
+
+
 @dataclass(eq=False)
 class _Taken:
     """A volume on its way.
 
-    ``place`` is where its file lies until ``file``, the label volume, is made.
+    ``place`` is where its file lies until ``file``, the label volume, is made; ``warnings`` say
+    what is odd about it.
     """
 
     name: str
@@ -60,6 +81,7 @@ class _Taken:
     slicing: Slicing
     dataset: SliceDataset
     place: "_Folder"
+    warnings: list[str]
     found: list[Tensor] = field(default_factory=list)  # classes of slices (H, W)
     classes: Tensor | None = None  # of all, cleaned, (S, H, W)
     file: bytes = b""
@@ -112,16 +134,18 @@ class VolumeAnswers:
                 f"the voxels take {stored:,} bytes, and this page takes {_MOST_STORED:,}; use "
                 "predict.py, which takes more"
             )
-        volume = read_source(path, view.assume)
-        slicing = slicing_of(volume, view.plane)
-        dataset = SliceDataset(volume, slicing, view, self._predictor)
+        with _heard() as records:
+            volume = read_source(path, view.assume)
+            slicing = slicing_of(volume, view.plane)
+            dataset = SliceDataset(volume, slicing, view, self._predictor)
         height, width = dataset.size
         if height * width > MOST_PIXELS:
             raise ValueError(
                 f"its slices are {height:,} x {width:,} pixels, and this page takes "
                 f"{MOST_PIXELS:,} in all; use predict.py, which takes more"
             )
-        return _Taken(secrets.token_urlsafe(12), volume, slicing, dataset, place)
+        warnings = [one.getMessage().replace(str(path), "the volume") for one in records]
+        return _Taken(secrets.token_urlsafe(12), volume, slicing, dataset, place, warnings)
 
     def _described(self, taken: _Taken) -> dict[str, Any]:
         height, width = taken.dataset.size
@@ -132,6 +156,7 @@ class VolumeAnswers:
             "width": width,
             "plane": taken.slicing.plane,
             "spacing": list(taken.slicing.spacing[1:]),
+            "warnings": taken.warnings,
         }
 
     def go_on(self, name: str) -> dict[str, Any]:

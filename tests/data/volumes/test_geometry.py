@@ -100,6 +100,7 @@ def test_a_label_is_put_in_order_by_its_affine_and_near_45_degrees_by_that_of_th
         (1e-7, None),
         (1e-2, "away from"),
         (100.0, r"a\.nii lies up to 100 mm away from a\.nii \(origins \(80, 30, 7\)"),
+        (1.0, r"convert\.py \(and no other command\) takes it with tolerance=\.\.\. \(mm\)$"),
     ],
 )
 def test_a_label_that_lies_elsewhere_is_refused(change: float, sentence: str | None) -> None:

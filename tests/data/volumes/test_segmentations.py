@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 
 import highdicom as hd
@@ -131,3 +132,15 @@ def test_a_seg_is_known_by_its_content_among_the_series(tmp_path: Path) -> None:
     segment(tmp_path / "anna" / "ct", organs()).rename(tmp_path / "anna" / "1-1.dcm")
     (case,) = find_cases(tmp_path, tmp_path)
     assert (case.name, getattr(case.label, "path", None)) == ("anna", tmp_path / "anna" / "1-1.dcm")
+
+
+def test_a_seg_is_written_without_a_word_of_the_library(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_series(tmp_path / "ct", slices_of(body()))
+    volume = read_series(find_series(tmp_path / "ct")[0][0])
+    with caplog.at_level(logging.INFO):
+        write_segmentation(
+            tmp_path / "a.dcm", np.ones(volume.voxels.shape, np.uint8), volume, {1: "a"}
+        )
+    assert caplog.records == []

@@ -12,6 +12,8 @@ def test_a_window_is_worked_out_by_hand() -> None:
     # (value + 150) * 255 / 400: 0.6375, 126.86, 127.5, 128.14, 254.36
     np.testing.assert_array_equal(grey(values, limits), [0, 0, 1, 127, 128, 128, 254, 255, 255])
     assert grey(values, limits).dtype == np.uint8
+    assert window_text("soft_tissue") == "soft_tissue (-150 to 250)"
+    assert window_text([50, 400]) == "centre and width (-150 to 250)"
 
 
 def test_without_a_window_hounsfield_units_are_kept() -> None:
@@ -19,6 +21,7 @@ def test_without_a_window_hounsfield_units_are_kept() -> None:
     found = grey(values, None)
     assert found.dtype == np.uint16
     np.testing.assert_array_equal(found, [0, 0, 24, 1024, 4095, 65535, 65535, 1025])
+    assert window_text(None) == "none (value + 1024, 16 bits)"
 
 
 def test_percentiles_are_those_of_the_volume() -> None:
@@ -26,6 +29,7 @@ def test_percentiles_are_those_of_the_volume() -> None:
     low, high = limits_of("percentiles", voxels)
     assert (low, high) == pytest.approx((5.0, 995.0))
     assert window_text("percentiles", (low, high)) == "percentiles (5 to 995)"
+    assert window_text("percentiles") == "percentiles of each volume"
     constant = limits_of("percentiles", np.full((3, 3, 3), 7.0))
     assert grey(np.full(2, 7.0), constant).tolist() == [0, 0]
     large = np.full((2, 2, 2), 2**63, np.uint64)

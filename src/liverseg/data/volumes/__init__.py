@@ -37,7 +37,7 @@ from liverseg.data.volumes.nifti import check_axes, is_prediction, promised_byte
 from liverseg.data.volumes.reading import need_packages, read_label, read_label_map, read_source
 from liverseg.data.volumes.segmentations import write_segmentation
 from liverseg.data.volumes.viewing import SliceView, shown_slice
-from liverseg.data.volumes.windows import check_window
+from liverseg.data.volumes.windows import check_window, window_text
 
 __all__ = [
     "PLANES",
@@ -69,6 +69,7 @@ __all__ = [
     "shown_slice",
     "slicing_of",
     "spacing_of",
+    "window_text",
     "write_label",
     "write_segmentation",
 ]

@@ -20,7 +20,12 @@ from liverseg.data.volumes.entries import (
     source_of,
     told_as,
 )
-from liverseg.data.volumes.nifti import is_nifti, promised_voxels
+from liverseg.data.volumes.nifti import (
+    is_nifti,
+    is_prediction,
+    promised_voxels,
+    without_ending,
+)
 from liverseg.data.volumes.series import Series, files_below
 from liverseg.data.volumes.stacks import PngStack
 
@@ -118,7 +123,7 @@ def find_cases(
         ValueError: If one holds no volume or no label, or if no label goes with any volume.
     """
     images = entries_of(source, "source")
-    marks = entries_of(labels, key)
+    marks = _marks_of(labels, key)
     shared = {key_of(one.what) for one in images} & {key_of(one.what) for one in marks}
     if shared:  # both in one folder: names say which is which, unless labels are a part of it
         if not len(shared) == len(marks) < len(images):
@@ -134,7 +139,7 @@ def find_cases(
             f"{key}={labels} holds no label (NIfTI, DICOM SEG, or Ground/*.png of a series); name "
             "its folder or file"
         )
-    cases = _paired(images, marks)
+    cases = _paired(images, marks, key)
     if all(case.label is None for case in cases):
         if told := next((case.fault for case in cases if not case.is_lone), ""):
             raise ValueError(told)
@@ -242,20 +247,35 @@ def find_predictions_on(
 
 def _label_maps(source: str | Path | Sequence[str | Path], key: str) -> list[Entry]:
     """Return the NIfTI label maps that a source names."""
-    found = entries_of(source, key)
+    found = _marks_of(source, key)
     for one in found:
         if not isinstance(one.what, Path):
             raise ValueError(
                 f"{key}={source} holds {told_as(one.what)}, which is no NIfTI file, and label maps "
-                "are scored against one another as NIfTI; convert it, or score a checkpoint with "
-                "source=..."
+                "are scored against one another as NIfTI; convert it, or add source=..., the "
+                "volumes that they are of"
             )
     if not found:
         raise ValueError(f"{key}={source} holds no label map (NIfTI); name its folder or file")
     return found
 
 
-def _paired(images: list[Entry], marks: list[Entry]) -> list[Case]:
+def _marks_of(source: str | Path | Sequence[str | Path], key: str) -> list[Entry]:
+    """Return what a source of labels names, without the SEG that a prediction wrote too."""
+    found = entries_of(source, key)
+    written = {
+        one.what.with_name(without_ending(one.what))
+        for one in found
+        if isinstance(one.what, Path) and is_prediction(one.what)
+    }
+    return [
+        one
+        for one in found
+        if not (isinstance(one.what, DicomFile) and one.what.path.with_suffix("") in written)
+    ]
+
+
+def _paired(images: list[Entry], marks: list[Entry], key: str) -> list[Case]:
     fitting: dict[int, list[Entry]] = {place: [] for place in range(len(images))}
     if len(images) == len(marks) == 1:
         fitting[0] = marks
@@ -279,9 +299,9 @@ def _paired(images: list[Entry], marks: list[Entry]) -> list[Case]:
             fault = f"{told_as(image.what)} has no label; add one of the same name, or leave it out"
         elif len(found) > 1:
             fault = (
-                f"{told_as(image.what)} has {len(found)} labels ({told_as(found[0].what)}, "
+                f"{told_as(image.what)} has {len(found)} {key} ({told_as(found[0].what)}, "
                 f"{told_as(found[1].what)}); name one of each by a pattern, such as "
-                "labels='DIR/*/liver.nii.gz'"
+                f"{key}='DIR/*/liver.nii.gz'"
             )
         elif others:
             fault = (

@@ -23,7 +23,10 @@ _LINES = ("LR", "PA", "IS")  # the axes of the world, from their lower end to th
 _THICKER = 1.2  # times the other spacings, from where on slices are taken to be along an axis
 _MOST_SHEAR = 0.5  # degrees between what should be right angles
 LEAST_SPACING, MOST_SPACING = 1e-3, 1e3  # mm
-
+OF_TOLERANCE = (  # ends the sentence on a label that lies elsewhere
+    "where it is known to fit voxel for voxel, convert.py (and no other command) takes it with "
+    "tolerance=... (mm)"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -212,8 +215,7 @@ def fitted(label: Numbers, affine: Affine, path: Path, volume: Volume, tolerance
             f"{path} lies up to {apart:.3g} mm away from {volume.path} (origins "
             f"{_point(affine)} and {_point(volume.affine @ onto)}, spacings "
             f"{_times(spacing_of(affine))} and {_times(spacing_of(volume.affine @ onto))} mm); "
-            "save it with the geometry of the volume; where it is known to fit voxel for voxel, "
-            "convert.py takes tolerance=... (mm)"
+            f"save it with the geometry of the volume; {OF_TOLERANCE}"
         )
     return label[tuple(slice(None, None, way) for _, way in between)].transpose(order)
 

@@ -136,8 +136,8 @@ def check_axes(assume: str | None) -> None:
 def write_label(file: Path, label: Numbers, volume: Volume) -> None:
     """Write class indices as a NIfTI label map with the geometry of a volume, voxel for voxel.
 
-    Of a NIfTI source the header is kept: both transforms with their codes, spacing and units. The
-    axes of a DICOM series are written as both.
+    Of a NIfTI source the shape and the header are kept: both transforms with their codes, spacing
+    and units. The axes of a DICOM series are written as both.
 
     Args:
         file: The file, ``.nii`` or ``.nii.gz``; it appears whole or not at all.
@@ -148,6 +148,7 @@ def write_label(file: Path, label: Numbers, volume: Volume) -> None:
 
     if is_nifti(volume.path):
         source: Any = nibabel.load(volume.path)
+        label = label.reshape(source.shape)  # of two axes, or of a fourth one of length 1
         header = source.header.copy()
         header["cal_max"] = header["cal_min"] = 0  # of the image's grey
         kind, affine = type(source), source.affine

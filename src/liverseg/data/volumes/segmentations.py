@@ -1,5 +1,6 @@
 """DICOM SEG in and out: segments as a label map on the grid of a volume."""
 
+import logging
 import os
 import warnings
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ import numpy as np
 from liverseg.data.arrays import Numbers
 from liverseg.data.volumes.classes import ClassMap
 from liverseg.data.volumes.dicom import DicomFile, Frame, header_of, read_pixels
-from liverseg.data.volumes.geometry import Volume
+from liverseg.data.volumes.geometry import OF_TOLERANCE, Volume
 
 _TO_NIFTI = np.array([-1.0, -1.0, 1.0])
 
@@ -52,7 +53,7 @@ def read_segmentation(
             why = "outside" if outside.any() else f"{off:.3g} mm off the voxels"
             raise ValueError(
                 f"{file.path} lies {why} of {volume.path}; name the series that it was drawn on"
-                + ("" if outside.any() else "; convert.py takes tolerance=... (mm)")
+                + ("" if outside.any() else f"; {OF_TOLERANCE}")
             )
         there = (whole[0], whole[1], whole[2])
         given, left = classes.indices(numbers, file.path)
@@ -95,6 +96,7 @@ def write_segmentation(
     from pydicom.sr.coding import Code
     from pydicom.uid import generate_uid
 
+    logging.getLogger("highdicom").setLevel(logging.WARNING)  # it tells each module that it copies
     order = sorted(range(len(volume.places)), key=lambda place: volume.places[place])
     is_single = len({path for path, _ in volume.places}) == len(volume.places)
     order = list(range(len(volume.places))) if is_single else order

@@ -78,8 +78,16 @@ def grey(values: Numbers, limits: Limits | None) -> Numbers:
     return shown
 
 
-def window_text(window: WindowSetting, limits: Limits | None) -> str:
-    """Return what the table says of a window, such as ``soft_tissue (-150 to 250)``."""
+def window_text(window: WindowSetting, limits: Limits | None = None) -> str:
+    """Return what table and model card say of a window, such as ``soft_tissue (-150 to 250)``.
+
+    Args:
+        window: As of :func:`limits_of`.
+        limits: What that returned of a volume; None says it of volumes in general.
+    """
+    if limits is None and window == "percentiles":
+        return "percentiles of each volume"
+    limits = limits or limits_of(window, np.empty(0))
     if limits is None:
         return f"none (value + {OFFSET}, 16 bits)"
     name = window if isinstance(window, str) else "centre and width"
