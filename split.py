@@ -6,7 +6,7 @@ try:
     import hydra
 except ModuleNotFoundError:
     sys.exit("this Python has no Hydra; type: source .venv/bin/activate (after make setup)")
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from liverseg.settings import prepare_command, refuse_bad_overrides, told_in_one_sentence
 
@@ -16,12 +16,12 @@ def main(config: DictConfig) -> None:
     """Write the table, and say what is in it."""
     from liverseg.checks import check_settings
     from liverseg.data import write_splits
+    from liverseg.inference import plain_values
     from liverseg.runs import short_path
 
     with told_in_one_sentence():
         check_settings(config)
-        if OmegaConf.is_missing(config.data, "root"):
-            raise ValueError("data.root is not set; add data.root=... to the command")
+        plain_values(config)
         data = hydra.utils.instantiate(config.data, _convert_="all")
         shares = {"val": config.val, "test": config.test}
         file, told = write_splits(data, **shares, seed=config.seed, overwrite=config.overwrite)

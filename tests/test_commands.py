@@ -174,6 +174,7 @@ def test_a_mistake_is_told_in_one_sentence(
     text = fork(*command, code=code, folder=tmp_path)
     assert sentence in text
     assert len(text.strip().splitlines()) == 1
+    assert "HYDRA_FULL_ERROR" not in text  # it is foreseen
 
 
 def test_a_command_outside_its_environment_says_what_to_type(tmp_path: Path) -> None:

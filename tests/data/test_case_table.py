@@ -59,11 +59,6 @@ def test_a_table_is_read_as_spreadsheets_write_it(tmp_path: Path, content: str |
         (HEAD + "a,Ann,val,x\n", ", line 2: it has 4 fields, and the head 3; repair it"),
         (HEAD + ",Ann,val\n", ", line 2: it names no image; fill in its name, or remove it"),
         (HEAD + "a,Ann,dev\n", ", line 2: split dev must be train, val or test, or empty"),
-        (
-            HEAD + "a,Ann,val\nb,Bob,val\nc,Ann,train\n",
-            ", line 4: case Ann is in train and, by line 2, in val; put all images of a case into "
-            "one split",
-        ),
         (HEAD + '"a,Ann,val\n', " cannot be read as a table (unexpected end of data); repair it"),
         (b"name,case\n\xe4,b\n", " is no text in UTF-8; save it as CSV in UTF-8"),
         ("name,case,spacing\na,b,wide\n", ", line 2: spacing wide must be height and width of a"),
@@ -76,6 +71,27 @@ def test_a_faulty_table_is_refused_in_a_sentence(
 ) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(f'{tmp_path}/cases.csv{sentence}')}"):
         table(tmp_path, content)
+
+
+def test_a_case_in_two_splits_is_refused_where_splits_are_read(tmp_path: Path) -> None:
+    found = table(tmp_path, HEAD + "a,Ann,val\nb,Bob,val\nc,Ann,train\n")
+    sentence = (
+        ", line 4: case Ann is in train and, by line 2, in val; put all images of a case into one "
+        "split"
+    )
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        found.refuse_shared_cases()
+
+
+def test_what_rows_and_images_do_not_fit_is_left_out_of_what_is_salvaged(tmp_path: Path) -> None:
+    found = table(tmp_path, "name,case\nnobody,Ann\nc,Cem\na,Ann\nx/d,Dee\n")
+    paths = pairs(tmp_path, "a.png", "b.png", "c.png", "x/d.png")
+    salvaged = found.salvage(paths, tmp_path)
+    assert [(pair.name, pair.case, row.line) for pair, row in salvaged] == [
+        ("a", "Ann", 4),
+        ("c", "Cem", 3),
+        ("d", "Dee", 5),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +152,7 @@ def test_a_name_of_dots_keeps_them(tmp_path: Path) -> None:
             "cases.csv, line 3: a is the name of several images in {root}; write its path",
         ),
         ("x/a,A\nx/a.png,B\n", "cases.csv, line 3: x/a.png is the image of line 2 too"),
-        ("x/a,A\n", "cases.csv has no row for y/a.png (and 1 more images); add one for it"),
+        ("x/a,A\n", "cases.csv has no row for y/a.png (and 1 more image); add one for it"),
     ],
 )
 def test_rows_and_images_must_fit(tmp_path: Path, rows: str, sentence: str) -> None:

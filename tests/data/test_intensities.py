@@ -55,6 +55,14 @@ def test_a_folder_is_far_where_it_differs_by_more_than_single_images_do() -> Non
     assert words == "mean 0.700 against 0.400, median 0.698 against 0.396, 0% black against 0%"
 
 
+def test_many_slices_of_one_patient_are_as_odd_as_one() -> None:
+    reference = of(*np.linspace(0.3, 0.5, 50)).statistics()  # of which 90 in 100 are within 0.09
+    these = of(*np.linspace(0.42, 0.62, 50)).statistics()  # 0.12 further up
+    assert far_apart(these, reference) is not None  # 0.65 + 1 / sqrt(50) times 0.09 is 0.07
+    assert far_apart(these, reference, num_independent=1) is None  # 1.65 times 0.09 is 0.15
+    assert far_apart(these, reference, num_independent=4) is not None  # 1.15 times is 0.10
+
+
 @pytest.mark.parametrize(
     "held", [None, {}, "text", {"percentiles": [0.5]}, {**of(0.5).statistics(), "spread": "wide"}]
 )

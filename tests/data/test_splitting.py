@@ -46,6 +46,29 @@ def test_fewer_units_than_splits_are_refused() -> None:
     sentence = "2 patients cannot be divided into train, val, test; add patients, or have fewer"
     with pytest.raises(ValueError, match=re.escape(sentence)):
         divide_alike("aab", np.ones((3, 1), int), SHARES, seed=0)
+    sentence = "1 patient cannot be divided into train, val; add patients"
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        divide_alike("aa", np.ones((2, 1), int), {"train": 0.9, "val": 0.1}, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("shares", "sentence"),
+    [
+        (
+            {"train": 0.05, "val": 0.9, "test": 0.05},  # 10 and 1 of 11
+            "val=0.9 and test=0.05 leave none of 11 patients for train; lower val or test",
+        ),
+        (
+            {"train": 0.04, "val": 0.96},
+            "val=0.96 leaves none of 11 patients for train; lower val",
+        ),
+    ],
+)
+def test_shares_that_leave_nothing_for_train_are_to_be_lowered(
+    shares: dict[str, float], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        divide_alike("abcdefghijk", np.ones((11, 1), int), shares, seed=0)
 
 
 def test_the_table_is_what_training_then_reads(pair_root: Path) -> None:
@@ -65,7 +88,8 @@ def test_the_table_is_what_training_then_reads(pair_root: Path) -> None:
 
 
 def test_folders_that_are_there_are_divided_anew(pair_root: Path) -> None:
-    write_splits(module_of(pair_root), val=0.3, test=0, seed=0)
+    _, told = write_splits(module_of(pair_root), val=0.3, test=0, seed=0)
+    assert told[-1].startswith("the pairs of train/, val/, test/ are divided anew: as long")
     assert {row["name"].partition("/")[0] for row in rows_of(pair_root / "cases.csv")} == {
         *("train", "val", "test")
     }
@@ -98,6 +122,21 @@ def test_a_table_that_is_there_stays_unless_told_otherwise(pair_root: Path) -> N
         "train",
         "val",
     ]
+
+
+def test_images_that_are_found_to_be_of_one_patient_are_put_together_again(
+    pair_root: Path,
+) -> None:
+    file, _ = write_splits(module_of(pair_root, case_pattern=""), val=0.3, test=0, seed=0)
+    rows = rows_of(file)
+    lines = [f"{row['name']},{row['name'].split('/')[1][:10]},{row['split']}" for row in rows]
+    file.write_text("\n".join(["name,case,split", *lines]))
+    with pytest.raises(ValueError, match=r"case patient\d+ is in (train|val) and, by line \d+, in"):
+        module_of(pair_root).pairs("train")
+    _, told = write_splits(module_of(pair_root), val=0.3, test=0, seed=0, overwrite=True)
+    assert len(told) == 2  # train and val; the folders were told of before
+    train, val = ({*module_of(pair_root).dataset(split).cases} for split in ("train", "val"))
+    assert not train & val
 
 
 @pytest.mark.parametrize(("val", "test"), [(0.5, 0.5), (0.9, 0.3)])

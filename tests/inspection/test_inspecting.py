@@ -8,7 +8,8 @@ import pytest
 from PIL import Image, ImageFilter
 from studies import NUM_SLICES, kinds, load, module, save
 
-from liverseg.inspection import Finding, inspect, survey
+from liverseg.inspection import Finding, inspect, share_of_class, survey
+from liverseg.labels import IGNORED
 from liverseg.reports import write_findings
 
 TRAIN = "train/patient003_slice02"
@@ -104,6 +105,35 @@ def saved_anew(root: Path) -> None:
     brighter.save(root / "val/patient099_slice02.jpg", quality=85)
 
 
+def halved(root: Path, how: Image.Resampling) -> None:
+    for end, resampling in ((".png", how), ("_mask.png", Image.Resampling.NEAREST)):
+        with Image.open(root / f"{TRAIN}{end}") as image:
+            small = image.resize((32, 32), resampling)
+        small.save(root / f"val/patient099_slice02{end}")
+
+
+def halved_smoothly(root: Path) -> None:
+    halved(root, Image.Resampling.BILINEAR)
+
+
+def halved_by_leaving_out(root: Path) -> None:
+    halved(root, Image.Resampling.NEAREST)
+
+
+def turned(root: Path) -> None:
+    for end in (".png", "_mask.png"):
+        save(root / f"val/patient099_slice02{end}", np.rot90(load(root / f"{TRAIN}{end}")))
+
+
+def flipped(root: Path) -> None:
+    for end in (".png", "_mask.png"):
+        save(root / f"val/patient099_slice02{end}", load(root / f"{TRAIN}{end}")[:, ::-1])
+
+
+def full(root: Path) -> None:
+    save(root / f"{TRAIN}_mask.png", np.full((64, 64), 255))
+
+
 @pytest.mark.parametrize(
     ("plant", "level", "kind", "file"),
     [
@@ -120,6 +150,11 @@ def saved_anew(root: Path) -> None:
         (another_size, "error", "size", f"{TRAIN}_mask.png"),
         (two_masks, "error", "same image, two masks", f"{TRAIN}.png"),
         (saved_anew, "error", "nearly the same image in two splits", f"{TRAIN}.png"),
+        (halved_smoothly, "error", "nearly the same image in two splits", f"{TRAIN}.png"),
+        (halved_by_leaving_out, "error", "nearly the same image in two splits", f"{TRAIN}.png"),
+        (turned, "error", "same image in two splits, flipped or turned", f"{TRAIN}.png"),
+        (flipped, "error", "same image in two splits, flipped or turned", f"{TRAIN}.png"),
+        (full, "warning", "full masks", f"{TRAIN}_mask.png"),
     ],
 )
 def test_a_planted_fault_is_found_and_its_file_is_named(
@@ -131,6 +166,17 @@ def test_a_planted_fault_is_found_and_its_file_is_named(
     (one,) = [finding for finding in findings if finding.kind == kind]
     assert one.files[0].path == file
     assert one.count == 1
+    faults = [other for other in findings if other.level != "note" and other is not one]
+    assert not [other for other in faults if other.kind in ("same mask, several images", "refused")]
+    assert not [other for other in faults if other.kind == "inverted mask"]
+
+
+def test_masks_of_a_whole_split_that_are_inverted_are_held_against_the_other(study: Path) -> None:
+    for mask in (study / "train").glob("*_mask.png"):
+        save(mask, 255 - load(mask))
+    told = [one for one in found(study) if one.level != "note"]
+    assert kinds(told) == [("error", "inverted mask")]
+    assert told[0].count == 45
 
 
 def test_masks_of_a_patient_in_reverse_order_are_found(study: Path) -> None:
@@ -198,7 +244,10 @@ def test_neighbours_of_one_patient_in_one_split_are_no_finding(study: Path) -> N
     assert not [kind for kind in kinds(found(study)) if "nearly" in kind[1]]
 
 
-def test_slices_without_patients_that_are_divided_one_by_one_are_told(study: Path) -> None:
+@pytest.mark.parametrize("name", ["frame_{:03}", "{:04}_t1", "p7_{:03}_t2w"])
+def test_slices_without_patients_that_are_divided_one_by_one_are_told(
+    study: Path, name: str
+) -> None:
     files = sorted((study / "train").glob("*_slice??.png"))
     recording, numbers = study.parent / "recording", np.arange(64)
     for split in ("train", "val"):
@@ -208,10 +257,9 @@ def test_slices_without_patients_that_are_divided_one_by_one_are_told(study: Pat
     for place in range(40):
         split = "val" if place % 4 == 0 else "train"
         image = 128 + texture[2 * place : 2 * place + 64] + numbers  # a view that moves
-        save(recording / split / f"frame_{place:03}.png", np.clip(image, 0, 255))
-        save(
-            recording / split / f"frame_{place:03}_mask.png", load(f"{str(files[0])[:-4]}_mask.png")
-        )
+        save(recording / split / f"{name.format(place)}.png", np.clip(image, 0, 255))
+        mask = load(f"{str(files[0])[:-4]}_mask.png")
+        save(recording / split / f"{name.format(place)}_mask.png", mask)
     assert ("warning", "consecutive slices in two splits") in kinds(found(recording))
 
 
@@ -310,3 +358,171 @@ def test_images_of_many_channels_are_shown_too(tmp_path: Path) -> None:
     assert ("error", "undeclared values") in kinds(findings)
     write_findings(tmp_path / "out", surveyed, findings)
     assert (tmp_path / "out" / "sheets" / "images_train.png").is_file()
+
+
+def told(root: Path, **changes: object) -> list[tuple[str, str, str]]:
+    """Return kind, text and remedy of each error."""
+    return [
+        (one.kind, one.text, one.remedy) for one in found(root, **changes) if one.level == "error"
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["_seg", "_segmentation"])
+def test_another_suffix_of_masks_is_proposed(study: Path, suffix: str) -> None:
+    for mask in study.rglob("*_mask.png"):
+        mask.rename(mask.with_name(mask.name.replace("_mask", suffix)))
+    remedy = f"set data.mask_suffix={suffix}, by which names differ"
+    assert {one[2] for one in told(study)} == {remedy}
+    assert told(study, mask_suffix=suffix) == []
+
+
+def test_pairs_in_folders_below_a_split_need_a_table(study: Path) -> None:
+    (study / "train" / "p1").mkdir()
+    for file in (study / "train").glob("*.png"):
+        file.rename(file.parent / "p1" / file.name)
+    ((kind, text, remedy),) = told(study)
+    assert (kind, text) == ("empty split", "train/ holds no pair")
+    assert remedy.startswith("files in folders such as p1/ are found by a cases.csv")
+
+
+def test_folders_beside_the_pairs_of_a_split_are_not_read(study: Path) -> None:
+    shutil.copytree(study / "val", study / "train" / "more")
+    (study / "train" / ".hidden").mkdir()
+    (one,) = [one for one in found(study) if one.kind == "folders that are not read"]
+    assert [file.path for file in one.files] == ["train/more/"]
+
+
+def test_a_split_that_is_not_there_is_told_with_what_helps(study: Path) -> None:
+    (study / "val").rename(study / "other")
+    assert told(study) == [
+        (
+            "missing split",
+            "there is no val/",
+            "put pairs there, or divide train/ into folds: fold=0",
+        )
+    ]
+    ((kind, text, remedy),) = told(study, fold=0, num_folds=10)
+    assert (kind, remedy) == ("refused", "set data.num_folds=9 or fewer")
+    assert text == f"data.num_folds=10 is more than the 9 cases in {study}/train"
+    (study / "other").rename(study / "val")
+    shutil.rmtree(study / "train")
+    (one,) = told(study)
+    assert one[1:] == (
+        "there is no train/",
+        f"put pairs there, or divide all anew: python split.py data.root={study}",
+    )
+
+
+def write_table(root: Path, *, without: str = "", val: str = "val") -> None:
+    rows = [
+        f"{path.relative_to(root)},{path.name[:10]},{val if split == 'val' else split}"
+        for split in ("train", "val")
+        for path in sorted((root / split).glob("*_slice??.png"))
+        if str(path.relative_to(root)) != without
+    ]
+    (root / "cases.csv").write_text("\n".join(["name,case,split", *rows]))
+
+
+def test_a_table_without_a_row_for_a_split_is_told_as_such(study: Path) -> None:
+    write_table(study, val="")
+    assert told(study) == [
+        ("missing split", "cases.csv names no image for val", "write val into its column split")
+    ]
+    file = study / "cases.csv"
+    file.write_text(file.read_text().replace(",train", ","))
+    with pytest.raises(ValueError, match=r"cases\.csv names no image for train; write train into"):
+        survey(module(study))
+
+
+@pytest.mark.parametrize(
+    ("plant", "text", "remedy"),
+    [
+        (
+            lambda root: save(root / "train" / "lone.png", np.zeros((64, 64))),
+            "{root}: train/lone.png has no mask",
+            "add or remove it",
+        ),
+        (
+            lambda root: write_table(root, without="train/patient001_slice00.png"),
+            "{root}/cases.csv has no row for train/patient001_slice00.png",
+            "add one with an empty split to leave it out",
+        ),
+    ],
+)
+def test_what_a_table_does_not_fit_keeps_nothing_else_from_being_looked_at(
+    study: Path, plant: Callable[[Path], None], text: str, remedy: str
+) -> None:
+    duplicate(study)
+    undeclared(study)
+    write_table(study)
+    plant(study)
+    errors = {kind: rest for kind, *rest in told(study)}
+    assert errors["refused"] == [text.format(root=study), remedy]
+    assert set(errors) == {"refused", "undeclared values"}
+    mask = load(study / "val" / "patient099_slice02_mask.png")
+    save(study / f"{TRAIN}_mask.png", mask)
+    assert {kind for kind, *_ in told(study)} == {"refused", "same image in two splits"}
+
+
+def test_a_patient_in_two_splits_of_a_table_is_told_with_its_files(study: Path) -> None:
+    write_table(study)
+    file = study / "cases.csv"
+    file.write_text(file.read_text().replace("patient010,val", "patient001,val"))
+    ((_, text, _), (kind, *_)) = told(study)
+    assert "case patient001 is in val and, by line 2, in train" in text
+    assert kind == "patient in two splits"
+
+
+def test_patients_of_a_table_count_though_it_lacks_a_row(study: Path) -> None:
+    names = [path.relative_to(study) for path in sorted(study.glob("*/*_slice??.png"))]
+    rows = [f"{name},{'Ann' if name.name[:10] in ('patient001', 'patient010') else ''}"
+            for name in names[:-1]]  # fmt: skip
+    (study / "cases.csv").write_text("\n".join(["name,case", *rows]))
+    shared = [text for kind, text, _ in told(study) if kind == "patient in two splits"]
+    assert shared == ["1 patient is in train and in val (Ann)"]
+
+
+def test_masks_of_several_classes_in_jpeg_are_to_be_saved_otherwise(study: Path) -> None:
+    for place in range(2):
+        mask = study / f"train/patient003_slice{place:02}_mask.png"
+        indices = load(mask) // 255 * (2 * place)  # noise around edges, and none at all
+        Image.fromarray(indices).save(mask.with_suffix(".jpg"))
+        mask.unlink()
+    (one,) = [
+        one
+        for one in found(study, num_classes=4, class_names=["a", "b", "c"])
+        if one.kind == "lossy mask"
+    ]
+    assert one.count == 2
+    assert one.remedy.startswith("save it as PNG, or declare data.mask_threshold for one structure")
+
+
+def test_masks_without_foreground_are_equal_whatever_they_ignore(study: Path) -> None:
+    mask = np.zeros((64, 64))
+    mask[:5] = 200
+    for place in range(3):
+        save(study / f"train/patient003_slice{place:02}_mask.png", mask)
+    told = [kind for _, kind in kinds(found(study, ignore_index=200))]
+    assert "same mask, several images" not in told
+    mask[20:30, 20:30] = 255
+    for place in range(3):
+        save(study / f"train/patient003_slice{place:02}_mask.png", mask)
+    (one,) = [one for one in found(study, ignore_index=200) if one.kind.startswith("same mask")]
+    assert one.text == "1 mask belongs to more than one image"
+
+
+def test_ignored_pixels_are_in_no_share(study: Path) -> None:
+    whole = survey(module(study, ignore_index=200)).splits["val"].whole
+    for one in whole:
+        one.counts = {0: 60, 1: 20, IGNORED: 920}
+    assert share_of_class(whole, 1) == 0.25
+
+
+def test_slices_of_one_patient_are_no_proof_of_another_brightness(study: Path) -> None:
+    for file in (study / "val").glob("*_slice??.png"):
+        save(file, np.clip(load(file) * 1.22, 0, 255))
+    told_of_patients, told_of_images = (
+        {one.kind for one in found(study, **changes)} for changes in ({}, {"case_pattern": ""})
+    )
+    assert "intensities drift" not in told_of_patients  # of 3 patients
+    assert "intensities drift" in told_of_images  # of 15 images

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, open_dict
+from PIL import Image
 
 from liverseg.experiment import check
 from liverseg.inspection import File, Finding
@@ -29,6 +30,17 @@ def test_a_check_writes_a_page_plain_values_and_sheets(
     assert {"images_train.png", "images_val.png"} <= {
         one.name for one in (tmp_path / "run" / "sheets").iterdir()
     }
+
+
+def test_each_finding_has_a_sheet_of_its_own(
+    compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    for split in ("train", "val", "test"):
+        mask = next((pair_root / split).glob("*_mask.png"))
+        Image.new("L", (32, 32)).save(mask)
+    check(compose([f"data.root={pair_root}"], "check"))
+    sheets = [one.name for one in (tmp_path / "run" / "sheets").glob("*_note_empty_masks.png")]
+    assert len(sheets) == 3
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,7 @@ class PairFolders:
         """The pairs of all splits with what the table says of them, and the split of each."""
         assert self.table is not None
         if self.table.names_splits:
+            self.table.refuse_shared_cases()  # not in everything(), which is to be divided anew
             return [(pair, row.split if row else None) for pair, row in self.everything()]
         found = [
             (pair, split)

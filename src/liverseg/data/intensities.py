@@ -116,7 +116,11 @@ def distance(these: Mapping[str, Any], those: Mapping[str, Any]) -> float:
     return float(np.abs(differences).mean())
 
 
-def far_apart(these: Mapping[str, Any], reference: Mapping[str, Any] | None) -> str | None:
+def far_apart(
+    these: Mapping[str, Any],
+    reference: Mapping[str, Any] | None,
+    num_independent: int | None = None,
+) -> str | None:
     """Say how the images of a folder differ from those of a reference, if they are far apart.
 
     A folder of few images may lie farther away than one of many.
@@ -124,6 +128,8 @@ def far_apart(these: Mapping[str, Any], reference: Mapping[str, Any] | None) -> 
     Args:
         these: What :meth:`Intensities.statistics` returned for the folder.
         reference: The same for what the network was trained on.
+        num_independent: How many patients the folder's images are of, as slices of one are alike;
+            None takes each image for one of its own.
 
     Returns:
         Such as ``mean 0.211 against 0.090, median 0.141 against 0.000, 38 % black against 59 %``;
@@ -132,7 +138,8 @@ def far_apart(these: Mapping[str, Any], reference: Mapping[str, Any] | None) -> 
     if not (_is_statistics(these) and _is_statistics(reference)):
         return None
     assert reference is not None
-    most = reference["spread"] * (_FAR + _FAR_OF_ONE / these["images"] ** 0.5)
+    count = num_independent or these["images"]
+    most = reference["spread"] * (_FAR + _FAR_OF_ONE / count**0.5)
     if distance(these, reference) <= max(_LEAST, most):
         return None
     middle = PERCENTILES.index(50)

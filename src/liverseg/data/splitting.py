@@ -12,7 +12,7 @@ from liverseg.data.fingerprints import in_threads
 from liverseg.data.masks import MaskReader
 from liverseg.data.pairs import Pair, check_sizes
 from liverseg.data.patients import count_pairs
-from liverseg.data.table import HEAD, TABLE, table_text
+from liverseg.data.table import HEAD, SPLIT_NAMES, TABLE, table_text
 from liverseg.labels import IGNORED
 
 _Counts = npt.NDArray[np.int64]
@@ -80,6 +80,13 @@ def write_splits(
     finally:
         unfinished.unlink(missing_ok=True)
     told = [_told(pairs, counts, its, split) for split in shares if split in its]
+    tops = {_top_folder(pair.image.relative_to(data.root)) for pair in pairs}
+    folders = [f"{name}/" for name in SPLIT_NAMES if name in tops]
+    if folders and not (table is not None and table.names_splits):
+        told.append(
+            f"the pairs of {', '.join(folders)} are divided anew: as long as there is {TABLE}, "
+            "it says which split a pair is in, and its folder does not"
+        )
     if nameless := sum(pair.case is None for pair in pairs):
         told.append(
             f"{nameless} of {len(pairs)} images have no patient (data.case_pattern, or the column "
@@ -105,15 +112,23 @@ def divide_alike(
         seed: Another seed draws other divisions.
 
     Raises:
-        ValueError: If there are fewer units than splits.
+        ValueError: If there are fewer units than splits, or the shares leave none for the first.
     """
     names, places = np.unique(np.array([*units]), return_inverse=True)
-    sizes = [max(1, round(share * len(names))) for share in [*shares.values()][1:]]
+    patients = f"{len(names)} patient{'s' if len(names) > 1 else ''}"
+    if len(names) < len(shares):
+        fewer = ", or have fewer splits (test=0)" if "test" in shares else ""
+        raise ValueError(
+            f"{patients} cannot be divided into {', '.join(shares)}; add patients{fewer}"
+        )
+    first, *others = shares
+    sizes = [max(1, round(shares[name] * len(names))) for name in others]
     sizes.insert(0, len(names) - sum(sizes))
     if sizes[0] < 1:
         raise ValueError(
-            f"{len(names)} patient{'s' if len(names) > 1 else ''} cannot be divided into "
-            f"{', '.join(shares)}; add patients, or have fewer splits (test=0)"
+            f"{' and '.join(f'{name}={shares[name]}' for name in others)} "
+            f"leave{'s' if len(others) == 1 else ''} none of {patients} for {first}; lower "
+            f"{' or '.join(others)}"
         )
     of_units = np.zeros((len(names), counts.shape[1]))
     np.add.at(of_units, places, counts)
@@ -138,6 +153,10 @@ def _counted(pair: Pair, reader: MaskReader) -> _Counts:
     pixels = np.bincount(reader.read(pair.mask).numpy().ravel(), minlength=IGNORED + 1)
     pixels = pixels[:IGNORED]
     return np.array([1, pixels[1:].any(), *pixels])
+
+
+def _top_folder(image: Path) -> str:
+    return next((part for part in image.parent.parts if part != "images"), "")
 
 
 def _told(pairs: Sequence[Pair], counts: _Counts, its: Sequence[str], split: str) -> str:

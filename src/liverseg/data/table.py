@@ -73,8 +73,6 @@ class CaseTable:
         if not self.rows:
             raise ValueError(f"{file} holds no row below its head; add one for each image")
         self.names_splits = "split" in columns
-        if self.names_splits:
-            self._refuse_shared_cases()
 
     def complete(self, pairs: Sequence[Pair], root: Path) -> tuple[list[Pair], list[Row]]:
         """Return pairs with what the table says of them, and the row of each.
@@ -95,20 +93,49 @@ class CaseTable:
                 remedy = "correct it" if not found else "write its path"
                 raise self._wrong(row, f"{row.name} {what} in {root}; {remedy}")
             if (first := rows.setdefault(found[0], row)) is not row:
-                raise self._wrong(row, f"{row.name} is the image of line {first.line} too")
+                raise self._wrong(
+                    row, f"{row.name} is the image of line {first.line} too; remove one of the rows"
+                )
         if absent := [pair for place, pair in enumerate(pairs) if place not in rows]:
-            more = f" (and {len(absent) - 1} more images)" if len(absent) > 1 else ""
+            others = len(absent) - 1
+            more = f" (and {others} more image{'s' if others > 1 else ''})" if others else ""
             remedy = "with an empty split to leave it out" if self.names_splits else "for it"
             raise ValueError(
                 f"{self.file} has no row for {absent[0].image.relative_to(root)}{more}; add one "
                 f"{remedy}"
             )
         its = [rows[place] for place in range(len(pairs))]
-        completed = [
-            replace(pair, case=row.case or pair.case, spacing=row.spacing, number=row.number)
-            for pair, row in zip(pairs, its, strict=True)
-        ]
-        return completed, its
+        return [_completed(pair, row) for pair, row in zip(pairs, its, strict=True)], its
+
+    def salvage(self, pairs: Sequence[Pair], root: Path) -> list[tuple[Pair, Row]]:
+        """Return what :meth:`complete` does of those pairs that one row means; others are left out.
+
+        Args:
+            pairs: Some pairs below the folder of the table.
+            root: That folder.
+        """
+        known = _names(pairs, root)
+        found = ((known.get(_plain_name(row.name, root), []), row) for row in self.rows)
+        rows = {places[0]: row for places, row in found if len(places) == 1}
+        return [(_completed(pairs[place], row), row) for place, row in sorted(rows.items())]
+
+    def refuse_shared_cases(self) -> None:
+        """Refuse a case that is in two splits.
+
+        Raises:
+            ValueError: If there is one.
+        """
+        first: dict[str, Row] = {}
+        for row in self.rows:
+            if row.case is None or row.split is None:
+                continue
+            other = first.setdefault(row.case, row)
+            if other.split != row.split:
+                raise self._wrong(
+                    row,
+                    f"case {row.case} is in {row.split} and, by line {other.line}, in "
+                    f"{other.split}; put all images of a case into one split",
+                )
 
     def with_splits(self, splits: Mapping[int, str], cases: Mapping[int, str]) -> str:
         """Return the text of this table with another column ``split``.
@@ -194,21 +221,13 @@ class CaseTable:
             raise self._wrong(row, f"slice {text} must be a whole number")
         return int(text.partition(".")[0])
 
-    def _refuse_shared_cases(self) -> None:
-        first: dict[str, Row] = {}
-        for row in self.rows:
-            if row.case is None or row.split is None:
-                continue
-            other = first.setdefault(row.case, row)
-            if other.split != row.split:
-                raise self._wrong(
-                    row,
-                    f"case {row.case} is in {row.split} and, by line {other.line}, in "
-                    f"{other.split}; put all images of a case into one split",
-                )
-
     def _wrong(self, row: Row, what: str) -> ValueError:
         return ValueError(f"{self.file}, line {row.line}: {what}")
+
+
+def _completed(pair: Pair, row: Row) -> Pair:
+    """Return a pair with what its row says of it."""
+    return replace(pair, case=row.case or pair.case, spacing=row.spacing, number=row.number)
 
 
 def _decoded(file: Path) -> str:

@@ -21,6 +21,7 @@ _WORDS = {
     "unreadable mask": ("mask cannot be read", "masks cannot be read"),
     "undeclared values": ("mask holds undeclared values", "masks hold undeclared values"),
     "soft edges": ("mask has soft edges", "masks have soft edges"),
+    "lossy mask": ("mask was compressed with loss", "masks were compressed with loss"),
     "size": ("mask differs from its image in size", "masks differ from their images in size"),
 }
 
@@ -28,14 +29,7 @@ _WORDS = {
 def look_at_files(survey: Survey) -> Iterator[Finding]:
     """Yield what is wrong with files, whatever they show."""
     for name in survey.absent:
-        yield Finding(
-            "error",
-            "missing split",
-            f"there is no {name}/",
-            1,
-            "put pairs there, or divide train/ into folds: fold=0",
-            [File(f"{name}/")],
-        )
+        yield _absent(survey, name)
     for split in survey.splits.values():
         yield from _partners(survey, split)
     yield from _faults(survey)
@@ -46,22 +40,38 @@ def look_at_files(survey: Survey) -> Iterator[Finding]:
         yield Finding(
             "note",
             "folders that are not read",
-            f"{number(len(survey.unread), 'folder')} beside the splits "
-            f"{'is' if len(survey.unread) == 1 else 'are'} not read",
+            f"{number(len(survey.unread), 'folder')} {'is' if len(survey.unread) == 1 else 'are'} "
+            "not read",
             len(survey.unread),
-            "splits are named train, val and test",
+            "nothing, if that is meant; splits are named train, val and test, and pairs in folders "
+            f"below them need a {TABLE}",
             [File(f"{name}/") for name in survey.unread],
         )
 
 
+def _absent(survey: Survey, name: str) -> Finding:
+    what, remedy = f"there is no {name}/", "put pairs there, or divide train/ into folds: fold=0"
+    if survey.is_by_table:
+        what, remedy = f"{TABLE} names no image for {name}", f"write {name} into its column split"
+    elif name == "train":
+        remedy = f"put pairs there, or divide all anew: python split.py data.root={survey.root}"
+    place = TABLE if survey.is_by_table else f"{name}/"
+    return Finding("error", "missing split", what, 1, remedy, [File(place)])
+
+
 def _partners(survey: Survey, split: SplitSurvey) -> Iterator[Finding]:
-    if not split.pairs and not split.alone and not split.is_by_table:
+    what, _, remedy = split.refused.partition("; ")
+    if split.is_empty:
+        below = (survey.root / split.name).glob("[!.]*")
+        folders = {one.name for one in below if one.is_dir()}
         yield Finding(
             "error",
             "empty split",
             f"{split.name}/ holds no pair",
             1,
-            "put pairs there, or remove the folder",
+            remedy
+            if folders and not folders >= {"images", "masks"}
+            else "put pairs there, or remove the folder",
             [File(f"{split.name}/")],
         )
         return
@@ -72,7 +82,7 @@ def _partners(survey: Survey, split: SplitSurvey) -> Iterator[Finding]:
             f"{number(len(split.alone), 'file')} of {split.name} "
             f"{'has' if len(split.alone) == 1 else 'have'} no partner, image or mask",
             len(split.alone),
-            "add the partner, or remove the file",
+            remedy if remedy.startswith("set ") else "add the partner, or remove the file",
             [File(survey.shown(path)) for path in split.alone],
         )
     if split.clashing:
@@ -85,15 +95,14 @@ def _partners(survey: Survey, split: SplitSurvey) -> Iterator[Finding]:
             "rename or remove one of the two",
             [File(survey.shown(path)) for path in split.clashing],
         )
-    is_told = split.alone or split.clashing or any(not one.is_whole for one in split.measured)
-    same = next(one for one in survey.splits.values() if one.refused == split.refused)
-    is_news = same is split  # a table may be refused for all splits at once
-    if split.refused and is_news and not is_told:
-        what, _, remedy = split.refused.rpartition("; ")
+    same = [one for one in survey.splits.values() if one.refused == split.refused]
+    is_told = same[0] is not split or any(  # a table, or folds, may be refused for all at once
+        one.is_empty or one.alone or one.clashing or _is_of_a_file(survey, one.refused)
+        for one in same
+    )
+    if split.refused and not is_told:
         place = TABLE if split.is_by_table else f"{split.name}/"
-        yield Finding(
-            "error", "refused", what or remedy, 1, remedy if what else "do so", [File(place)]
-        )
+        yield Finding("error", "refused", what, 1, remedy or "do so", [File(place)])
     if split.others:
         yield Finding(
             "note",
@@ -105,6 +114,16 @@ def _partners(survey: Survey, split: SplitSurvey) -> Iterator[Finding]:
             "nothing, if that is meant; images are PNG, JPEG, TIFF, BMP, WebP or NPY",
             [File(survey.shown(path)) for path in split.others],
         )
+
+
+def _is_of_a_file(survey: Survey, sentence: str) -> bool:
+    """Tell whether a sentence is about a file whose fault is told anyway."""
+    return any(
+        sentence.startswith((str(one.pair.image), str(one.pair.mask)))
+        for split in survey.splits.values()
+        for one in split.measured
+        if not one.is_whole
+    )
 
 
 def _faults(survey: Survey) -> Iterator[Finding]:

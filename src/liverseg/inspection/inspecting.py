@@ -13,18 +13,20 @@ LOOKED_FOR = {  # with what is tolerated
     "Files": "splits that are missing or empty, files without a partner or with one name, files "
     "that cannot be read, masks of another size than their image, other formats and sizes than "
     "most, images of one value, colours that are read in grey",
-    "Values of masks": "values that are not declared, soft edges",
+    "Values of masks": "values that are not declared, soft edges, compression with loss",
     "Classes": "classes that no mask holds, or none of a split; a share of pixels that differs "
     "fivefold between splits of 10 images and more",
     "Masks": "empty and full masks; specks (components below 0.002 % of the image, 4 pixels at "
     "least); masks at the border; inverted masks",
     "Leaks": "a patient in two splits; the same image twice, equal or nearly (correlation 0.985 of "
-    "the whole and 0.95 of what is finer than 2 % of the side); one image with two masks, one mask "
-    "for two images; slices in two splits that are neighbours by number and in looks",
+    "the whole and 0.95 of what is finer than 2 % of the side), in two splits also flipped or "
+    "turned by quarters; one image with two masks, one mask for several images; slices in two "
+    "splits that are neighbours by number and in looks",
     "Places": "masks that would fit better elsewhere, by 3 % of the side and more, as their edges "
     "and what they hold say; masks of a patient in reverse order; slices of a patient that run "
     "against those of the others (from 8 patients of 4 slices on)",
-    "Brightness": "val and test against train, by the mean distance of nine percentiles",
+    "Brightness": "val and test against train, by the mean distance of nine percentiles, which may "
+    "be larger where patients are few",
 }
 
 

@@ -1,9 +1,10 @@
 """What is in two splits, or twice in one: patients, images, neighbours."""
 
+import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations, product
+from collections.abc import Iterator, Sequence
+from itertools import combinations, islice, product
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,9 @@ from scipy import ndimage
 
 from liverseg.data import read_image
 from liverseg.inspection.findings import FIRST_FILES, File, Finding, number
-from liverseg.inspection.measures import LOOK, Measured, grey_of
+from liverseg.inspection.measures import LOOK, Measured, grey_of, hash_of_image
 from liverseg.inspection.reading import Survey
+from liverseg.labels import IGNORED
 
 _NEIGHBOURS = 24  # that each image is compared with, for each order of the bits of its hash
 _ROTATIONS = (0, 16, 32, 48)
@@ -27,6 +29,7 @@ _NEAR_SHARE = 0.6  # how near neighbours in number are, compared with any two im
 _LEAST_COUPLES = 5
 _SEED = 0
 Bits = npt.NDArray[np.uint64]
+Couple = tuple[Measured, Measured]
 
 
 def look_for_leaks(survey: Survey) -> Iterator[Finding]:
@@ -34,9 +37,11 @@ def look_for_leaks(survey: Survey) -> Iterator[Finding]:
     yield from _patients(survey)
     same = list(_equal(survey))
     yield from _duplicates(survey, same)
+    yield from _turned(survey)
     yield from _two_masks(survey, same)
-    yield from _one_mask_for_two(survey)
-    yield from _near(survey)
+    near, cut = _nearly_equal(survey)
+    yield from _one_mask_for_several(survey, near)
+    yield from _near(survey, near, cut)
     yield from _consecutive(survey)
 
 
@@ -107,6 +112,50 @@ def _duplicates(survey: Survey, same: Sequence[Sequence[Measured]]) -> Iterator[
             )
 
 
+def _turned(survey: Survey) -> Iterator[Finding]:
+    """Tell of images that are in two splits, value for value, but flipped or turned."""
+    groups: dict[bytes, list[Measured]] = defaultdict(list)
+    for one in survey.whole:
+        if one.deviation > 0:
+            groups[one.values_hash].append(one)
+    found = []
+    for group in groups.values():
+        if len({one.split for one in group}) < 2 or len({one.image_hash for one in group}) < 2:
+            continue  # the same values often are the same image, which is told as such
+        ways: dict[bytes, list[Measured]] = defaultdict(list)
+        for one in group:
+            ways[_hash_of_any_way(survey, one)].append(one)
+        for its in ways.values():
+            couples = (
+                (one, other)
+                for one, other in combinations(its, 2)
+                if one.split != other.split and one.image_hash != other.image_hash
+            )
+            found += [*islice(couples, 1)]
+    if found:
+        yield Finding(
+            "error",
+            "same image in two splits, flipped or turned",
+            f"{number(len(found), 'image')} {'is' if len(found) == 1 else 'are'} in two splits, "
+            "flipped or turned by quarters",
+            len(found),
+            "remove all but one of each: scores of that split flatter the network",
+            [_couple(survey, *couple) for couple in found],
+        )
+
+
+def _hash_of_any_way(survey: Survey, one: Measured) -> bytes:
+    """Return a hash that an image shares with its flips and quarter turns, and with them alone."""
+    try:
+        numbers = read_image(
+            one.pair.image, survey.recipe.channels, survey.recipe.white_value
+        ).numpy()
+    except (OSError, ValueError):  # has gone since
+        return one.image_hash
+    turned = [np.rot90(numbers, turns, (1, 2)) for turns in range(4)]
+    return min(hash_of_image(way) for each in turned for way in (each, each[:, :, ::-1]))
+
+
 def _two_masks(survey: Survey, same: Sequence[Sequence[Measured]]) -> Iterator[Finding]:
     groups = [group for group in same if len({one.mask_hash for one in group}) > 1]
     if groups:
@@ -117,40 +166,57 @@ def _two_masks(survey: Survey, same: Sequence[Sequence[Measured]]) -> Iterator[F
             "that differ",
             len(groups),
             "keep the right one of the two",
-            _differing(survey, groups, lambda one: one.mask_hash),
+            [
+                _couple(
+                    survey,
+                    group[0],
+                    next(one for one in group if one.mask_hash != group[0].mask_hash),
+                )
+                for group in groups
+            ],
         )
 
 
-def _one_mask_for_two(survey: Survey) -> Iterator[Finding]:
+def _one_mask_for_several(survey: Survey, near: Sequence[Couple]) -> Iterator[Finding]:
     groups: dict[tuple[bytes, tuple[int, int]], list[Measured]] = defaultdict(list)
     for one in survey.whole:
-        if len(one.counts or {}) > 1:  # empty masks are equal
+        if len((one.counts or {}).keys() - {IGNORED}) > 1:  # empty masks are equal
             groups[one.mask_hash, one.size].append(one)
-    found = [group for group in groups.values() if len({one.image_hash for one in group}) > 1]
+    told = {frozenset(one.image_hash for one in couple) for couple in near}
+    found = []
+    for first, *others in groups.values():
+        told.add(frozenset([first.image_hash]))  # one image may be there twice
+        couples = (
+            (first, one)
+            for one in others
+            if frozenset([first.image_hash, one.image_hash]) not in told
+        )
+        found += [*islice(couples, 1)]
     if found:
         yield Finding(
             "warning",
-            "same mask, two images",
-            f"{number(len(found), 'mask')} {'belongs' if len(found) == 1 else 'belong'} to two "
-            "images that differ",
+            "same mask, several images",
+            f"{number(len(found), 'mask')} {'belongs' if len(found) == 1 else 'belong'} to more "
+            "than one image",
             len(found),
-            "look at both; one may be the mask of another image",
-            _differing(survey, found, lambda one: one.image_hash),
+            "look at them; it may be the mask of one of them alone",
+            [_couple(survey, *couple) for couple in found],
         )
 
 
-def _near(survey: Survey) -> Iterator[Finding]:
-    """Tell of images that are nearly equal: saved anew, resized, brightened, or the next frame."""
+def _nearly_equal(survey: Survey) -> tuple[list[Couple], str]:
+    """Return images that are nearly equal, and among how many if not all were looked at."""
     whole = [one for one in survey.whole if one.look is not None and one.deviation > 0]
     couples = _alike(whole)
-    kept = couples[:_MOST_CLOSE]
-    across: list[tuple[Measured, Measured]] = []
-    within: list[tuple[Measured, Measured]] = []
-    for first, second in kept:
-        one, other = whole[first], whole[second]
-        if _is_same_picture(survey, one, other):
-            (across if one.split != other.split else within).append((one, other))
+    kept = [(whole[first], whole[second]) for first, second in couples[:_MOST_CLOSE]]
     cut = f" among the {len(kept):,} most alike" if len(couples) > len(kept) else ""
+    return [couple for couple in kept if _is_same_picture(survey, *couple)], cut
+
+
+def _near(survey: Survey, near: Sequence[Couple], cut: str) -> Iterator[Finding]:
+    """Tell of images that are nearly equal: saved anew, resized, brightened, or the next frame."""
+    across = [(one, other) for one, other in near if one.split != other.split]
+    within = [(one, other) for one, other in near if one.split == other.split]
     for found, where in ((across, "in two splits"), (within, "in one split")):
         if found:
             yield Finding(
@@ -222,19 +288,36 @@ def _standardised(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _is_same_picture(survey: Survey, one: Measured, other: Measured) -> bool:
-    """Look at two images more closely: their whole, and what is finer than a blur."""
+    """Look at two images more closely: their whole, and what is finer than a blur.
+
+    Of two sizes the larger one is resized first, as a copy may have been: smoothly, or by leaving
+    out pixels.
+    """
     try:
         pictures = [
             Image.fromarray(
                 grey_of(
                     read_image(each.pair.image, survey.recipe.channels, survey.recipe.white_value)
                 ).astype(np.uint8)
-            ).resize((_CLOSE, _CLOSE), Image.Resampling.BOX)
+            )
             for each in (one, other)
         ]
     except (OSError, ValueError):  # has gone since
         return False
-    numbers = [np.asarray(picture, np.float32) for picture in pictures]
+    size = min((picture.size for picture in pictures), key=math.prod)
+    smooth, coarse = Image.Resampling.BOX, Image.Resampling.NEAREST
+    return any(
+        _are_alike([picture.resize(size, resampling) for picture in pictures])
+        for resampling in ((smooth,) if one.size == other.size else (smooth, coarse))
+    )
+
+
+def _are_alike(pictures: Sequence[Image.Image]) -> bool:
+    """Tell whether two pictures of one size are alike at _CLOSE x _CLOSE."""
+    numbers = [
+        np.asarray(picture.resize((_CLOSE, _CLOSE), Image.Resampling.BOX), np.float32)
+        for picture in pictures
+    ]
     details = [each - ndimage.gaussian_filter(each, _BLUR) for each in numbers]
     whole, detail = (
         float(np.prod(_standardised(np.stack([each.ravel() for each in two])), axis=0).sum())
@@ -248,13 +331,10 @@ def _consecutive(survey: Survey) -> Iterator[Finding]:
 
     Names that count at random, as those of photographs do, are no slices.
     """
-    places: dict[tuple[str, int], list[Measured]] = defaultdict(list)
-    for one in survey.whole:
-        if found := re.fullmatch(r"(.*?)(\d+)(\D*)", one.pair.name):
-            places[f"{found[1]}\0{found[3]}", int(found[2])].append(one)
-    couples: dict[tuple[str, str], list[tuple[Measured, Measured]]] = defaultdict(list)
-    for (stem, place), here in places.items():
-        for one, other in product(here, places.get((stem, place + 1), ())):
+    places = _numbered(survey.whole)
+    couples: dict[tuple[str, str], list[Couple]] = defaultdict(list)
+    for (rest, place), here in places.items():
+        for one, other in product(here, places.get((rest, place + 1), ())):
             if one.split == other.split or (one.case is not None and other.case is not None):
                 continue  # a patient in two splits is told of as such
             names = [name for name in survey.splits if name in (one.split, other.split)]
@@ -274,7 +354,25 @@ def _consecutive(survey: Survey) -> Iterator[Finding]:
         )
 
 
-def _resemble(survey: Survey, couples: Sequence[tuple[Measured, Measured]]) -> bool:
+def _numbered(whole: Sequence[Measured]) -> dict[tuple[tuple[str, ...], int], list[Measured]]:
+    """Return images by the rest of their name and its number: the last one that varies."""
+    patterns: dict[str, list[Measured]] = defaultdict(list)
+    for one in whole:
+        patterns[re.sub(r"\d+", "0", one.pair.name)].append(one)
+    places: dict[tuple[tuple[str, ...], int], list[Measured]] = defaultdict(list)
+    for pattern, members in patterns.items():
+        numbers = [re.findall(r"\d+", one.pair.name) for one in members]
+        varying = [
+            place for place, values in enumerate(zip(*numbers, strict=True)) if len({*values}) > 1
+        ]
+        for one, its in zip(members, numbers, strict=True):
+            if varying:
+                place = int(its.pop(varying[-1]))
+                places[(pattern, *its), place].append(one)
+    return places
+
+
+def _resemble(survey: Survey, couples: Sequence[Couple]) -> bool:
     """Tell whether couples are nearer to one another than images of two splits mostly are."""
     splits = {one.split for couple in couples for one in couple}
     first, second = (
@@ -303,16 +401,6 @@ def _difference(one: Measured, other: Measured) -> float:
     assert other.look is not None
     size = LOOK * LOOK
     return float(np.abs(one.look[:size].astype(int) - other.look[:size].astype(int)).mean())
-
-
-def _differing(
-    survey: Survey, groups: Sequence[Sequence[Measured]], hash_of: Callable[[Measured], bytes]
-) -> list[File]:
-    """Return of each group its first and the first one that differs from it."""
-    return [
-        _couple(survey, group[0], next(one for one in group if hash_of(one) != hash_of(group[0])))
-        for group in groups
-    ]
 
 
 def _couple(survey: Survey, one: Measured, other: Measured) -> File:

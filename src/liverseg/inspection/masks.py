@@ -1,12 +1,13 @@
 """What masks hold: missing classes, empty and full masks, specks, masks turned inside out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import numpy as np
 
 from liverseg.inspection.findings import File, Finding, number
 from liverseg.inspection.measures import Measured
 from liverseg.inspection.reading import Survey
+from liverseg.labels import IGNORED
 
 _SKEWED = 5.0  # times the share of a class in another split
 _LEAST_IMAGES = 10  # of a split, to compare shares
@@ -15,19 +16,21 @@ _LEAST_SPECKS, _MORE_SPECKS = 8, 10.0  # of a mask, to name it: so many, and so 
 _INSIDE, _OUTSIDE = 0.3, 0.75  # foreground along the border: usual at most, and inside out at least
 _MOST_AGREE = 0.8  # mean sign of the contrast of all others, to hold one against it
 _RARELY = 0.05  # of the masks touch the border, so that those that do are named
+_FEWEST = 3  # masks of a split, to say what is usual inside it
 _MANY = 20  # masks, to say what is usual
 
 
 def look_at_masks(survey: Survey) -> Iterator[Finding]:
     """Yield what is wrong with what masks hold."""
-    yield from _missing_classes(survey)
-    yield from _skewed_classes(survey)
     inverted = list(_inverted(survey))
-    yield from _inside_out(survey, inverted)
+    others = {id(one) for one in survey.whole} - {id(one) for one in inverted}  # by their ids
+    yield from _missing_classes(survey)
+    yield from _skewed_classes(survey, others)
+    yield from _inside_out(survey, inverted, others)
     yield from _empty(survey)
-    yield from _full(survey, inverted)
+    yield from _full(survey)
     yield from _specks(survey)
-    yield from _at_the_border(survey, inverted)
+    yield from _at_the_border(survey, others)
 
 
 def images_that_hold(whole: Sequence[Measured], index: int) -> int:
@@ -36,9 +39,10 @@ def images_that_hold(whole: Sequence[Measured], index: int) -> int:
 
 
 def share_of_class(whole: Sequence[Measured], index: int) -> float:
-    """Return the share of a class in all pixels of some masks."""
-    total = sum(sum((one.counts or {}).values()) for one in whole)
-    return sum((one.counts or {}).get(index, 0) for one in whole) / max(1, total)
+    """Return the share of a class in all pixels of some masks, ignored ones aside."""
+    counts = [one.counts or {} for one in whole]
+    total = sum(sum(one.values()) - one.get(IGNORED, 0) for one in counts)
+    return sum(one.get(index, 0) for one in counts) / max(1, total)
 
 
 def _missing_classes(survey: Survey) -> Iterator[Finding]:
@@ -73,10 +77,14 @@ def _missing_classes(survey: Survey) -> Iterator[Finding]:
             )
 
 
-def _skewed_classes(survey: Survey) -> Iterator[Finding]:
-    train = survey.splits["train"].whole if "train" in survey.splits else []
+def _skewed_classes(survey: Survey, others: Container[int]) -> Iterator[Finding]:
+    splits = {
+        name: [one for one in split.whole if id(one) in others]
+        for name, split in survey.splits.items()
+    }
+    train = splits.get("train", [])
     for name in ("val", "test"):
-        there = survey.splits[name].whole if name in survey.splits else []
+        there = splits.get(name, [])
         if min(len(train), len(there)) < _LEAST_IMAGES:
             continue
         for index, class_name in survey.class_names.items():
@@ -93,26 +101,32 @@ def _skewed_classes(survey: Survey) -> Iterator[Finding]:
 
 
 def _inverted(survey: Survey) -> Iterator[Measured]:
-    """Yield masks that look like the inverse of what the others are."""
-    whole = survey.whole
-    if survey.first == 0 or len(whole) < 3:
+    """Yield masks that look like the inverse of what the others of their split, or of another, are.
+
+    Full ones are none: an inverse holds its structure as a hole.
+    """
+    usual = [
+        one.share(survey.first)
+        for split in survey.splits.values()
+        if len(split.whole) >= _FEWEST and np.median([one.ring for one in split.whole]) <= _INSIDE
+        for one in split.whole
+        if one.ring <= _INSIDE
+    ]
+    if survey.first == 0 or not usual:
         return
-    ring = np.array([one.ring for one in whole])
-    shares = np.array([one.share(survey.first) for one in whole])
-    if np.median(ring) > _INSIDE:
-        return
-    usual = shares[ring <= _INSIDE]
-    most = 1.5 * float(usual.max()) + 0.02
-    for one, along, share in zip(whole, ring, shares, strict=True):
-        if along >= _OUTSIDE and share > 0.5 and 1 - share <= most:
+    most = 1.5 * max(usual) + 0.02
+    for one in survey.whole:
+        share = one.share(survey.first)
+        if one.ring >= _OUTSIDE and 0.5 < share < 1 and 1 - share <= most:
             yield one
 
 
-def _inside_out(survey: Survey, inverted: Sequence[Measured]) -> Iterator[Finding]:
+def _inside_out(
+    survey: Survey, inverted: Sequence[Measured], others: Container[int]
+) -> Iterator[Finding]:
     if not inverted:
         return
-    whole = survey.whole
-    contrasts = np.array([one.contrast for one in whole if one not in inverted])
+    contrasts = np.array([one.contrast for one in survey.whole if id(one) in others])
     contrasts = contrasts[np.isfinite(contrasts) & (contrasts != 0)]
     usual = float(np.sign(contrasts).mean()) if contrasts.size else 0.0
     # An organ is brighter than what is around it, or darker; where all others agree, this decides.
@@ -156,10 +170,10 @@ def _empty(survey: Survey) -> Iterator[Finding]:
             )
 
 
-def _full(survey: Survey, inverted: Sequence[Measured]) -> Iterator[Finding]:
+def _full(survey: Survey) -> Iterator[Finding]:
     if survey.first == 0:
         return
-    full = [one for one in survey.whole if one.share(survey.first) == 1.0 and one not in inverted]
+    full = [one for one in survey.whole if one.share(survey.first) == 1]
     if full:
         yield Finding(
             "warning",
@@ -196,8 +210,8 @@ def _specks(survey: Survey) -> Iterator[Finding]:
     )
 
 
-def _at_the_border(survey: Survey, inverted: Sequence[Measured]) -> Iterator[Finding]:
-    whole = [one for one in survey.whole if one.foreground(survey.first) and one not in inverted]
+def _at_the_border(survey: Survey, others: Container[int]) -> Iterator[Finding]:
+    whole = [one for one in survey.whole if one.foreground(survey.first) and id(one) in others]
     touching = [one for one in whole if one.ring > 0]
     if survey.first == 0 or not touching:
         return

@@ -18,6 +18,7 @@ LOOK = 16  # pixels of a side of the small picture by which images are compared
 _SPECK = 2e-5  # of the image's area: a component that is smaller is a speck
 _LEAST_SPECK = 4  # pixels
 _LEAST_OF_CLASS = 12  # pixels, for the brightness of a class
+_LOSSY = "changes the values of a mask"  # as reading says of its format
 _MOST_CLASSES = 32  # masks of larger values have soft edges, or values that are far from indices
 
 
@@ -38,8 +39,8 @@ class Recipe:
 class Measured:
     """What is kept of a pair; numbers are those of the files, not of what the network sees.
 
-    ``fault`` is the kind of fault that keeps a file from being read,
-    with its sentence.
+    ``fault`` is the kind of fault that keeps a file from being read, with its sentence.
+    ``values_hash`` is that of the image's histogram, equal for what is flipped or turned.
     ``look`` holds the image and its foreground, each as LOOK x LOOK bytes. ``inside`` has median
     and standard deviation of the image (0 ... 255) by class. ``ring`` is the share of foreground
     along the border of the image. ``fit`` says how well the mask's edges lie on the image's.
@@ -51,6 +52,7 @@ class Measured:
     format: str = ""
     size: tuple[int, int] = (0, 0)
     image_hash: bytes = b""
+    values_hash: bytes = b""
     mask_hash: bytes = b""
     histogram: Histogram | None = None  # until it has been added up
     deviation: float = 0.0
@@ -99,7 +101,7 @@ def measure(split: str, pair: Pair, recipe: Recipe) -> Measured:
     try:
         mask = recipe.reader.read(pair.mask)
     except (ValueError, OSError) as error:
-        found.fault = (_kind_of_fault(pair.mask, recipe.reader), str(error))
+        found.fault = (_kind_of_fault(pair.mask, recipe.reader, str(error)), str(error))
         return found
     found.size = (image.shape[-2], image.shape[-1])
     if tuple(mask.shape) != found.size:
@@ -113,6 +115,12 @@ def measure(split: str, pair: Pair, recipe: Recipe) -> Measured:
     _measure_image(found, image)
     _measure_mask(found, grey_of(image), mask.numpy(), recipe.first)
     return found
+
+
+def hash_of_image(numbers: Numbers) -> bytes:
+    """Return a hash of an image's values and shape."""
+    content = numbers.tobytes() + repr(numbers.shape).encode()
+    return hashlib.blake2b(content, digest_size=12).digest()
 
 
 def grey_of(image: Tensor) -> Numbers:
@@ -131,8 +139,10 @@ def describe(path: Path) -> str:
         return path.suffix.lower().lstrip(".").upper()
 
 
-def _kind_of_fault(path: Path, reader: MaskReader) -> str:
-    """Return what is wrong with a mask that is refused."""
+def _kind_of_fault(path: Path, reader: MaskReader, sentence: str) -> str:
+    """Return what is wrong with a mask that is refused with a sentence."""
+    if _LOSSY in sentence:  # its values are those of the compression
+        return "lossy mask"
     values = reader.undeclared(path)
     if not values:
         return "unreadable mask"
@@ -141,11 +151,9 @@ def _kind_of_fault(path: Path, reader: MaskReader) -> str:
 
 
 def _measure_image(found: Measured, image: Tensor) -> None:
-    numbers = np.ascontiguousarray(image.numpy())
-    found.image_hash = hashlib.blake2b(
-        numbers.tobytes() + repr(numbers.shape).encode(), digest_size=12
-    ).digest()
+    found.image_hash = hash_of_image(image.numpy())
     found.histogram = histogram(image)
+    found.values_hash = hashlib.blake2b(found.histogram.tobytes(), digest_size=12).digest()
     values = np.arange(len(found.histogram), dtype=np.float64)
     mean = (found.histogram * values).sum()
     found.deviation = float(np.sqrt((found.histogram * (values - mean) ** 2).sum()))

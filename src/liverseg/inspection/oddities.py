@@ -163,11 +163,10 @@ def _slice_order(survey: Survey, told: set[int]) -> Iterator[Finding]:
         return
     found = sorted((value, case) for case, value in agreement.items() if value <= _REVERSED)
     if found:
-        verb = "run" if len(found) > 1 else "runs"
         yield Finding(
             "warning",
             "slice order",
-            f"the order of slices of {number(len(found), 'patient')} {verb} against that of the "
+            f"the order of slices of {number(len(found), 'patient')} runs against that of the "
             f"other {len(values) - len(found):,}",
             len(found),
             "look at the first and the last slice; renumber them if they are flipped, which "
@@ -246,7 +245,10 @@ def _drift(survey: Survey) -> Iterator[Finding]:
     for name in ("val", "test"):
         if name not in survey.splits:
             continue
-        words = far_apart(survey.splits[name].intensities.statistics(), reference)
+        split = survey.splits[name]
+        patients = {one.case or id(one) for one in split.whole}  # whose slices are alike
+        found = split.intensities.statistics()
+        words = far_apart(found, reference, num_independent=len(patients))
         if words:
             yield Finding(
                 "warning",

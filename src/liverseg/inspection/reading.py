@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from liverseg.data import IMAGE_SUFFIXES, Intensities, Pair, PairDataModule, is_mask
+from liverseg.data import IMAGE_SUFFIXES, Intensities, Pair, PairDataModule, is_mask, masks_of
 from liverseg.inspection.measures import Measured, Recipe, measure
 from liverseg.labels import first_scored
 
@@ -29,7 +29,8 @@ class SplitSurvey:
     """What a split holds.
 
     ``refused`` is the sentence with which the split is refused as a whole, "" where it is not;
-    ``alone`` are files without a partner, ``clashing`` those whose name another one has.
+    ``is_empty`` says that its folder holds no image of its own. ``alone`` are files without a
+    partner, ``clashing`` those whose name another one has.
     """
 
     name: str
@@ -37,6 +38,7 @@ class SplitSurvey:
     measured: list[Measured] = field(default_factory=list)
     refused: str = ""
     is_by_table: bool = False
+    is_empty: bool = False
     alone: list[Path] = field(default_factory=list)
     clashing: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)  # that are no images by their names
@@ -52,7 +54,8 @@ class SplitSurvey:
 class Survey:
     """What a folder holds.
 
-    ``absent`` are the splits that are not there, ``unread`` the folders that belong to none.
+    ``absent`` are the splits that are not there, ``unread`` the folders that belong to none, and
+    those below a split, beside its pairs.
     """
 
     root: Path
@@ -72,6 +75,11 @@ class Survey:
     def whole(self) -> list[Measured]:
         """The pairs of all splits of which both files were read."""
         return [one for split in self.splits.values() for one in split.whole]
+
+    @property
+    def is_by_table(self) -> bool:
+        """Whether a table says which pairs are in which split."""
+        return any(split.is_by_table for split in self.splits.values())
 
     def shown(self, path: Path) -> str:
         """Return a path as it lies below the folder, fit to be printed."""
@@ -113,6 +121,8 @@ def survey(data: PairDataModule, *, num_processes: int = 1) -> Survey:
             found.absent.append(name)
     below = sorted(one.name for one in data.root.iterdir() if one.is_dir())
     if not found.splits:
+        if data.folders.is_by_table:
+            data.pairs("train")  # says what the table lacks
         shown = ", ".join(f"{name}/" for name in below[:5]) or "no folder"
         raise FileNotFoundError(
             f"data.root={data.root} holds no split (found {shown}); name the folder that holds "
@@ -121,6 +131,12 @@ def survey(data: PairDataModule, *, num_processes: int = 1) -> Survey:
         )
     read = below if data.folders.is_by_table else (*SPLITS, "images", "masks")
     found.unread = [name for name in below if name not in read and not name.startswith(".")]
+    found.unread += [
+        found.shown(folder)
+        for split in found.splits.values()
+        if split.pairs and not split.is_by_table
+        for folder in _folders_in(data, split.name)
+    ]
     jobs = [(name, pair) for name, split in found.splits.items() for pair in split.pairs]
     for one in _told(read_all(jobs, found.recipe, num_processes), len(jobs)):
         split = found.splits[one.split]
@@ -185,20 +201,47 @@ def _listed(data: PairDataModule, name: Split) -> SplitSurvey:
         return split
     except (ValueError, OSError) as error:
         split.refused = str(error)
-    if split.is_by_table:
-        return split
     try:
-        _salvage(split, data)
+        if split.is_by_table:
+            split.pairs = _of_table(name, data)
+        else:
+            _salvage(split, data)
     except (ValueError, OSError):  # the sentence is enough
         split.alone, split.clashing = [], []
     return split
 
 
+def _of_table(name: Split, data: PairDataModule) -> list[Pair]:
+    """Put together those pairs of a split that the table names and that have both files."""
+    assert data.folders.table is not None
+    images = [one for one in sorted(data.root.rglob("*")) if _is_image(one)]
+    images = [one for one in images if not is_mask(one, data.mask_suffix)]
+    pairs = [
+        Pair(image.stem, image, mask, data.case_in(image.stem))
+        for image, mask in masks_of(images, data.mask_suffix).items()
+    ]
+    named = data.folders.table.salvage(pairs, data.root)
+    return [pair for pair, row in named if row.split == name]
+
+
+def _place(data: PairDataModule, name: str) -> tuple[Path, Path | None]:
+    """Return where the images of a split lie, and where its masks, None beside them."""
+    folder, masks = data.folders.place(name) or (data.root / name, None)
+    if masks is None and all((folder / one).is_dir() for one in ("images", "masks")):
+        return folder / "images", folder / "masks"
+    return folder, masks
+
+
+def _folders_in(data: PairDataModule, name: str) -> list[Path]:
+    """Return the folders that lie beside the images of a split."""
+    folder, _ = _place(data, name)
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [one for one in found if one.is_dir() and not one.name.startswith(".")]
+
+
 def _salvage(split: SplitSurvey, data: PairDataModule) -> None:
     """Put together what has a partner, and note what has none."""
-    folder, masks = data.folders.place(split.name) or (data.root / split.name, None)
-    if masks is None and all((folder / name).is_dir() for name in ("images", "masks")):
-        folder, masks = folder / "images", folder / "masks"
+    folder, masks = _place(data, split.name)
     files = _files(folder)
     is_beside = masks is None
     of_images = [one for one in files if not (is_beside and is_mask(one, data.mask_suffix))]
@@ -210,14 +253,19 @@ def _salvage(split: SplitSurvey, data: PairDataModule) -> None:
         Pair(name, images[name], named[name], data.case_in(images[name].stem))
         for name in sorted(images.keys() & named.keys())
     ]
+    if data.folders.table is not None:  # whose cases count, though it is what is refused
+        known = data.folders.table.salvage(split.pairs, data.root)
+        of_table = {pair.image: pair for pair, _ in known}
+        split.pairs = [of_table.get(pair.image, pair) for pair in split.pairs]
+    split.is_empty = not split.pairs and not split.alone
 
 
 def _files(folder: Path) -> list[Path]:
-    return [
-        file
-        for file in sorted(folder.iterdir())
-        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-    ]
+    return [file for file in sorted(folder.iterdir()) if _is_image(file)]
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
 
 
 def _by_name(files: Sequence[Path], suffix: str, clashing: list[Path]) -> dict[str, Path]:

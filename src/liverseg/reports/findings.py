@@ -54,9 +54,9 @@ def write_findings(
         item(
             finding.level,
             finding.text,
-            [finding.remedy, *_files(finding), *_shown(folder, survey, finding)],
+            [finding.remedy, *_files(finding), *_shown(folder, survey, finding, place)],
         )
-        for finding in findings
+        for place, finding in enumerate(findings, start=1)
     ]
     sections = [
         Section("What is found", found or ["Nothing."]),
@@ -119,8 +119,11 @@ def _files(finding: Finding) -> list[Html]:
     return [table(list(names), list(zip(*names.values(), strict=True)), caption=caption)]
 
 
-def _shown(folder: Path, survey: Survey, finding: Finding) -> list[Html]:
-    """Draw the first files of a finding that can be drawn, both of a couple, into a file too."""
+def _shown(folder: Path, survey: Survey, finding: Finding, place: int) -> list[Html]:
+    """Draw the first files of a finding that can be drawn, both of a couple, into a file too.
+
+    The file begins with the place of the finding, as several may be of one kind.
+    """
     measured = {
         survey.shown(path): one
         for split in survey.splits.values()
@@ -131,7 +134,7 @@ def _shown(folder: Path, survey: Survey, finding: Finding) -> list[Html]:
     tiles = _tiles(survey, [measured[name] for name in dict.fromkeys(names)], _MOST_TILES)
     kind = re.sub(r"\W+", "_", finding.kind)
     alt = f"{finding.kind}: {', '.join(tile.caption for tile in tiles)}"
-    return _kept(folder, f"{finding.level}_{kind}", tiles, survey, alt)
+    return _kept(folder, f"{place:02}_{finding.level}_{kind}", tiles, survey, alt)
 
 
 def _tiles(survey: Survey, measured: Sequence[Measured], most: int) -> list[Tile]:
