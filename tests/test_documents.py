@@ -53,7 +53,7 @@ PLACEHOLDERS = {
 # Commands that cannot be run by a test, each with the reason.
 NOT_RUN = {
     "source .venv/bin/activate": "changes the shell that it is typed in",
-    "pip install hydra-submitit-launcher": "installs a package",
+    "pip install 'liverseg[slurm]'": "installs a package",
     "pip install 'liverseg[volumes]'": "likewise",
     "pip install 'liverseg[networks]'": "likewise",
     "pip install 'liverseg[export]'": "likewise",

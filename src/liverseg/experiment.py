@@ -204,7 +204,7 @@ def _found_out(config: DictConfig, begun: Mapping[str, Any] | None) -> tuple[Dic
     """
     config, why = config.copy(), ""
     trainer = config.trainer
-    if trainer.get("precision") is None:  # taken out, or null
+    if trainer.get("precision") is None:  # taken out
         OmegaConf.update(config, "trainer.precision", "32-true", force_add=True)
     record = begun or {}
     if begun is None and config.resume and Path(config.resume).is_file():

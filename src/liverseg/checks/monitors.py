@@ -98,7 +98,7 @@ def _check_mode(key: str, mode: str, monitor: str) -> None:
 
 
 def check_scores(plain: Plain) -> None:
-    """Refuse a score that there is not, and what only a chosen score would use."""
+    """Refuse a score that there is not."""
     chosen = plain.get("scores") or []
     for word in chosen:
         if word not in CATALOGUE:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from liverseg.data import TABLE, read_image
+from liverseg.data import TABLE, is_coloured
 from liverseg.inspection.findings import File, Finding, number
 from liverseg.inspection.measures import Measured
 from liverseg.inspection.reading import SplitSurvey, Survey
@@ -200,7 +200,9 @@ def _lost_colours(survey: Survey) -> Iterator[Finding]:
     if survey.recipe.channels != 1:
         return
     coloured = [one for one in survey.whole if one.format.endswith((" RGB", " RGBA", " CMYK"))]
-    lost = [one for one in _spread(coloured, _MOST_LOOKED_AT) if _has_colours(survey, one)]
+    white = survey.recipe.white_value
+    some = _spread(coloured, _MOST_LOOKED_AT)
+    lost = [one for one in some if is_coloured(one.pair.image, white)]
     if lost:
         yield Finding(
             "warning",
@@ -210,11 +212,6 @@ def _lost_colours(survey: Survey) -> Iterator[Finding]:
             "set data.channels=3, unless grey is meant",
             [File(survey.shown(one.pair.image)) for one in lost],
         )
-
-
-def _has_colours(survey: Survey, one: Measured) -> bool:
-    image = read_image(one.pair.image, 3, survey.recipe.white_value)
-    return not bool((image == image[:1]).all())
 
 
 def _spread(items: Sequence[Measured], most: int) -> Sequence[Measured]:

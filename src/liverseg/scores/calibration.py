@@ -56,7 +56,8 @@ def calibration_error(counts: Tensor) -> Tensor:
     """Return the expected calibration error of each class, float64 in [0, 1].
 
     It is the mean over pixels of the distance between probability and truth, both averaged within
-    steps (Guo et al. 2017, arXiv 1706.04599).
+    steps (Guo et al. 2017, arXiv 1706.04599), of the probability of each class on its own: the
+    classwise error of Kull et al. (2019, arXiv 1910.12656).
 
     Args:
         counts: What :func:`count_calibration` returned, summed over batches.

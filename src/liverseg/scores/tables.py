@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from liverseg.scores.catalogue import ALWAYS, CATALOGUE, ECE, keys_of
+from liverseg.scores.catalogue import CATALOGUE, ECE, keys_of
 from liverseg.scores.final import FALSE_ALARMS, INFINITE, MISSED, ends_of
 
 _NAME_WIDTH, _CELL_WIDTH = 12, 9  # at least
 _INTERVAL = "95 % interval"
 _WHOLE = (MISSED, FALSE_ALARMS, "images")
-_PER_CLASS = (*keys_of(ALWAYS)[:2], "precision", "recall", "dice_pooled", "images")
+_PER_CLASS = ("dice", "iou", "precision", "recall", "dice_pooled", "images")
 
 
 class ScoreTable(NamedTuple):

@@ -36,12 +36,12 @@ _OPTIONS = (
     *("config_path", "config_dir", "experimental_rerun"),
 )
 _LISTS = ("allow", "augment", "ckpt_path", "freeze", "logger", "runs", "scores", "spacing")
-_SUBMITIT = ("hydra_plugins.hydra_submitit_launcher", "hydra-submitit-launcher")
+_SUBMITIT = ("hydra_plugins.hydra_submitit_launcher", "'liverseg[slurm]'")
 _PACKAGES = {  # by a choice: the module that it needs, and what brings it
     "hydra/launcher=submitit_slurm": _SUBMITIT,
     "model=smp_unet": ("segmentation_models_pytorch", "'liverseg[networks]'"),
     "model=monai_dynunet": ("monai", "'liverseg[networks]'"),
-    "search=optuna": ("optuna", "optuna"),
+    "search=optuna": ("optuna", "'liverseg[search]'"),
 }
 
 ENVIRONMENT = {  # of each command, where nothing else is said; read as torch is imported

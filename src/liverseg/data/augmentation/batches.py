@@ -142,7 +142,10 @@ class BatchAugment:
         if matrix is not None:
             # Written out, lest rounding depend on the size of the batch.
             rows = matrix[:, :2, :, None, None]
-            x, y = (rows[:, one, 0] * x + (rows[:, one, 1] * y + rows[:, one, 2]) for one in (0, 1))
+            along = [
+                rows[:, one, 0] * x + (rows[:, one, 1] * y + rows[:, one, 2]) for one in (0, 1)
+            ]
+            x, y = along
         grid = torch.stack(torch.broadcast_tensors(x / middle[:, 0], y / middle[:, 1]), dim=-1)
         some, its_mask = self._resampled(some, its_mask, grid, its_size, is_whole)
         if not is_some:
