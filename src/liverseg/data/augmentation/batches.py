@@ -141,11 +141,8 @@ class BatchAugment:
                 x, y = x + 2 * middle[:, 0] * field[:, 0], y + 2 * middle[:, 1] * field[:, 1]
         if matrix is not None:
             # Written out, lest rounding depend on the size of the batch.
-            rows = matrix[:, :2, :, None, None]
-            along = [
-                rows[:, one, 0] * x + (rows[:, one, 1] * y + rows[:, one, 2]) for one in (0, 1)
-            ]
-            x, y = along
+            a, b, c, d, e, f = matrix[:, :2, :, None, None].flatten(1, 2).unbind(dim=1)
+            x, y = a * x + (b * y + c), d * x + (e * y + f)
         grid = torch.stack(torch.broadcast_tensors(x / middle[:, 0], y / middle[:, 1]), dim=-1)
         some, its_mask = self._resampled(some, its_mask, grid, its_size, is_whole)
         if not is_some:
