@@ -178,6 +178,14 @@ def test_two_computers_train_one_run_in_one_folder(sweeps: Sweeps) -> None:
     sweeps.run("trainer=ddp_sim", "hydra.run.dir=alone")
     assert scores(sweeps.folder / "shared") == scores(sweeps.folder / "alone")
 
+    longer = ["resume=shared", "resume_overrides=[trainer.max_epochs=3]"]
+    computers = [sweeps.fork(*torchrun, ROOT / "train.py", *longer) for _ in range(2)]
+    codes, texts = zip(*(one.end(seconds=400) for one in computers), strict=True)
+    assert codes == (0, 0), texts
+    told = (sweeps.folder / "shared" / "run.log").read_text()
+    assert told.count("parameters, on") == 2
+    assert told.count("epoch 3 of 3") == 1
+
 
 def test_a_job_that_fails_fails_alone(sweeps: Sweeps) -> None:
     broken = [
