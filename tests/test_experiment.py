@@ -386,6 +386,21 @@ def test_several_classes_run_through_the_same_code(
     assert set(Image.open(prediction).get_flattened_data()) <= {0, 1, 2}
 
 
+def test_a_network_whose_output_is_no_logits_is_refused_before_data_are_read(
+    compose: Compose, tmp_path: Path
+) -> None:
+    config = compose([])
+    two = {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 2, "kernel_size": 1}
+    config.model = two
+    with pytest.raises(
+        ValueError,
+        match=r"^Conv2d returns \(1, 2, 64, 64\) for an image \(1, 1, 64, 64\), not logits "
+        r"\(1, 1, 64, 64\); its forward is to return logits \(N, data.num_classes=1, H, W\) alone$",
+    ):
+        train(config)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
 @pytest.mark.slow
 def test_the_network_without_padding_trains_and_predicts(compose: Compose) -> None:
     scores = train(compose(["model=unet_paper", "model.width=2", "model.depth=2"]))
