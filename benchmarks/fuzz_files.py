@@ -2,9 +2,9 @@
 
     python benchmarks/fuzz_files.py [--files 10000] [--seed 0] [--keep FOLDER]
 
-Small PNG, TIFF, JPEG and BMP files are damaged in their bytes and in their parts (PNG chunks with
-the right checksum, TIFF entries, JPEG segments, fields of the BMP header), and each is read as the
-header alone, as an image and as a mask; so are some files that are hostile by design. A table
+Small PNG, TIFF, JPEG, BMP and GIF files are damaged in their bytes and in their parts (PNG chunks
+with the right checksum, TIFF entries, JPEG segments, fields of the BMP header), and each is read as
+the header alone, as an image and as a mask; so are some files that are hostile by design. A table
 counts what came of it; "changed" was read, but not as the whole file was. Exits with 1 if any
 reading raised something else than the package's sentence with the path, took longer than
 ``--seconds`` or more than ``--megabytes``, or killed its process. Needs Linux, which tells the peak
@@ -70,6 +70,8 @@ def originals() -> list[tuple[str, bytes]]:
             add("bmp", picture.convert(mode))
         for mode in ("L", "RGB", "CMYK"):
             add("jpg", picture.convert(mode))
+        for mode in ("1", "L", "P"):
+            add("gif", picture.convert(mode))
         add("tif", picture.convert("F").point(lambda value: value * (1 / 255) + 0))
         add("png", picture, exif=tagged, icc_profile=b"profile", pnginfo=None)
         add("png", picture.quantize(4), bits=2, transparency=1)
@@ -242,6 +244,7 @@ PARTS: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "tif": damage_tiff,
     "jpg": damage_jpeg,
     "bmp": damage_bmp,
+    "gif": damage_bytes,  # nearly all of a small one is header
 }
 
 

@@ -237,7 +237,7 @@ def test_a_network_that_blows_an_image_up_is_refused(model: str) -> None:
 @pytest.mark.parametrize(
     ("channels", "sentence"),
     [
-        (3, r"gives \[1, 3, 64, 64\] for an image of 3 channels, and"),
+        (3, r"returns \(1, 3, 64, 64\) for an image \(1, 3, 64, 64\), not logits \(1, 1, 64, 64\)"),
         (10**6, "net asks for a tensor of 15,625 MiB, which is out of proportion"),
     ],
 )

@@ -13,11 +13,24 @@ from omegaconf import DictConfig
 
 from liverseg import experiment
 from liverseg.checks import check_settings
+from liverseg.ending import warn_of_classes_never_found
 from liverseg.experiment import evaluate, train
 
 Compose = Callable[..., DictConfig]
 LIGHTNING = "lightning.pytorch.callbacks"
 SHORT = ["data.batch_size=2", "trainer.max_epochs=3", "scheduler=constant"]  # 3 steps in an epoch
+
+
+@pytest.mark.parametrize("found", [0, 9])  # pixels of the class, in the second of two images
+def test_images_without_a_class_are_blamed_where_there_are_some(
+    found: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    counts = torch.tensor([[[0, 0, 9]], [[0, 0, found]]])  # of truth, and none in the prediction
+    scores = SimpleNamespace(class_names=["liver"], table=lambda: SimpleNamespace(counts=counts))
+    task = SimpleNamespace(tally=lambda split: SimpleNamespace(scores=scores))
+    warn_of_classes_never_found(task, SimpleNamespace(monitor="val/dice"))
+    assert "finds no pixel of liver in val" in caplog.text
+    assert ("images without a class score 1" in caplog.text) == (found == 0)
 
 
 @pytest.mark.slow

@@ -342,8 +342,7 @@ def test_a_class_that_is_found_nowhere_is_told(
 ) -> None:
     caplog.set_level("INFO", "liverseg")
     train(compose(["optimizer.lr=1e-9", "threshold=0.999"]))
-    sentence = "the best checkpoint finds no pixel of liver in val"
-    assert f"{sentence}; images without a class score 1" in caplog.text
+    assert "the best checkpoint finds no pixel of liver in val" in caplog.text
     assert "the best epoch by val/dice is 1" in caplog.text
     assert "epoch 1 of 1: train loss " in caplog.text
 
@@ -384,6 +383,21 @@ def test_several_classes_run_through_the_same_code(
     predict(compose([f"ckpt_path={file}", f"source={source}"], name="predict"))
     prediction = next((tmp_path / "run").glob("*_prediction.png"))
     assert set(Image.open(prediction).get_flattened_data()) <= {0, 1, 2}
+
+
+def test_a_network_whose_output_is_no_logits_is_refused_before_data_are_read(
+    compose: Compose, tmp_path: Path
+) -> None:
+    config = compose([])
+    two = {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 2, "kernel_size": 1}
+    config.model = two
+    with pytest.raises(
+        ValueError,
+        match=r"^Conv2d returns \(1, 2, 64, 64\) for an image \(1, 1, 64, 64\), not logits "
+        r"\(1, 1, 64, 64\); its forward is to return logits \(N, data.num_classes=1, H, W\) alone$",
+    ):
+        train(config)
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig
@@ -53,6 +54,28 @@ def test_several_checkpoints_vote_in_evaluate_and_predict_alike(
     assert predict(config) == (3, {})
     written = both.mask_reader.read(out / "patient006_slice00_prediction.png")
     assert written.equal(both.predict(image).classes[0])
+
+
+@pytest.mark.slow
+def test_images_of_twelve_bits_are_predicted_where_white_is_typed(
+    compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    train(compose([]))
+    with Image.open(pair_root / "val" / "patient004_slice00.png") as picture:
+        deep = np.asarray(picture.convert("L")).astype(np.uint16) * 16
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    typed = [f"ckpt_path=[{best},{best}]", f"source={tmp_path / 'deep.png'}"]
+    typed.append(f"output_dir={tmp_path / 'out'}")
+    _, refused = predict(compose(typed, name="predict"))
+    assert "set data.white_value=4095" in refused[tmp_path / "deep.png"]
+    assert predict(compose([*typed, "data.white_value=4095"], name="predict")) == (1, {})
+
+
+def test_white_is_for_images(compose: Compose) -> None:
+    typed = ["ckpt_path=a.ckpt", "source=a.nii.gz", "data.white_value=4095"]
+    with pytest.raises(ValueError, match=r"^data\.white_value=4095 is for images; leave it out"):
+        predict(compose(typed, name="predict"))
 
 
 def test_a_pattern_names_checkpoints_in_the_order_of_their_jobs(tmp_path: Path) -> None:

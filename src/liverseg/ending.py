@@ -93,16 +93,19 @@ def warn_of_parts(task: SegmentationTask, data: PairDataModule, config: DictConf
 def warn_of_classes_never_found(task: SegmentationTask, config: DictConfig) -> None:
     """Say which classes the best checkpoint finds nowhere in val though they are there."""
     tally = task.tally("val").scores
-    true_positive, false_positive, false_negative = tally.table().counts.sum(dim=0).unbind(dim=1)
+    counts = tally.table().counts
+    true_positive, false_positive, false_negative = counts.sum(dim=0).unbind(dim=1)
     is_lost = (true_positive + false_positive == 0) & (false_negative > 0)
     if lost := [name for name, one in zip(tally.class_names, is_lost, strict=True) if one]:
         why = (
             "; images without a class score 1 where nothing is found, so val/dice can favour that: "
             "monitor=val/dice_pooled does not"
         )
+        is_absent = (counts[..., 0] + counts[..., 2] == 0).any(dim=0)  # of some image
+        is_favoured = bool((is_lost & is_absent).any()) and "pooled" not in config.monitor
         logger.warning(
             "the best checkpoint finds no pixel of %s in val%s",
-            *(", ".join(lost), "" if "pooled" in config.monitor else why),
+            *(", ".join(lost), why if is_favoured else ""),
         )
 
 

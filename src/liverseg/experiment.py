@@ -42,6 +42,7 @@ from liverseg.inference import (
     warn_of_absent_classes,
 )
 from liverseg.inspection import Finding, inspect, survey
+from liverseg.network import faulty_logits
 from liverseg.pictures import (
     HISTORY_FILE,
     Calibration,
@@ -107,6 +108,7 @@ def train(config: DictConfig, begun: Mapping[str, Any] | None = None) -> Scores:
     parts = instantiate(config, _convert_="all")
     data: PairDataModule = parts["data"]
     task = _task_for(parts, config, _record_of(config, data, is_length_known))
+    _refuse_faulty_logits(task, data)
     _start_from_weights(task, config)
     if config.compile:
         task.net.compile()
@@ -270,6 +272,19 @@ def _task_for(
         seed=config.seed,
         record=record,
     )
+
+
+def _refuse_faulty_logits(task: SegmentationTask, data: PairDataModule) -> None:
+    """Refuse a network whose output no loss and no score can take, before data are read."""
+    try:
+        fault = faulty_logits(task.net, data.channels * data.slices, data.num_classes)
+    except Exception:  # it may need another size, and says so when it meets an image
+        return
+    if fault:
+        raise ValueError(
+            f"{type(task.net).__name__} {fault}; its forward is to return logits (N, "
+            f"data.num_classes={data.num_classes}, H, W) alone"
+        )
 
 
 def _record_of(config: DictConfig, data: PairDataModule, is_length_known: bool) -> dict[str, Any]:

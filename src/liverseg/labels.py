@@ -22,7 +22,7 @@ def scored_names(
     if not background and num_classes == 1:
         raise ValueError(
             "data.background=false scores every class, and data.num_classes=1 has one beside "
-            "background; set data.num_classes=2, or leave data.background=true"
+            "background; set data.num_classes to the number of classes in the masks, such as 11"
         )
     first = int(background)
     count = max(num_classes, 2) - first

@@ -161,11 +161,18 @@ def test_arrays_are_converted_between_grey_and_colour(tmp_path: Path) -> None:
         (
             numbers(4, 9, 9),
             4,
-            "has the shape (4, 9, 9), so 9 channels, but data.channels=4; np.moveaxis(array, 0, -1)"
-            " puts the first axis last",
+            "has the shape (4, 9, 9), so 9 channels, but data.channels=4; save it with its "
+            "channels last, as np.moveaxis(array, 0, -1) has them",
         ),
-        (numbers(9, 9, 2), 1, "so 2 channels, but data.channels=1; set data.channels=2"),
-        (numbers(9, 9, 4), 3, "so 4 channels, but data.channels=3; set data.channels=4"),
+        (numbers(4, 9, 8), 1, "so 8 channels, but data.channels=1; save it with its channels last"),
+        (
+            *(numbers(9, 9, 2), 1),
+            "so 2 channels, but data.channels=1; train with data.channels=2, or save it with 1",
+        ),
+        (
+            *(numbers(9, 9, 4), 3),
+            "so 4 channels, but data.channels=3; train with data.channels=4, or save it with 3",
+        ),
         (numbers(9), 1, "is an array of shape (9,); save it as (height, width) or"),
         (numbers(0, 9), 1, "is an array of shape (0, 9); save it as (height, width) or"),
         (numbers(9, 9).astype(np.int16), 1, "holds int16, of which none is known to be white"),

@@ -487,7 +487,7 @@ def test_without_background_every_class_has_a_name():
 def test_one_logit_has_no_background_to_score(pair_root):
     sentence = (
         "data.background=false scores every class, and data.num_classes=1 has one beside "
-        "background; set data.num_classes=2, or leave data.background=true"
+        "background; set data.num_classes to the number of classes in the masks, such as 11"
     )
     with pytest.raises(ValueError, match=exactly(sentence)):
         module_of(pair_root, background=False)

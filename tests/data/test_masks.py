@@ -28,6 +28,15 @@ def save_palette(file: Path, indices: np.ndarray, colours: list[list[int]]) -> P
     return file
 
 
+@pytest.mark.parametrize("colour", [[128, 0, 0], [128, 128, 128]])
+def test_what_is_ignored_may_be_black_in_a_palette(tmp_path: Path, colour: list[int]) -> None:
+    indices = np.array([[0, 1, 2]])
+    file = save_palette(tmp_path / "a_mask.png", indices, [colour, [255, 255, 255], [0, 0, 0]])
+    assert MaskReader(num_classes=2, ignore_index=2).read(file).tolist() == [[0, 1, IGNORED]]
+    with pytest.raises(ValueError, match="has a palette whose index 2 is the darkest and index 0"):
+        MaskReader(num_classes=3).read(file)
+
+
 @pytest.mark.parametrize("first", [0, 255])
 def test_a_palette_of_declared_greys_means_what_it_shows(tmp_path: Path, first: int) -> None:
     colours = [[first] * 3, [255 - first] * 3]

@@ -2,6 +2,7 @@ import re
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -10,7 +11,7 @@ from torchvision.transforms import v2
 
 from liverseg.data.images import read_image, resize_image, stored_size
 from liverseg.data.masks import MAX_CLASSES, MaskReader
-from liverseg.data.pairs import Pair, case_of, find_pairs, is_mask
+from liverseg.data.pairs import Pair, case_of, find_pairs, is_mask, list_below
 from liverseg.data.samples import PairDataset
 from liverseg.data.transforms import Augment, Normalize
 from liverseg.labels import IGNORED
@@ -77,7 +78,7 @@ def test_the_fixture_holds_six_four_and_three_pairs(pair_root):
 
 def test_strays_are_ignored(tmp_path):
     save_pair(tmp_path, "a", [[0]])
-    for stray in ("notes.txt", "._a.png", "._a_mask.png", "b.gif", "b_mask.gif", "png"):
+    for stray in ("notes.txt", "._a.png", "._a_mask.png", "b.svg", "b_mask.svg", "png"):
         (tmp_path / stray).write_text("stray")
     assert [pair.name for pair in find_pairs(tmp_path)] == ["a"]
 
@@ -122,7 +123,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("files", "census"),
-    [([], "nothing"), (["a.gif", "c.txt", "b.GIF"], "2 x .gif, 1 x .txt")],
+    [([], "nothing"), (["a.svg", "c.txt", "b.SVG"], "2 x .svg, 1 x .txt")],
 )
 def test_a_folder_without_pairs_is_refused_with_what_it_holds(tmp_path, files, census):
     for file in files:
@@ -135,25 +136,111 @@ def test_a_folder_without_pairs_is_refused_with_what_it_holds(tmp_path, files, c
         find_pairs(tmp_path)
 
 
+def touch(folder, files):
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
+
+
 @pytest.mark.parametrize(
-    ("folders", "remedy"),
+    ("files", "remedy"),
     [
         (
-            ["images", "labels"],
-            "call the folders in it images/ and masks/, not images/ and labels/",
+            ["images/a.png", "images/b.png", "labels/a.png", "labels/b.png"],
+            "images/ and labels/ hold like names, so call the folder of images images/ and that of "
+            "masks masks/",
         ),
         (
-            ["aachen", "bochum", "ulm"],
+            ["aachen/a.png", "aachen/a_mask.png", "ulm/a.png", "ulm/a_mask.png"],
+            "files in folders such as aachen/ are found by a cases.csv that names them; python "
+            "split.py writes one, which divides them anew",
+        ),
+        (
+            ["aachen/a.png", "bochum/b.png", "ulm/c.png"],
             "files in folders such as aachen/ are found by a cases.csv that names them; python "
             "split.py writes one, which divides them anew",
         ),
     ],
 )
-def test_a_folder_of_folders_is_refused_with_what_helps(tmp_path, folders, remedy):
-    for folder in folders:
-        (tmp_path / folder).mkdir()
+def test_a_folder_of_folders_is_refused_with_what_helps(tmp_path, files, remedy):
+    touch(tmp_path, files)
     with pytest.raises(ValueError, match=f"{re.escape(remedy)}$"):
         find_pairs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "remedy"),
+    [
+        (
+            "imgs/{}.png",
+            "labels/{}.png",
+            "call the folder of images images/ and that of masks masks/",
+        ),
+        (
+            *("in/{}.jpg", "truth/{}_seg.png"),
+            "call the folder of images images/ and that of masks masks/, and set "
+            "data.mask_suffix=_seg",
+        ),
+        (
+            *("left/a/{}_left.png", "fine/a/{}_fine_ids.png"),
+            "call the folder of images images/ and that of masks masks/, and give image and mask "
+            "one name, without _fine_ids and _left",
+        ),
+        (
+            *("train/image/{}.png", "train/label/{}.png"),
+            "call the folder of images train/images/ and that of masks train/masks/",
+        ),
+        ("a/{}_sat.jpg", "a/{}_mask.png", "take _sat out of the names of images"),
+        ("train/{}.png", "val/{}.png", "add or remove it"),
+        ("a/{}.png", "b/1{}.png", "add or remove it"),
+    ],
+)
+def test_images_and_masks_that_lie_or_are_called_otherwise_are_told_with_what_helps(
+    tmp_path, images, masks, remedy
+):
+    touch(tmp_path, [kind.format(name) for kind in (images, masks) for name in (2, 10, 30)])
+    with pytest.raises(ValueError, match=f"{re.escape(remedy)}$") as caught:
+        list_below(tmp_path)
+    assert "(and 5 more such files); " in str(caught.value)
+
+
+def test_splits_of_images_and_masks_are_told_with_a_place_for_each(tmp_path):
+    folders = ("train", "trainannot", "val", "valannot")
+    touch(tmp_path, [f"{folder}/{folder[:3]}{name}.png" for folder in folders for name in "ab"])
+    sentence = "of images images/train/ and that of masks masks/train/"
+    with pytest.raises(ValueError, match=f"{re.escape(sentence)}$"):
+        list_below(tmp_path)
+
+
+def test_an_end_that_the_images_have_is_told(tmp_path):
+    touch(tmp_path, ["2_sat.jpg", "2_mask.png", "10_sat.jpg", "10_mask.png"])
+    sentence = (
+        f"{tmp_path}: 10_mask.png has no partner 10.png (and 3 more such files); take _sat out of "
+        "the names of images"
+    )
+    with pytest.raises(ValueError, match=exactly(sentence)):
+        find_pairs(tmp_path)
+
+
+@pytest.mark.parametrize(("image", "mask"), [((4, 6, 5), (6, 5)), ((6, 5), (1, 6, 5))])
+def test_an_array_whose_channels_are_first_is_told_as_such(tmp_path, image, mask):
+    np.save(tmp_path / "a.npy", np.zeros(image, np.uint8))
+    np.save(tmp_path / "a_mask.npy", np.zeros(mask, np.uint8))
+    file = tmp_path / ("a.npy" if len(image) == 3 else "a_mask.npy")
+    sentence = (
+        f"{file} has its channels first; save it with its channels last, as np.moveaxis(array, 0, "
+        "-1) has them"
+    )
+    with pytest.raises(ValueError, match=exactly(sentence)):
+        find_pairs(tmp_path)
+
+
+def test_a_gif_of_one_frame_is_an_image_or_a_mask(tmp_path):
+    save(tmp_path / "a.gif", [[0, 7, 255]])
+    save(tmp_path / "a_mask.gif", [[0, 255, 255]])
+    (pair,) = find_pairs(tmp_path)
+    assert read_image(pair.image, 1).tolist() == [[[0, 7, 255]]]
+    assert MaskReader(num_classes=1).read(pair.mask).tolist() == [[0, 1, 1]]
 
 
 def test_the_folder_above_the_splits_is_recognised_by_its_census(pair_root):

@@ -1,11 +1,13 @@
 """What a network that trims its borders is shown, and which pixels its logits are held against."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from liverseg.network.sizes import training_logits, whole_image_logits
+from liverseg.network.sizes import faulty_logits, training_logits, whole_image_logits
 from liverseg.network.unet import UNet
 
 
@@ -172,3 +174,49 @@ def test_half_precision_logits_are_resized_in_float32(net: nn.Module) -> None:
     wider = whole_image_logits(net, image, (1, 4))
     assert same.dtype == wider.dtype == torch.float32
     assert wider.flatten().tolist() == [256, 256.5, 257.5, 258]
+
+
+class Returning(nn.Module):
+    """Returns what is made of its image."""
+
+    def __init__(self, make: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.forward = make
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda image: image, ""),
+        (lambda image: image[:, :1], "returns (1, 1, 64, 64)"),
+        (lambda image: image[..., ::2, ::2], "returns (1, 2, 32, 32)"),
+        (lambda image: image[:, 0], "returns (1, 64, 64)"),
+        (lambda image: (image, image), "returns a tuple"),
+        (lambda image: {"aux": image[0], "out": image}, "returns a dict"),
+    ],
+)
+def test_what_is_no_logits_of_an_image_is_told(
+    make: Callable[[Tensor], object], sentence: str
+) -> None:
+    if sentence:
+        sentence += " for an image (1, 2, 64, 64), not logits (1, 2, 64, 64)"
+    if "dict" in sentence:
+        sentence += ", which its ['out'] are"
+    assert faulty_logits(Returning(make), channels=2, num_classes=2) == sentence
+
+
+@pytest.mark.parametrize("net", [Trimming(3), valid_unet(2), UNet(1, 2, 2, 1)])
+def test_logits_of_the_middle_of_an_image_are_as_many_as_the_network_says(net: nn.Module) -> None:
+    num_classes = 1 if isinstance(net, Trimming) else 2
+    assert faulty_logits(net, channels=1, num_classes=num_classes) == ""
+    assert "not logits (1, 3, " in faulty_logits(net, channels=1, num_classes=3)
+
+
+def test_a_network_whose_logits_are_looked_at_is_left_as_it_was() -> None:
+    net = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.5), Returning(torch.rand_like)).train()
+    net[1].eval()
+    before = torch.get_rng_state()
+    assert faulty_logits(net, channels=1, num_classes=1) == ""
+    assert [one.training for one in net] == [True, False, True]
+    assert int(net[0].num_batches_tracked) == 0
+    assert torch.equal(torch.get_rng_state(), before)

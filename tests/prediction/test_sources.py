@@ -34,6 +34,18 @@ def test_a_file_a_pattern_and_a_list_are_taken(tmp_path: Path) -> None:
     assert find_images([str(a), f"{tmp_path}/?.png", str(c)]) == [a, c]  # a once
 
 
+def test_a_pattern_leaves_out_masks_that_lie_beside_images_unless_it_names_them(
+    tmp_path: Path,
+) -> None:
+    image, mask = (tmp_path / "set" / kind / "a.png" for kind in ("images", "masks"))
+    other = tmp_path / "other" / "masks" / "b.png"  # a folder of that name, and no images beside it
+    for file in (image, mask, other):
+        file.parent.mkdir(parents=True)
+        save(file)
+    assert find_images(f"{tmp_path}/**/*.png") == [other, image]
+    assert find_images(f"{tmp_path}/*/masks/*.png") == [other, mask]
+
+
 def test_a_folder_whose_name_is_a_pattern_is_that_folder(tmp_path: Path) -> None:
     image = save(tmp_path / "set[1]" / "a.png")
     assert find_images(str(image.parent)) == [image]

@@ -15,6 +15,22 @@ def test_one_class_is_a_table_of_splits() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("low", "value", "high", "shown"),
+    [
+        (0.9041, 0.9045, 0.9459, "0.904 to 0.946"),
+        (0.9995, 0.9995, 0.9995, "0.999 to 1.000"),
+        (0.0001, 0.0004, 0.0004, "0.000 to 0.001"),
+        (1.0, 1.0, 1.0, "1.000 to 1.000"),
+    ],
+)
+def test_a_number_lies_in_its_interval_as_both_are_shown(
+    low: float, value: float, high: float, shown: str
+) -> None:
+    scores = {"val/dice": value, "val/dice_low": low, "val/dice_high": high, "val/images": 4.0}
+    assert f"{value:.4f}  {shown}" in summary(scores)
+
+
 def test_the_score_that_is_monitored_has_a_row() -> None:
     scores = {"val/dice": 0.5, "val/dice_pooled/liver": 0.25, "test/dice": 0.75}
     rows = summary(scores, "val/dice_pooled/liver").splitlines()

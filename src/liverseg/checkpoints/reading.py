@@ -23,7 +23,7 @@ from liverseg.checkpoints.limits import (
 )
 from liverseg.data import PairDataModule
 from liverseg.labels import IGNORED
-from liverseg.network import Shrinking
+from liverseg.network import faulty_logits
 from liverseg.prediction import ExportedNetwork, Threshold, is_exported, read_record
 from liverseg.settings import find_sentence
 from liverseg.settings.classes import check_node, class_nodes, rules_of
@@ -38,8 +38,7 @@ from liverseg.training import (
 
 _EXPORTED = "exported"  # of what was read: the file that stands in the place of weights
 _SLACK = 2**28  # bytes that building may take besides eight times those of the weights
-_PROBE = 64  # side in pixels of an image of zeros that a rebuilt network is shown
-_MOST_PROBED = 2**30  # bytes that it may make of it, besides four times those of the weights
+_MOST_PROBED = 2**30  # bytes that a rebuilt network may make, besides four times its weights
 _LONGEST = 400  # characters of what others say
 logger = logging.getLogger(__name__)
 
@@ -269,21 +268,15 @@ def _built_within(
 
 def _refuse_other_logits(net: nn.Module, channels: int, num_classes: int, most_bytes: int) -> None:
     """Show a network an image of zeros: it may take little memory, and must give logits."""
-    side = net.input_size(1) if isinstance(net, Shrinking) else _PROBE
     try:
-        with Budget("net", most_bytes), torch.no_grad():
-            logits = net(torch.zeros(1, channels, max(side, _PROBE), max(side, _PROBE)))
+        with Budget("net", most_bytes):
+            fault = faulty_logits(net, channels, num_classes)
     except OverBudgetError:
         raise
     except Exception:  # it may need another size, and says so when it meets an image
         return
-    if not isinstance(logits, Tensor) or logits.dim() != 4 or logits.shape[1] != num_classes:
-        gives = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(
-            f"the checkpoint's network gives {gives} for an image of {channels} channels, and "
-            f"config.data.num_classes={num_classes} asks for {num_classes} logits per pixel; take "
-            "another file"
-        )
+    if fault:
+        raise ValueError(f"the checkpoint's network {fault}; take another file")
 
 
 @contextmanager

@@ -50,6 +50,14 @@ def open_array(path: Path) -> Numbers:
     return array
 
 
+def channels_first(path: Path) -> str:
+    """Return what to do with an array whose first axis is that of the channels; "" for others."""
+    shape = open_array(path).shape if is_array(path) else ()
+    if len(shape) != 3 or shape[0] >= min(shape[1:]):
+        return ""
+    return "save it with its channels last, as np.moveaxis(array, 0, -1) has them"
+
+
 def read_channels(path: Path, channels: int) -> Numbers:
     """Return the numbers of an array, of shape (H, W, C); C is as declared, or 1, or 3.
 
@@ -62,11 +70,10 @@ def read_channels(path: Path, channels: int) -> Numbers:
         array = array[..., None]
     found = array.shape[-1]
     if found != channels and not {found, channels} <= {1, 3}:
-        last = f"np.moveaxis(array, 0, -1) puts the first axis last, or set data.channels={found}"
-        remedy = last if array.shape[0] == channels else f"set data.channels={found}"
+        remedy = f"train with data.channels={found}, or save it with {channels}"
         raise ValueError(
             f"{path} has the shape {array.shape}, so {found} channel{'s' if found > 1 else ''}, "
-            f"but data.channels={channels}; {remedy}"
+            f"but data.channels={channels}; {channels_first(path) or remedy}"
         )
     if array.dtype.kind != "f" and array.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
         raise ValueError(
@@ -120,7 +127,7 @@ class LayeredTiff:
         if not is_of_pages and not (count == 1 and self.samples == channels):
             shown = f"{count} pages" if count > 1 else f"{self.samples} channels"
             raise ValueError(
-                f"{self._path} has {shown}, but data.channels={channels}; set data.channels="
+                f"{self._path} has {shown}, but data.channels={channels}; train with data.channels="
                 f"{count if count > 1 else self.samples}, or save it with {channels} channels"
             )
         try:

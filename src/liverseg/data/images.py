@@ -24,7 +24,7 @@ from liverseg.data.arrays import (
     read_channels,
 )
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".npy")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".npy")
 MOST_PIXELS = 2**27  # of an image; such a one takes half a gigabyte as float32
 WHITE = 65535  # of 16 bits a channel
 TWELVE_BITS = 4095  # the most that most scanners and cameras with deep pixels give
@@ -358,8 +358,8 @@ def _all_channels(picture: Image.Image, path: Path, channels: int) -> Tensor:
     if found != channels or picture.mode not in ("LA", "RGBA", "CMYK"):
         raise ValueError(
             f"{path} has {found} channel{'s' if found > 1 else ''} ({picture.mode}), but "
-            f"data.channels={channels}; set data.channels={1 if found == 1 else 3}, or save it as "
-            "TIFF or .npy with all channels"
+            f"data.channels={channels}; train with data.channels={1 if found == 1 else 3}, or save "
+            f"it as TIFF or .npy with {channels} channels"
         )
     return torch.from_numpy(np.array(picture)).movedim(-1, 0)
 

@@ -261,6 +261,10 @@ class MaskReader:
             return np.take(palette[:, 0], indices)
         # Black is background wherever masks are shown. Where another index than 0 is black and 0
         # is not, or where lighter greys have lower indices, indices and eyes tell two stories.
+        counts = self._table[used] != IGNORED  # what is ignored may have any colour
+        if not counts.any():
+            return indices
+        used, shown, greys = used[counts], shown[counts], greys[counts]
         is_black = (shown == 0).all(axis=1)
         is_odd = (
             bool((np.diff(greys.astype(int)) < 0).any())

@@ -56,15 +56,24 @@ def load_predictor(
     return load(ckpt_path, allow, options).predictor
 
 
-def load(ckpt_path: Names, allow: Sequence[str] = (), options: Options | None = None) -> Loaded:
-    """Do as :func:`load_predictor`, and return beside it what scoring needs of the first file."""
+def load(
+    ckpt_path: Names,
+    allow: Sequence[str] = (),
+    options: Options | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """Do as :func:`load_predictor`, and return beside it what scoring needs of the first file.
+
+    ``changes`` are values of the data that differ from training, see
+    :func:`~liverseg.checkpoints.load_data`.
+    """
     first: Loaded | None = None
-    options = options or Options()
+    options, changes = options or Options(), changes or {}
     files = find_checkpoints(ckpt_path)
     for file in files:
         checkpoint = load_checkpoint(file)
         task = load_task(checkpoint, allow)
-        data = load_data(checkpoint, {}, allow)
+        data = load_data(checkpoint, changes, allow)
         for key in [key for key in checkpoint if key != "liverseg"]:
             del checkpoint[key]  # the network has the weights, and nothing needs the rest
         voter = Voter(task.net, data.normalize)
@@ -72,7 +81,7 @@ def load(ckpt_path: Names, allow: Sequence[str] = (), options: Options | None = 
             predictor = _join([voter], task, data, options)
             first = Loaded(predictor, [voter], task, data, checkpoint)
         else:
-            _refuse_other(file, checkpoint, files[0], first.checkpoint)
+            _refuse_other(file, checkpoint, files[0], first.checkpoint, changes)
             first.voters.append(voter)
     assert first is not None
     if len(files) > 1:
@@ -194,14 +203,18 @@ def _number_first(path: Path) -> list[tuple[int, str]]:
 
 
 def _refuse_other(
-    file: Path, checkpoint: Mapping[str, Any], first: Path, of_first: Mapping[str, Any]
+    file: Path,
+    checkpoint: Mapping[str, Any],
+    first: Path,
+    of_first: Mapping[str, Any],
+    changes: Mapping[str, Any],
 ) -> None:
     """Refuse a checkpoint whose votes would not be for the same classes, or on the same images."""
     record, wanted = checkpoint["liverseg"], of_first["liverseg"]
     for key in ("num_classes", "channels", "slices", "image_size", "white_value"):
         unless_named = 1 if key == "slices" else None  # earlier releases had one
         here, there = (one["config"]["data"].get(key, unless_named) for one in (record, wanted))
-        if here != there:
+        if here != there and key not in changes:
             raise ValueError(
                 f"{file} has data.{key}={here} and {first} has {there}, so they cannot vote "
                 "together; name checkpoints that agree"

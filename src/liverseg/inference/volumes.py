@@ -53,6 +53,8 @@ def predict_in_volumes(
     for key in ("probabilities", "num_workers"):
         if settings[key]:
             raise ValueError(f"{key}={settings[key]} is for images; leave it out for volumes")
+    if (white := settings["data"]["white_value"]) is not None:
+        raise ValueError(f"data.white_value={white} is for images; leave it out for volumes")
     need_packages()
     loaded = load(settings["ckpt_path"], settings["allow"], options_of(settings))
     predictor, checkpoint = loaded.predictor, loaded.checkpoint

@@ -16,6 +16,7 @@ from liverseg.network.libraries import (
 from liverseg.network.sizes import (
     TILE_SIZE,
     Shrinking,
+    faulty_logits,
     logits_one_by_one,
     rectangle_logits,
     strips_of_logits,
@@ -36,6 +37,7 @@ __all__ = [
     "TorchvisionDeepLabV3",
     "UNet",
     "UpStep",
+    "faulty_logits",
     "field_size",
     "inner_network",
     "logits_one_by_one",

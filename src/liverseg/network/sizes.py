@@ -5,7 +5,7 @@ for the middle only: training crops the mask to them, and prediction covers the 
 mirrored overlap tiles (Ronneberger et al. 2015, figure 2).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple, Protocol, TypeGuard, runtime_checkable
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from liverseg.network.anatomy import scoring
 from liverseg.network.tiles import Tiling, blended_strips, is_large, plan_tiles
 
 # Largest side that one tile predicts; bounds the memory of prediction. The paper's 388, cut to a
@@ -20,6 +21,7 @@ from liverseg.network.tiles import Tiling, blended_strips, is_large, plan_tiles
 TILE_SIZE = 384
 _MOST_SEEN = 2**27  # pixels of a tile with its border
 _MOST_AT_ONCE = 2**26  # numbers of logits that are resized at once
+_PROBE = 64  # side in pixels of an image of zeros by which logits are looked at
 
 
 @runtime_checkable
@@ -41,6 +43,40 @@ class View(NamedTuple):
     start: int  # first pixel seen; negative where the image is continued by mirroring
     length: int  # pixels seen
     margin: int  # pixels seen before the first that gets a logit
+
+
+def faulty_logits(net: nn.Module, channels: int, num_classes: int) -> str:
+    """Show a network an image of zeros; say what it returns where that is not logits, "" else.
+
+    It is left as it was, and so is torch's random state.
+
+    Args:
+        net: The network, on the CPU.
+        channels: Channels of the image.
+        num_classes: Channels of the logits.
+
+    Raises:
+        Exception: What the network raises, which may need an image of another size.
+    """
+    image = torch.zeros(1, channels, _PROBE, _PROBE)
+    wanted = (1, num_classes, _PROBE, _PROBE)
+    if trims(net, image):
+        side = net.input_size(1)
+        image = torch.zeros(1, channels, side, side)
+        wanted = (1, num_classes, net.output_size(side), net.output_size(side))
+    with scoring(net), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        found = net(image)
+    shown = f"a {type(found).__name__}"
+    if isinstance(found, Tensor):
+        if found.shape == wanted:
+            return ""
+        shown = str(tuple(found.shape))
+    hint = ""
+    if isinstance(found, Mapping):
+        shown = "a dict"
+        fitting = (key for key, one in found.items() if getattr(one, "shape", None) == wanted)
+        hint = f", which its [{key!r}] are" if (key := next(fitting, None)) is not None else ""
+    return f"returns {shown} for an image {tuple(image.shape)}, not logits {wanted}{hint}"
 
 
 def training_logits(net: nn.Module, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ def find_images(
 
     Of a folder these are all images that are no masks (``NAME_mask``), hidden files or files that
     a prediction wrote; other files are named in the log. Of a folder with ``images/`` and
-    ``masks/`` they are those of the former.
+    ``masks/`` they are those of the former, also where a pattern finds both.
 
     Args:
         source: An image, a folder, a pattern such as ``scans/*.png``, or a list of these.
@@ -61,10 +61,17 @@ def find_images(
         return [path]
     if glob.has_magic(str(source)):
         files = [Path(file) for file in sorted(glob.glob(str(path), recursive=True))]
+        if "masks" not in path.parts:  # else they are meant
+            files = [file for file in files if not _is_in_masks(file)]
         return _chosen(files, path, mask_suffix)
     if path.exists():
         raise ValueError(f"source={source} is no regular file; name an image or a folder")
     raise FileNotFoundError(f"source={source} does not exist; name an image or a folder")
+
+
+def _is_in_masks(file: Path) -> bool:
+    """Tell whether a file lies below a folder of masks, which has ``images/`` beside it."""
+    return any(one.name == "masks" and (one.parent / "images").is_dir() for one in file.parents)
 
 
 def _chosen(files: Sequence[Path], source: str | Path, mask_suffix: str) -> list[Path]:
@@ -87,7 +94,7 @@ def _chosen(files: Sequence[Path], source: str | Path, mask_suffix: str) -> list
         remedy = "name an image or a folder of them" + (f" {_OF_VOLUMES}" if others else "")
         if inside := sorted(Path(source).glob("[!.]*/")):
             remedy = f"name a folder in it, such as {inside[0]}"
-            below = [file.stem for file in Path(source).rglob("*.png")]
+            below = [one.stem for one in Path(source).rglob("*.png") if not _is_in_masks(one)]
             if len(set(below)) == len(below) > 0:  # each has a name for what is written
                 remedy += f", or all: 'source={source}/**/*.png'"
         raise ValueError(

@@ -85,8 +85,22 @@ def _cells(scores: Mapping[str, float], name: str) -> list[str]:
     low, high = (scores.get(end) for end in ends_of(name))
     if of_class and word != "dice":  # classes have a column for each score, and no room for more
         low = None
-    number = _number(scores.get(name), word)
-    return [number, "" if low is None or high is None else f"{low:.3f} to {high:.3f}"]
+    value = scores.get(name)
+    interval = "" if low is None or high is None else _interval(low, high, value)
+    return [_number(value, word), interval]
+
+
+def _interval(low: float, high: float, value: float | None) -> str:
+    """Return an interval with three places, rounded outward where its number would lie outside.
+
+    >>> _interval(0.9995, 0.9998, 0.9996)
+    '0.999 to 1.000'
+    """
+    left, right = round(low, 3), round(high, 3)
+    if value is not None:
+        left -= 0.001 * (round(value, 4) < left > low)
+        right += 0.001 * (round(value, 4) > right < high)
+    return f"{left:.3f} to {right:.3f}"
 
 
 def intervals_note(scores: Mapping[str, float]) -> list[str]:

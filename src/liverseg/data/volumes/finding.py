@@ -31,7 +31,7 @@ from liverseg.data.volumes.stacks import PngStack
 
 _WANTED = "(NIfTI, or a DICOM series); name its folder or file"
 _PREDICTED = re.compile(r"[_.-]?(prediction|pred)$", re.IGNORECASE)  # at the end of a name
-_PICTURES = (*IMAGE_SUFFIXES, ".gif")
+_PICTURES = IMAGE_SUFFIXES
 logger = logging.getLogger(__name__)
 
 
