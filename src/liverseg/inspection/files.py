@@ -111,7 +111,7 @@ def _partners(survey: Survey, split: SplitSurvey) -> Iterator[Finding]:
             f"{'is' if len(split.others) == 1 else 'are'} no image by the end of "
             f"{'its name' if len(split.others) == 1 else 'their names'}, and not read",
             len(split.others),
-            "nothing, if that is meant; images are PNG, JPEG, TIFF, BMP, WebP or NPY",
+            "nothing, if that is meant; images are PNG, JPEG, TIFF, BMP, WebP, GIF or NPY",
             [File(survey.shown(path)) for path in split.others],
         )
 
