@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -243,6 +244,41 @@ def test_tuning_on_val_writes_a_file_that_both_commands_take(
     for name, mask in masks(tmp_path / "out", best).items():
         image = predictor.read(pair_root / "val" / f"{name}.png")
         assert predictor.predict(image[None]).classes[0].equal(mask)
+
+
+@pytest.mark.slow
+def test_networks_of_other_folds_are_not_scored_on_val(
+    best: Path, compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    checkpoint = torch.load(best, weights_only=True)
+    sweep, of_data = tmp_path / "sweep", checkpoint["liverseg"]["config"]["data"]
+    for number, (fold, num_folds) in enumerate([(0, 2), (0, 2), (1, 2), (0, 3), (None, 2)]):
+        of_data["fold"], of_data["num_folds"] = fold, num_folds
+        file = sweep / str(number) / "checkpoints" / "best.ckpt"
+        file.parent.mkdir(parents=True)
+        torch.save(checkpoint, file)
+
+    def scored(voters: str, *typed: str) -> dict[str, float]:
+        drawn = ["num_pictures=0", "num_worst=0", f"output_dir={tmp_path / 'out'}"]
+        return evaluate(compose([voters, *drawn, *typed], name="evaluate"))
+
+    def jobs(*numbers: int) -> str:
+        return f"ckpt_path=[{','.join(f'{sweep}/{one}/checkpoints/best.ckpt' for one in numbers)}]"
+
+    differ = "these networks differ in data.fold, so that some have trained on the val of the first"
+    for other in (2, 3, 4):
+        for numbers in ((0, other), (other, 0)):
+            with pytest.raises(ValueError, match=f"^{differ}; choose split=test, or another data"):
+                scored(jobs(*numbers), "split=val", f"data.root={pair_root}")
+    with pytest.raises(ValueError, match=f"^{differ}; tune one checkpoint, and give its tuned=FIL"):
+        scored(f"ckpt_path={sweep}", "tune=true")
+    (sweep / "out_of_fold").mkdir()
+    with pytest.raises(ValueError, match=rf"root; {sweep}/out_of_fold has the score of each image"):
+        scored(f"ckpt_path={sweep}", "split=val")
+    assert "test/dice" in scored(f"ckpt_path={sweep}", "split=test")
+    assert "val/dice" in scored(jobs(0, 1), "split=val")
+    elsewhere = shutil.copytree(pair_root, tmp_path / "elsewhere")
+    assert "val/dice" in scored(f"ckpt_path={sweep}", "split=val", f"data.root={elsewhere}")
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,19 @@ def test_missing_masks_are_named_and_nothing_is_written(
     with pytest.raises(FileNotFoundError, match=sentence):
         scored(compose, masks, pair_root)
     assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("missing", "remedy"),
+    [(["val"], "choose split=test, or name another"), (["val", "test"], "name another")],
+)
+def test_a_split_that_is_there_is_named_for_one_that_is_not(
+    compose: Compose, masks: Path, pair_root: Path, missing: list[str], remedy: str
+) -> None:
+    for split in missing:
+        shutil.rmtree(pair_root / split)
+    with pytest.raises(FileNotFoundError, match=rf"/val does not exist; {remedy} data\.root$"):
+        scored(compose, masks, pair_root, "split=val")
 
 
 def test_surplus_files_are_named(

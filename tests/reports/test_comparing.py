@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from PIL import Image
 from scored import NAMES, write_run, write_sweep
 
-from liverseg.reports import compare_runs
+from liverseg.reports import compare_runs, conclude_sweep
+from liverseg.settings.paths import as_hydra_reads_it
 
 Compose = Callable[..., DictConfig]
 
@@ -19,7 +21,8 @@ def compared(
 ) -> tuple[list[str], dict[str, Any]]:
     typed = [f"{key}={value}" for key, value in settings.items()]
     listed = ",".join(map(str, runs))
-    config = compose([f"runs=[{listed}]", f"output_dir={tmp_path / 'out'}", *typed], name="compare")
+    named = as_hydra_reads_it(f"runs=[{listed}]")
+    config = compose([named, f"output_dir={tmp_path / 'out'}", *typed], name="compare")
     lines, page = compare_runs(config)
     assert page.is_file()
     return lines, json.loads((tmp_path / "out" / "comparison.json").read_text())
@@ -126,6 +129,78 @@ def test_folds_are_put_together_and_paired_on_val(compose: Compose, tmp_path: Pa
         compared(compose, tmp_path, *sweeps)
 
 
+def fold_sweep(folder: Path, wrong: int, folds: int = 2) -> Path:
+    """Write a cross-validation whose jobs have scores of the same test, too."""
+    parts = [slice(0, 8), slice(8, 16)]
+    sweep = write_sweep(
+        folder,
+        [
+            (
+                [f"fold={fold}"],
+                {"wrong": wrong, "split": "val", "part": parts[fold], "truth": f"masks:{fold}"},
+            )
+            for fold in range(folds)
+        ],
+    )
+    for job in sweep.iterdir():
+        write_run(job, wrong)
+    return sweep
+
+
+def test_a_run_without_folds_is_compared_with_folds_on_test(
+    compose: Compose, tmp_path: Path
+) -> None:
+    plain = write_run(write_run(tmp_path / "plain", 1, split="val"), 1)
+    _, (found,) = compared(compose, tmp_path, plain, fold_sweep(tmp_path / "cv", 4))
+    assert (found["split"], found["number"], found["losses"]) == ("test", 8, 8)
+
+
+def test_two_folds_are_compared_where_the_remedy_says(compose: Compose, tmp_path: Path) -> None:
+    jobs = sorted(fold_sweep(tmp_path / "cv", 4).iterdir())
+    with pytest.raises(ValueError, match="; add split=test, which all have, or give both the same"):
+        compared(compose, tmp_path, *jobs)
+    assert compared(compose, tmp_path, *jobs, split="test")[1][0]["number"] == 8
+    (jobs[0] / "cases_test.csv").unlink()
+    with pytest.raises(
+        ValueError, match=r"; score both with evaluate\.py split=test, or on anothe"
+    ):
+        compared(compose, tmp_path, *jobs)
+
+
+def test_a_sweep_is_told_to_train_with_a_score_that_it_lacks(
+    compose: Compose, tmp_path: Path
+) -> None:
+    sweeps = [fold_sweep(tmp_path / name, 4) for name in ("cv_a", "cv_b")]
+    with pytest.raises(
+        ValueError, match=r"^cv_a and cv_b have no hd95.*; train with scores=\[hd95"
+    ):
+        compared(compose, tmp_path, *sweeps, score="hd95")
+
+
+def test_folds_are_compared_with_what_puts_them_together(compose: Compose, tmp_path: Path) -> None:
+    sweep = fold_sweep(tmp_path / "cv", 4)
+    conclude_sweep(sweep)
+    _, (found,) = compared(compose, tmp_path, sweep, sweep / "out_of_fold")
+    assert (found["split"], found["number"], found["ties"]) == ("val", 8, 8)
+
+
+@pytest.mark.parametrize(("patients", "is_told"), [(1, False), (2, True)])
+def test_intervals_are_told_where_there_are_any(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patients: int, is_told: bool
+) -> None:
+    captions: list[str] = []
+    monkeypatch.setattr(Figure, "supxlabel", lambda _, text, **__: captions.append(text))
+    part = slice(0, 2 * patients)
+    runs = [write_run(tmp_path / name, wrong, part=part) for name, wrong in (("A", 4), ("B", 1))]
+    _, (found,) = compared(compose, tmp_path, *runs)
+    assert (found["interval"] is not None) == is_told
+    page = (tmp_path / "out" / "report.html").read_text()
+    told = "of fewer than 5, of more than 300, and where most are equal, they are those of Student"
+    assert (told in page) == is_told
+    assert "p is that of Wilcoxon" in page
+    assert captions[0].endswith("line and band: mean and its 95 % interval" if is_told else "mean")
+
+
 @pytest.mark.parametrize(
     ("changes", "typed", "sentence"),
     [
@@ -135,9 +210,24 @@ def test_folds_are_put_together_and_paired_on_val(compose: Compose, tmp_path: Pa
             {},
             r"not scored on the same test \(2 images are in the test of one alone, such as p0_s0\)",
         ),
+        (
+            {"truth": "masks:2"},
+            {},
+            r"; score both with evaluate\.py on one folder, data\.root=DIR$",
+        ),
         ({"split": "val"}, {}, "the runs share no split"),
         ({"split": "val"}, {"split": "test"}, "B has no scores of test"),
-        ({}, {"score": "hd95"}, "A has no hd95, which is computed where it is asked for"),
+        (
+            {},
+            {"score": "hd95"},
+            r"^A and B have no hd95, which is computed where it is asked for; score each with "
+            r"evaluate\.py scores=\[hd95\] split=test and compare what it writes$",
+        ),
+        (
+            {"chosen": ("nsd",)},
+            {"score": "nsd"},
+            r"^A has no nsd, which is computed where it is asked for; score it with evaluate\.py ",
+        ),
         ({}, {"score": "dicee"}, "score=dicee is no score; all are dice, iou"),
     ],
 )

@@ -65,6 +65,27 @@ def test_each_setting_and_seed_has_a_cross_validation_and_settings_are_compared(
     assert (sweep / "comparison" / "report.html").is_file()
 
 
+def test_a_sweep_with_more_settings_keeps_no_scores_under_old_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sweep = write_sweep(tmp_path / "cv", folds(4, "model=a", "depth=1"))
+    out = sweep / "out_of_fold"
+    concluded(sweep, caplog)
+    (out / "notes.txt").write_text("mine")
+    evaluated = write_run(out / "evaluated", 4, split="val")  # the same lines, but not of folds
+    others = write_run(out / "others", 5, split="val", truth="folds:1")  # lines that stand nowhere
+    kept = [sorted(one.iterdir()) for one in (evaluated, others)]
+    for number, setting in enumerate((["model=b", "depth=1"], ["model=b", "depth=2"]), start=1):
+        for job in write_sweep(tmp_path / "more", folds(number, *setting)).iterdir():
+            job.rename(sweep / f"{number}{job.name}")
+        concluded(sweep, caplog)
+    assert sorted(one.name for one in out.iterdir()) == [
+        *("depth=1_model=a", "depth=1_model=b", "depth=2_model=b"),
+        *("evaluated", "notes.txt", "others"),
+    ]
+    assert [sorted(one.iterdir()) for one in (evaluated, others)] == kept
+
+
 def test_of_many_cross_validations_one_score_each_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -59,6 +59,15 @@ def test_settings_that_differ_from_the_defaults_are_shown_once(tmp_path: Path) -
     assert [row for row in shown if row[0] == "monitor"] == [["monitor", "val/dice"]]  # all of them
 
 
+def test_settings_stand_as_one_would_type_them(tmp_path: Path) -> None:
+    config = {"flips": ["horizontal", None], "data": {"mask_values": [0, [1, 2]]}, "best": True}
+    write_result(tmp_path, result(config=config))
+    shown = rows((tmp_path / "report.html").read_text())
+    assert ["flips", "[horizontal,null]"] in shown
+    assert ["data.mask_values", "[0,[1,2]]"] in shown
+    assert ["best", "true"] in shown
+
+
 def test_the_commands_can_be_typed_again(tmp_path: Path) -> None:
     write_result(tmp_path, result())
     page = (tmp_path / "report.html").read_text()

@@ -108,6 +108,20 @@ def test_a_number_swept_over_three_values_is_the_axis(tmp_path: Path) -> None:
     assert figure.legends == []
 
 
+def test_long_fractions_are_shown_short(tmp_path: Path) -> None:
+    chosen = ("0.0011781448719376517", "0.02", "0.3")  # as a search draws them
+    lines = [job(f"lr={lr} dropout=0.{place}12345678", 0.5) for place, lr in enumerate(chosen)]
+    figure = draw_comparison(tmp_path / "rows.png", lines)
+    assert words(figure)[1:] == ["0.001178 0.01235", "0.02 0.1123", "0.3 0.2123"]
+    lines = [job(f"lr={lr} dropout={one}", 0.5) for lr in chosen for one in ("0.1", "0.12345678")]
+    figure = draw_comparison(tmp_path / "lines.png", lines)
+    assert figure is not None
+    ticks = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert ticks == ["0.001178", "0.02", "0.3"]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["dropout=0.1", "dropout=0.1235"]
+
+
 def test_numbers_close_together_have_a_linear_axis(tmp_path: Path) -> None:
     rows = [job(f"model.depth={depth}", depth / 10) for depth in (2, 3, 4)]
     figure = draw_comparison(tmp_path / "a.png", rows)

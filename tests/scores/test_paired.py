@@ -93,7 +93,14 @@ def test_a_structure_without_a_distance_in_one_is_counted_and_not_averaged() -> 
     (found,) = compare({"A": first, "B": second}, "hd95")
     assert [tuple(one) for one in found.differences] == [("p", 3.0, 5.0, 2.0)]
     assert found.one_sided == (1, 0)
-    assert "1 structures have no distance with A alone, 0 with B alone" in found.sentence()
+    told = "; structures that have no distance: 1 with A alone, 0 with B alone"
+    assert told in found.sentence()
+
+
+def test_a_volume_that_is_made_up_is_told_by_patient() -> None:
+    first = {"p": {"": 0.5}, "q": {"": 0.25}}
+    (found,) = compare({"A": first, "B": {"p": {"": 0.25}, "q": {"": math.inf}}}, "rvd")
+    assert "patients that have no relative volume difference: 0 with A" in found.sentence()
 
 
 def test_a_false_alarm_counts_against_its_run_where_the_other_found_nothing() -> None:

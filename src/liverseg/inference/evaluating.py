@@ -14,10 +14,12 @@ from liverseg.data import PairDataModule
 from liverseg.inference.loading import Loaded, load, options_of
 from liverseg.inference.masks import evaluate_predictions
 from liverseg.inference.running import (
+    SPLITS,
     Scores,
     choose_scores,
     plain_values,
     quieten,
+    refuse_missing,
     score,
     scoring_trainer,
     warn_of_absent_classes,
@@ -94,11 +96,9 @@ def evaluate(config: DictConfig, refused: dict[str, str] | None = None) -> Score
     loaded = load(settings["ckpt_path"], settings["allow"], options)
     data = _data_of(loaded, settings)
     split: Split = "val" if settings["tune"] else settings["split"]
-    if not data.has_split(split):
-        raise FileNotFoundError(
-            f"{data.root}/{split} does not exist; choose another split, such as split=val, "
-            "or another data.root"
-        )
+    refuse_missing(data, split, () if settings["tune"] else SPLITS)
+    if split == "val":
+        _refuse_other_folds(loaded, data, settings)
     warn_of_brightness(
         loaded.checkpoint, data.dataset(split).statistics(), f"{split} of {data.root}"
     )
@@ -144,6 +144,25 @@ def _data_of(loaded: Loaded, settings: Mapping[str, Any]) -> PairDataModule:
     data = load_data(loaded.checkpoint, changes, settings["allow"])
     data.is_normalizing = False  # each network has its own way
     return data
+
+
+def _refuse_other_folds(loaded: Loaded, data: PairDataModule, settings: Mapping[str, Any]) -> None:
+    """Refuse to score networks on val where some of them have trained on its images."""
+    of_run = loaded.checkpoint["liverseg"]["config"]["data"]["root"]
+    if len(loaded.folds) == 1 or data.root.absolute() != Path(of_run).absolute():
+        return
+    if settings["tune"]:
+        remedy = "tune one checkpoint, and give its tuned=FILE to all"
+    else:
+        remedy = "choose split=test, or" if data.has_split("test") else "name"
+        remedy += " another data.root"
+        folder = Path(str(settings["ckpt_path"])) / "out_of_fold"  # as the sweep's end writes it
+        if folder.is_dir():
+            remedy += f"; {folder} has the score of each image by the network that has not seen it"
+    raise ValueError(
+        "these networks differ in data.fold, so that some have trained on the val of the first; "
+        f"{remedy}"
+    )
 
 
 def _score(

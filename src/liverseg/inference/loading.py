@@ -31,6 +31,7 @@ class Loaded(NamedTuple):
     task: SegmentationTask  # of the first one
     data: PairDataModule  # of the first one
     checkpoint: dict[str, Any]  # the first one, without its weights
+    folds: set[tuple[int, int] | None]  # that were val: which of how many, None for val/ as it is
 
     def with_options(self, options: Options) -> "Loaded":
         """Return the same networks, used in another way."""
@@ -79,10 +80,11 @@ def load(
         voter = Voter(task.net, data.normalize)
         if first is None:
             predictor = _join([voter], task, data, options)
-            first = Loaded(predictor, [voter], task, data, checkpoint)
+            first = Loaded(predictor, [voter], task, data, checkpoint, set())
         else:
             _refuse_other(file, checkpoint, files[0], first.checkpoint, changes)
             first.voters.append(voter)
+        first.folds.add(_fold_of(checkpoint))
     assert first is not None
     if len(files) > 1:
         logger.info("%d networks vote: %s", len(files), ", ".join(map(str, files)))
@@ -194,6 +196,13 @@ def _join(
         tile_size=options.tile_size,
         stacks=data.stacks() if data.slices > 1 else None,
     ).eval()
+
+
+def _fold_of(checkpoint: Mapping[str, Any]) -> tuple[int, int] | None:
+    of_data = checkpoint["liverseg"]["config"]["data"]
+    if (fold := of_data.get("fold")) is None:
+        return None
+    return fold, of_data.get("num_folds", 5)
 
 
 def _number_first(path: Path) -> list[tuple[int, str]]:

@@ -24,10 +24,12 @@ from liverseg.data import (
 )
 from liverseg.data.volumes import names_volumes
 from liverseg.inference.running import (
+    SPLITS,
     Scores,
     choose_scores,
     plain_values,
     progress_of,
+    refuse_missing,
     score,
     warn_of_absent_classes,
 )
@@ -90,11 +92,7 @@ def _evaluate_masks(config: DictConfig, settings: Mapping[str, Any]) -> Scores:
     if "root" not in given:
         raise ValueError("data.root is not set, whose masks are the truth; add data.root=...")
     data = MaskDataModule(**{**UNLESS_TOLD, **given})
-    if not data.has_split(split):
-        raise FileNotFoundError(
-            f"{data.root}/{split} does not exist; choose another split, such as split=val, or "
-            "another data.root"
-        )
+    refuse_missing(data, split, SPLITS)
     data.predictions = find_masks(Path(settings["predictions"]), data.pairs(split), split)
     folder = Path(settings["output_dir"])
     pictures = PictureBoard(

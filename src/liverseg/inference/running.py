@@ -26,6 +26,7 @@ from liverseg.scores import (
 from liverseg.training import SegmentationTask, Split, fast_precision
 
 Scores = dict[str, float]
+SPLITS: tuple[Split, ...] = ("val", "test")
 logger = logging.getLogger(__name__)
 
 
@@ -47,6 +48,20 @@ def score(
         )
     values = task.results[split] | final_numbers(task.tally(split).scores)
     return {f"{split}/{name}": value for name, value in values.items()}
+
+
+def refuse_missing(data: PairDataModule, split: Split, others: Sequence[Split]) -> None:
+    """Refuse a split that is not there, and name one of the others that is.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+    """
+    if data.has_split(split):
+        return
+    found = [f"choose split={other}, or " for other in others if data.has_split(other)]
+    raise FileNotFoundError(
+        f"{data.root}/{split} does not exist; {''.join(found)}name another data.root"
+    )
 
 
 def choose_scores(

@@ -28,6 +28,10 @@ if TYPE_CHECKING:  # imported where it is needed, because it takes a second
 _MOST_SHOWN = 6  # cases that differ most, of each two
 _MOST_PANELS = 12  # of the chart
 _BETTER, _WORSE, _SAME, _MEAN = "#0072B2", "#D55E00", "#999999", "#000000"  # Okabe & Ito (2008)
+_INTERVALS = (
+    "Intervals are bootstraps over them; of fewer than 5, of more than 300, and where most are "
+    "equal, they are those of Student's t. "
+)
 _HEADER = ["second less first", "difference", "95 % interval", "p", "wins", "ties", "losses"]
 
 
@@ -64,7 +68,7 @@ def compare_folders(
     Args:
         runs: The folders.
         word: The score.
-        split: The split; None is test where all have it, and val for folds.
+        split: The split; None is val where all are folds, else test where all have it.
         folder: Where the page goes.
     """
     if word not in CATALOGUE:
@@ -176,8 +180,10 @@ def _chart(found: Sequence[Comparison]) -> bytes:
         _draw(panel, one)
     for panel in panels[len(shown) :]:
         panel.remove()
+    has_band = any(one.interval for one in shown)
     figure.supxlabel(
-        f"dot: one of the {shown[0].unit}, in order   line and band: mean and its 95 % interval",
+        f"dot: one of the {shown[0].unit}, in order   line"
+        + (" and band: mean and its 95 % interval" if has_band else ": mean"),
         fontsize=8,
         color="#555555",
     )
@@ -277,9 +283,10 @@ def _page(
         for name, of in ((name, _means(values[name])) for name in values)
     ]
     how = (
-        f"Pairs are {unit} of {split}, {score.title} ({score.definition}; {better}). Intervals are "
-        "bootstraps over them, p that of Wilcoxon's signed-rank test"
-        + (", corrected for the number of pairs (Holm)." if len(found) > 1 else ".")
+        f"Pairs are {unit} of {split}, {score.title} ({score.definition}; {better}). "
+        + (_INTERVALS if any(one.interval for one in found) else "")
+        + "p is that of Wilcoxon's signed-rank test"
+        + (", corrected for the number of comparisons (Holm)." if len(found) > 1 else ".")
     )
     sections = [
         Section("Answer", [*(one.sentence() for one in found), how]),

@@ -1,6 +1,5 @@
 """What a sweep ends with: scores over all folds, and which of its settings is better."""
 
-import hashlib
 import logging
 import math
 import re
@@ -12,7 +11,14 @@ from typing import Any
 from omegaconf import DictConfig
 
 from liverseg.reports.comparing import compare_folders
-from liverseg.reports.contestants import Scored, Setting, fold_of, read_scored, setting_of
+from liverseg.reports.contestants import (
+    Scored,
+    Setting,
+    fold_of,
+    read_scored,
+    setting_of,
+    truth_of,
+)
 from liverseg.runs import (
     SCORES_FILE,
     Job,
@@ -35,6 +41,7 @@ from liverseg.sweeps import labels
 FOLDS_FOLDER, COMPARISON_FOLDER = "out_of_fold", "comparison"
 FOLDS = ("fold", "data.fold")  # keys that repeat a setting with another part of its data
 _MOST_SETTINGS = 6  # that are compared each with each without being asked to
+_TABLES = ("cases_val.csv", "patients_val.csv")
 _RULES = ("classes", "convention", "scores", "tolerance", "spacing")
 logger = logging.getLogger(__name__)
 
@@ -65,6 +72,7 @@ def _conclude_folds(sweep: Path, done: Sequence[Job]) -> None:
             folds.setdefault(setting_of(job, FOLDS), {})[fold] = job
     folds = {setting: members for setting, members in folds.items() if len(members) > 1}
     told = labels([dict(setting) for setting in folds]) if len(folds) != 1 else [""]
+    written = []
     for label, members in zip(told, folds.values(), strict=True):
         folder = sweep / FOLDS_FOLDER / re.sub(r"[^\w.=,+-]", "-", label.replace(", ", "_"))[:100]
         config = configs[next(iter(members.values()))]
@@ -77,6 +85,31 @@ def _conclude_folds(sweep: Path, done: Sequence[Job]) -> None:
             _shown(scores, config, is_short=len(folds) > _MOST_SETTINGS),
             short_path(folder),
         )
+        written.append(folder)
+    _remove_stale(sweep / FOLDS_FOLDER, written)
+
+
+def _remove_stale(folder: Path, written: Sequence[Path]) -> None:
+    """Remove what lies under other names since the sweep had other settings.
+
+    Only scores of folds go, and only where all their lines have just been written elsewhere.
+    """
+    lines = [set((one / _TABLES[0]).read_text().splitlines()) for one in written]
+    found = [folder, *folder.iterdir()] if written else []
+    for old in found:
+        if old in written or old.is_symlink():
+            continue
+        try:
+            is_of_folds = read_scored(old, "val").record["truth"].startswith("folds:")
+        except ValueError:  # something else
+            continue
+        its_lines = set((old / _TABLES[0]).read_text().splitlines())
+        if not is_of_folds or not any(its_lines <= one for one in lines):
+            continue
+        for name in (*_TABLES, RECORD_FILE, SCORES_FILE):
+            (old / name).unlink(missing_ok=True)
+        if not any(old.iterdir()):
+            old.rmdir()
 
 
 def _shown(scores: dict[str, float], config: DictConfig, *, is_short: bool) -> str:
@@ -111,10 +144,7 @@ def put_together(folds: Sequence[Scored], folder: Path) -> dict[str, float]:
                 "not put together; score both with evaluate.py alike"
             )
     lines = sorted((case for one in folds for case in one.cases), key=lambda case: case.name)
-    truth = hashlib.blake2b(digest_size=16)
-    for part in sorted(str(one.record["truth"]) for one in folds):
-        truth.update(f"{part}\n".encode())
-    record["truth"] = f"folds:{truth.hexdigest()}"
+    record["truth"] = truth_of(folds)
     table, classes = table_of(lines, record["scores"]), record["classes"]
     cases = [case.case or None for case in lines]
     names = [case.name for case in lines]

@@ -1,5 +1,6 @@
 """What may be compared: the folders that are named, as contestants that were scored alike."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -122,7 +123,7 @@ def _short(folder: Path, folders: Sequence[Path]) -> str:
 
 
 def choose_split(contestants: Sequence[Contestant], split: str | None) -> str:
-    """Return the split to compare on: val where folds divide it, else test where all have it."""
+    """Return the split to compare on: val where all are folds, else test where all have it."""
     if split is not None:
         return split
     folders = [folder for one in contestants for folder in one.folders]
@@ -131,7 +132,7 @@ def choose_split(contestants: Sequence[Contestant], split: str | None) -> str:
         for name in SPLITS
         if all((folder / f"cases_{name}.csv").is_file() for folder in folders)
     ]
-    if any(one.is_folded for one in contestants) and "val" in have:
+    if all(one.is_folded for one in contestants) and "val" in have:
         return "val"
     if not have:
         raise ValueError(
@@ -156,7 +157,7 @@ def read_scored(folder: Path, split: str) -> Scored:
     except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
         raise ValueError(
             f"{folder} does not say in {RECORD_FILE} how {split} was scored, as earlier releases "
-            "did not; score its checkpoint with evaluate.py, and compare that folder"
+            "did not; score it anew with evaluate.py, and compare that folder"
         ) from error
     return Scored(folder, record, read_cases(file))
 
@@ -167,6 +168,8 @@ def refuse_unlike(scored: Mapping[str, Sequence[Scored]], word: str, split: str)
     Raises:
         ValueError: With the two that differ, in what, and the remedy.
     """
+    if CATALOGUE[word].is_chosen:
+        _refuse_without(scored, word, split)
     (first, firsts), *others = scored.items()
     for name, members in [(first, firsts), *others]:
         for one in members:
@@ -178,28 +181,64 @@ def refuse_unlike(scored: Mapping[str, Sequence[Scored]], word: str, split: str)
                         f"{name} was scored with other {what} than {first} "
                         f"({_told(here)}, not {_told(there)}); score both with evaluate.py{alike}"
                     )
-            if CATALOGUE[word].is_chosen and word not in one.record.get("scores", ()):
-                raise ValueError(
-                    f"{one.folder} has no {word}, which is computed where it is asked for; score "
-                    f"its checkpoint with evaluate.py scores=[{word}], and compare that folder"
-                )
-    wanted = {one.record["truth"]: one for one in firsts}
     for name, members in others:
-        found = {one.record["truth"]: one for one in members}
+        truths = [{one.record["truth"] for one in of} for of in (firsts, members)]
         names = [{case.name for one in of for case in one.cases} for of in (firsts, members)]
-        if found.keys() == wanted.keys() and names[0] == names[1]:
+        if truth_of(firsts) == truth_of(members) and names[0] == names[1]:
             continue
         if names[0] != names[1]:
             lone = sorted(names[0] ^ names[1])
             what = f"{len(lone)} images are in the {split} of one alone, such as {lone[0]}"
-        elif len(found) != len(wanted):
-            what = f"{len(wanted)} and {len(found)} different parts of {split}"
+        elif len(truths[0]) != len(truths[1]):
+            what = f"{len(truths[0])} and {len(truths[1])} different parts of {split}"
         else:
             what = "the images have the same names, but masks or folds differ"
         raise ValueError(
-            f"{first} and {name} were not scored on the same {split} ({what}); score both with "
-            "evaluate.py on one folder, or give both the same folds"
+            f"{first} and {name} were not scored on the same {split} ({what}); "
+            f"{_remedy([one for of in scored.values() for one in of], split)}"
         )
+
+
+def _refuse_without(scored: Mapping[str, Sequence[Scored]], word: str, split: str) -> None:
+    """Refuse contestants without a score that is computed where it is asked for."""
+    lacking = [
+        name
+        for name, members in scored.items()
+        if any(word not in one.record.get("scores", ()) for one in members)
+    ]
+    if lacking:
+        has, each = ("has", "it") if len(lacking) == 1 else ("have", "each")
+        remedy = f"score {each} with evaluate.py scores=[{word}] split={split} and compare what "
+        remedy += "it writes"
+        if any(len(scored[name]) > 1 for name in lacking):
+            remedy = f"train with scores=[{word}]"
+        raise ValueError(
+            f"{' and '.join(lacking)} {has} no {word}, which is computed where it is asked for; "
+            f"{remedy}"
+        )
+
+
+def _remedy(scored: Sequence[Scored], split: str) -> str:
+    """Say on what else all may be compared; evaluate.py, too, takes its fold for val of a run."""
+    if split == "test":
+        return "score both with evaluate.py on one folder, data.root=DIR"
+    if all((one.folder / "cases_test.csv").is_file() for one in scored):
+        return "add split=test, which all have, or give both the same folds"
+    return (
+        "score both with evaluate.py split=test, or on another folder, data.root=DIR, or give both "
+        "the same folds"
+    )
+
+
+def truth_of(scored: Sequence[Scored]) -> str:
+    """Return the hash of the masks that runs were scored on, of folds that of all."""
+    first, *others = parts = sorted({str(one.record["truth"]) for one in scored})
+    if not others:
+        return first
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(f"{part}\n".encode())
+    return f"folds:{digest.hexdigest()}"
 
 
 def _rules(word: str) -> dict[str, str]:

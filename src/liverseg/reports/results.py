@@ -15,6 +15,7 @@ from liverseg.reports.pages import picture as embedded
 from liverseg.runs import write_text
 from liverseg.scores import intervals_note, score_tables
 from liverseg.settings import walk
+from liverseg.settings.values import as_typed
 
 RUN_REPORT = "report.html"
 _MOST_LISTED = 5  # of the best and of the worst images
@@ -180,19 +181,11 @@ def _of(settings: Mapping[str, Any], key: str) -> str:
     """Return a setting as one would type it, or that it has others below it, or none."""
     if any(one.startswith(f"{key}.") for one in settings):
         return "several settings"
-    return _word(settings[key]) if key in settings else "not there"
+    return as_typed(settings[key]) if key in settings else "not there"
 
 
 def _shown(setting: tuple[str, Any]) -> list[str]:
-    return [setting[0], _word(setting[1])]
-
-
-def _word(value: Any) -> str:
-    """Return a value as one would type it."""
-    words = {None: "null", True: "true", False: "false"}
-    if isinstance(value, bool) or value is None:
-        return words[value]
-    return str(value)
+    return [setting[0], as_typed(setting[1])]
 
 
 def _repeat(folder: Path, result: Result) -> list[Html | str]:

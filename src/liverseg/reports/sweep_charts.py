@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from liverseg.runs import write_bytes
+from liverseg.runs import shortened, write_bytes
 from liverseg.sweeps import Group, Row, Summary, group_rows, labels, monitored
 
 if TYPE_CHECKING:  # imported where they are needed, because it takes a second
@@ -118,7 +118,10 @@ def _table(groups: Sequence[Group]) -> list[str]:
     keys = [key for key in keys if len({setting.get(key) for setting in settings}) > 1]
     short = [key.rpartition(".")[2] for key in keys]
     columns = [
-        [name if short.count(name) == 1 else key, *(setting.get(key, "") for setting in settings)]
+        [
+            name if short.count(name) == 1 else key,
+            *(shortened(setting.get(key, "")) for setting in settings),
+        ]
         for key, name in zip(keys, short, strict=True)
     ]
     if not columns or any((group.num_jobs, group.num_finished) != (1, 1) for group in groups):
@@ -176,12 +179,13 @@ def _draw_lines(groups: Sequence[Group], names: Sequence[str], key: str, most: f
             inches = (place - (len(series) - 1) / 2) / 18
             shift = ScaledTranslation(inches, 0, figure.dpi_scale_trans)
             scored = {float(one.setting[key]): one for one in members if name in one.values}
-            _draw_line(panel, scored, name, colour=_LINES[place], label=label, shift=shift)
+            told, colour = shortened(label), _LINES[place]
+            _draw_line(panel, scored, name, colour=colour, label=told, shift=shift)
         panel.set_xscale("log" if is_log else "linear")
         margin = (high / low) ** 0.08 if is_log else 0.08 * (high - low)
         panel.set_xlim((low / margin, high * margin) if is_log else (low - margin, high + margin))
         if len(words) <= 10:
-            panel.set_xticks(sorted(words), [words[value] for value in sorted(words)])
+            panel.set_xticks(sorted(words), [shortened(words[value]) for value in sorted(words)])
             panel.minorticks_off()
         panel.set_ylim(*_limits(groups, names, most))
         panel.set_xlabel(key)

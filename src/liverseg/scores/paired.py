@@ -33,8 +33,9 @@ class Comparison(NamedTuple):
 
     ``differences`` are ordered by unit. ``wins``, ``ties`` and ``losses`` count units from the
     second's side. ``p`` is that of Wilcoxon's signed-rank test, ``adjusted_p`` after Holm's
-    correction for all pairs that were compared. ``one_sided`` counts structures that only the one,
-    or only the other, has missed or made up, so that a distance has no difference.
+    correction for all pairs that were compared. ``one_sided`` counts what is infinite with only the
+    one, or only the other, so that there is no difference: distances of structures that it has
+    missed or made up, or volumes of units in which it has made one up.
     """
 
     first: str
@@ -70,8 +71,10 @@ class Comparison(NamedTuple):
             f"{self.wins}, ties {self.ties}, loses {self.losses}"
         )
         if sum(self.one_sided):
+            counted = "structures" if self.score.is_chosen else self.unit
+            what = "distance" if self.score.is_length else self.score.title
             facts += (
-                f"; {self.one_sided[0]} structures have no distance with {self.first} alone, "
+                f"; {counted} that have no {what}: {self.one_sided[0]} with {self.first} alone, "
                 f"{self.one_sided[1]} with {self.second} alone"
             )
         if n < _FEWEST:
