@@ -256,7 +256,7 @@ class BestLoop:
         padding = "valid" if model == "unet_paper" else "same"
         norm = "none" if model == "unet_paper" else "batch"
         net = UNet(in_channels=1, num_classes=1, depth=4, width=width, padding=padding, norm=norm)
-        self.layout = fast_memory_format(torch.device(device))
+        self.layout = fast_memory_format(torch.device(device), net)
         self.net = net.to(device).to(memory_format=self.layout)
         self.optimizer = torch.optim.AdamW(self.net.parameters(), fused=True)
         files = Files(root / "train")

@@ -17,6 +17,7 @@ from liverseg.checkpoints import load_checkpoint
 from liverseg.launch import train_on_all_devices
 from liverseg.runs.resume import load_config, resumed_config
 from liverseg.scores import SegmentationScores
+from liverseg.training import precision
 
 Compose = Callable[..., DictConfig]
 
@@ -257,6 +258,7 @@ def test_a_run_goes_on_on_another_kind_of_processor(
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: kind)
         return train()
 
+    monkeypatch.setattr(precision, "_WIDE", 1)
     run = train_on(kinds[0], lambda: run_of(compose, "trainer.max_epochs=1"))
     train_on(kinds[1], lambda: resume(run, "trainer.max_epochs=2"))
     layout = torch.contiguous_format if kinds[1] == "AVX2" else torch.channels_last

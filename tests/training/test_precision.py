@@ -3,6 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from omegaconf import DictConfig
+from torch import nn
 
 from liverseg.checkpoints import load_checkpoint
 from liverseg.experiment import evaluate, train
@@ -52,20 +53,24 @@ def test_gpus_compute_in_what_the_oldest_of_them_is_fast_in(
 
 
 @pytest.mark.parametrize(
-    ("device", "capability", "is_last"),
+    ("device", "capability", "width", "is_last"),
     [
-        ("cpu", "AVX2", False),
-        ("cpu", "AVX512", True),
-        ("cpu", "DEFAULT", True),
-        ("cuda", "AVX2", True),
+        ("cpu", "AVX2", 64, False),
+        ("cpu", "AVX2", 48, False),
+        ("cpu", "AVX2", 32, True),
+        ("cpu", "AVX512", 64, True),
+        ("cpu", "DEFAULT", 64, True),
+        ("cuda", "AVX2", 64, True),
     ],
 )
-def test_channels_come_last_in_memory_but_on_processors_with_avx2_alone(
-    device: str, capability: str, is_last: bool, monkeypatch: pytest.MonkeyPatch
+def test_channels_come_last_in_memory_but_in_wide_networks_with_avx2_alone(
+    device: str, capability: str, width: int, is_last: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    found = fast_memory_format(torch.device(device))
+    net = nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, width, 3), nn.Conv2d(width, 1, 1))
+    found = fast_memory_format(torch.device(device), net)
     assert found is (torch.channels_last if is_last else torch.contiguous_format)
+    assert fast_memory_format(torch.device(device), nn.Identity()) is torch.channels_last
 
 
 @pytest.mark.slow

@@ -175,9 +175,9 @@ class SegmentationTask(LightningModule):
         return tally
 
     def setup(self, stage: str) -> None:
-        """Order weights in memory as the device trains fast."""
+        """Order weights in memory as the network trains fast on the device."""
         if stage == "fit":
-            self._format = fast_memory_format(self.trainer.strategy.root_device)
+            self._format = fast_memory_format(self.trainer.strategy.root_device, self.net)
             self.net.to(memory_format=self._format)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
