@@ -16,6 +16,7 @@ from lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from liverseg.data import WHITE
 from liverseg.data.volumes import (
     PLANES,
     ClassMap,
@@ -36,7 +37,6 @@ from liverseg.prediction.predictor import Predictor
 
 TABLE_FILE = "volumes.csv"
 SLICES_AT_ONCE = 4
-_WHITE = 65535  # of 16 bits, where a run does not say
 Numbers = npt.NDArray[Any]
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
         shown = shown_slice(self._slices[index], self._seen, self.limits)
         image = torch.from_numpy(shown)
         if shown.dtype == np.uint16:  # no window
-            white = self._predictor.white_value or _WHITE
+            white = self._predictor.white_value or WHITE
             image = (torch.from_numpy(shown.astype(np.float32)) / white).clamp(0, 1)
         return image.expand(self._predictor.channels, -1, -1)
 

@@ -32,7 +32,7 @@ from liverseg.data.volumes import (
     slicing_of,
     write_label,
 )
-from liverseg.prediction import Predictor, SliceDataset
+from liverseg.prediction import SLICES_AT_ONCE, Predictor, SliceDataset
 from liverseg.sharing.computing import computing_as, device_of
 from liverseg.sharing.encoding import encoded, png
 
@@ -40,7 +40,6 @@ MOST_BYTES = 2**28  # of a file
 MOST_PIXELS = 2**22  # of a slice, as of an image
 _MOST_STORED = 2**29  # bytes of the voxels, once they are unpacked
 _SECONDS = 1.0  # that one answer computes at least, so that the page can tell how far it is
-_SLICES_AT_ONCE = 4
 _GZIP = b"\x1f\x8b"
 _READING = logging.getLogger("liverseg.data.volumes")
 _MOST_WARNINGS = 100
@@ -186,7 +185,7 @@ class VolumeAnswers:
 
     def _compute(self, taken: _Taken) -> None:
         first = len(taken.found)
-        some = range(first, min(first + _SLICES_AT_ONCE, len(taken.dataset)))
+        some = range(first, min(first + SLICES_AT_ONCE, len(taken.dataset)))
         images = torch.stack([taken.dataset[place]["image"] for place in some])
         with torch.inference_mode(), computing_as(self._predictor, self._precision):
             logits = self._predictor(images.to(device_of(self._predictor)), taken.dataset.size)

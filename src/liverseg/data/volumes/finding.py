@@ -31,7 +31,6 @@ from liverseg.data.volumes.stacks import PngStack
 
 _WANTED = "(NIfTI, or a DICOM series); name its folder or file"
 _PREDICTED = re.compile(r"[_.-]?(prediction|pred)$", re.IGNORECASE)  # at the end of a name
-_PICTURES = IMAGE_SUFFIXES
 logger = logging.getLogger(__name__)
 
 
@@ -94,7 +93,7 @@ def names_volumes(source: str | Path | Sequence[str | Path]) -> bool:
     path = Path(str(source)).expanduser()
     if path.is_dir():
         own = [one for one in path.iterdir() if one.is_file() and not one.name.startswith(".")]
-        if any(one.suffix.lower() in _PICTURES for one in own):
+        if any(one.suffix.lower() in IMAGE_SUFFIXES for one in own):
             return False
         return any(is_nifti(one) or is_dicom(one) for one in files_below(path))
     if glob.has_magic(str(source)) and not path.exists():
