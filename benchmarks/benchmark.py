@@ -194,7 +194,7 @@ def parts(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
 
 def flops_of_an_image(width: int, size: int) -> int:
     """Return the floating-point operations of one training step for one image, counted by torch."""
-    net = UNet(in_channels=1, num_classes=1, depth=4, width=width)
+    net = UNet(in_channels=1, num_classes=1, depth=4, width=width).eval()  # convolved as written
     with FlopCounterMode(display=False) as counter:
         net(torch.zeros(1, 1, size, size)).sum().backward()
     return int(counter.get_total_flops())

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from liverseg.network import winograd
 from liverseg.network.gates import AttentionGate
 
 Upsampling = Literal["transposed", "nearest", "bilinear"]
@@ -364,7 +365,10 @@ def _convolved(convolution: nn.Module, norm: nn.Module, features: Tensor) -> Ten
         # An average of weights has norms take the mean of all batches, whose momentum is None.
         if norm.momentum is not None and norm.momentum < 1:
             return _convolved_without_bias(convolution, norm, features)
-    features = convolution(features)
+    if isinstance(convolution, nn.Conv2d) and winograd.trains_faster(convolution, features):
+        features = winograd.convolved(convolution, features)
+    else:
+        features = convolution(features)
     _refuse_single_value(norm, features)
     normed: Tensor = norm(features)
     return normed
