@@ -14,7 +14,7 @@ from liverseg.data import FolderStacks, MaskReader, read_image, read_stack, resi
 from liverseg.network import logits_one_by_one, rectangle_logits, strips_of_logits, trims
 from liverseg.prediction.cleaning import Cleaning
 from liverseg.prediction.options import Flip
-from liverseg.scores import predict_classes
+from liverseg.scores import class_probabilities, predict_classes
 
 _AXES = {"horizontal": (-1,), "vertical": (-2,)}
 
@@ -148,7 +148,7 @@ class Predictor(nn.Module):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return float32 probabilities of shape (N, K, H, W): of foreground, or of each class."""
-        return logits.float().sigmoid() if logits.shape[1] == 1 else logits.float().softmax(dim=1)
+        return class_probabilities(logits.float())
 
     def classes(self, logits: Tensor) -> Tensor:
         """Return class indices, uint8 of shape (N, H, W), as they are scored and written."""

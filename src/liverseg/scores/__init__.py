@@ -34,6 +34,7 @@ from liverseg.scores.final import final_numbers, is_score, table_numbers
 from liverseg.scores.intervals import mean_interval, signed_rank_p
 from liverseg.scores.metrics import (
     SegmentationScores,
+    class_probabilities,
     count_by_probability,
     count_pixels,
     precision_recall,
@@ -56,6 +57,7 @@ __all__ = [
     "SegmentationScores",
     "Values",
     "calibration_error",
+    "class_probabilities",
     "classes_without_truth",
     "compare",
     "computed",

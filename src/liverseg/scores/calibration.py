@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from liverseg.labels import IGNORED
+from liverseg.scores.metrics import class_probabilities
 
 NUM_BINS = 15  # as Guo et al. (2017), On Calibration of Modern Neural Networks
 _PARTS = 2**20  # of a probability
@@ -24,8 +25,7 @@ def count_calibration(logits: Tensor, mask: Tensor, *, first: int = 1) -> Tensor
         int64 of shape (counted classes, 15, 3): pixels in each of 15 equal steps of probability,
         those of the class among them, and the sum of their probabilities in parts of 2**-20.
     """
-    logits = logits.float()
-    probability = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)[:, first:]
+    probability = class_probabilities(logits.float(), first=first)
     valid = mask != IGNORED
     counts = []
     for place in range(probability.shape[1]):

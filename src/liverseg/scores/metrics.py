@@ -35,6 +35,19 @@ def predict_classes(logits: Tensor, threshold: float = 0.5) -> Tensor:
     return logits.argmax(dim=1).to(torch.uint8)
 
 
+def class_probabilities(logits: Tensor, *, first: int = 0) -> Tensor:
+    """Return the probabilities that logits stand for, in their number format.
+
+    Args:
+        logits: Logits of shape (N, K, H, W).
+        first: The first class whose probability is returned; one logit has foreground alone.
+
+    Returns:
+        Shape (N, K - first, H, W), or (N, 1, H, W) of foreground for K = 1.
+    """
+    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)[:, first:]
+
+
 def count_pixels(prediction: Tensor, mask: Tensor, num_classes: int, *, first: int = 1) -> Tensor:
     """Count true positive, false positive and false negative pixels per image and class.
 
@@ -68,8 +81,7 @@ def count_by_probability(logits: Tensor, mask: Tensor, *, first: int = 1) -> Ten
         Counts, int64 of shape (counted classes, 2, 65): of pixels of other classes and of the
         class, by the probability, in steps of 1/64 and a last one for 1.
     """
-    logits = logits.float()
-    probability = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)[:, first:]
+    probability = class_probabilities(logits.float(), first=first)
     steps = (probability * (_NUM_STEPS - 1)).to(torch.int32)  # exact: a power of two
     ignored = 2 * _NUM_STEPS * (mask == IGNORED)
     counts = []

@@ -22,6 +22,7 @@ from liverseg.network import whole_image_logits
 from liverseg.pictures import class_colour
 from liverseg.prediction import ExportedNetwork, Input
 from liverseg.runs import SCORES_FILE, short_path, write_text
+from liverseg.scores import class_probabilities
 from liverseg.sharing.card import model_card
 from liverseg.sharing.graph import Format, ImageToClasses, to_onnx, to_program
 from liverseg.sharing.parity import Parity, compare, made_up
@@ -81,15 +82,14 @@ def export_checkpoint(
 
     def reference(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         logits = task(data.normalize(resized(image)), size=(image.shape[-2], image.shape[-1]))
-        probabilities = logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
-        return task.predict_classes(logits), probabilities, logits
+        return task.predict_classes(logits), class_probabilities(logits), logits
 
     def exact(image: Tensor) -> Tensor:
         with torch.inference_mode():
             net = copy.deepcopy(task.net).double()
             size = (image.shape[-2], image.shape[-1])
             logits = whole_image_logits(net, data.normalize(resized(image).double()), size)
-        return (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)).double()
+        return class_probabilities(logits).double()
 
     try:
         unfinished.write_bytes(content)

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional
 
 from liverseg.network import TILE_SIZE, Shrinking
 from liverseg.prediction import OUTPUTS, RECORD, Input, imported
-from liverseg.scores import predict_classes
+from liverseg.scores import class_probabilities, predict_classes
 from liverseg.sharing.portable import Portable
 
 Format = Literal["onnx", "torch"]
@@ -73,9 +73,8 @@ class ImageToClasses(nn.Module):
             logits = self._untiled_logits(image, *self._steps)
         if self._image_size is not None:
             logits = interpolate(logits, (height, width), mode="bilinear")
-        is_binary = logits.shape[1] == 1
-        probabilities = logits.sigmoid() if is_binary else logits.softmax(dim=1)
-        return predict_classes(logits, self._threshold), probabilities, logits
+        classes = predict_classes(logits, self._threshold)
+        return classes, class_probabilities(logits), logits
 
     def _untiled_logits(self, image: Tensor, smallest: int, covered: int, step: int) -> Tensor:
         """Return the logits of a network without padding, from one view of the whole image.
