@@ -116,6 +116,7 @@ $(MADE_IN):
 	@$(PYTHON) -c 'import ensurepip, venv' >/dev/null 2>&1 || { \
 	    echo "$(PYTHON) cannot make virtual environments (no ensurepip or venv module);" \
 	        "on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@if [ -L $(VENV) ]; then rm $(VENV); fi # --clear would empty the environment that it leads to
 	@$(PYTHON) -m venv --clear $(VENV)
 	@echo '$(CURDIR)' > $@
 

@@ -279,3 +279,17 @@ def test_check_ends_with_status_1_where_it_finds_an_error(pair_root: Path, tmp_p
     text = fork("check.py", *where, code=1)
     assert "train/patient001_slice00.png and val/patient009_slice00.png" in text
     assert (tmp_path / "checked" / "report.html").is_file()
+
+
+def test_make_does_not_empty_an_environment_that_a_link_leads_to(tmp_path: Path) -> None:
+    other, here = tmp_path / "other", tmp_path / "here"
+    other.mkdir()
+    here.mkdir()
+    (other / "kept").touch()
+    (here / ".venv").symlink_to(other)
+    shutil.copy(ROOT / "Makefile", here)
+    make = ["make", ".venv/made-in", f"PYTHON={sys.executable}"]
+    subprocess.run(make, cwd=here, check=True, capture_output=True, timeout=300)
+    assert (other / "kept").is_file()
+    assert not (here / ".venv").is_symlink()
+    assert (here / ".venv" / "made-in").read_text().strip() == str(here)
