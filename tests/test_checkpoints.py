@@ -351,7 +351,10 @@ def test_a_damaged_file_is_refused_and_the_newest_whole_one_named(
         content[content.index(torch.arange(1000.0).numpy().tobytes()) + 100] ^= 1
     keep = {"cut": len(content) // 2, "flipped bit": len(content), "emptied": 0}[harm]
     damaged.write_bytes(content[:keep])
-    sentence = f"{damaged} is damaged; {good} is whole"
+    sentence = (
+        f"{damaged} is damaged; {good} is whole: name that one, or delete the other, and its run "
+        "goes on from there"
+    )
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         load_checkpoint(damaged)
 

@@ -199,6 +199,8 @@ def test_a_job_that_fails_fails_alone(sweeps: Sweeps) -> None:
     assert " ".join(raised).endswith("RuntimeError: broken on purpose")
     assert "failed" in killed
     assert " ".join(killed).endswith("killed by SIGKILL")
+    record = json.loads(next(sweeps.sweep("fails").glob("1_*/job.json")).read_text())
+    assert record["seconds"] > 0
     assert "done" in well
     assert "2 of 3 jobs have not succeeded" in text
     assert "Traceback" not in text

@@ -55,10 +55,12 @@ def test_the_scores_that_jobs_monitor_are_shown() -> None:
 def test_the_end_of_a_job_is_told_in_a_line(tmp_path: Path) -> None:
     folder = tmp_path / "0_seed=1"
     folder.mkdir()
-    record = {"status": "failed", "monitor": "val/iou", "seconds": 75.4, "error": "broken"}
+    error = f"{folder}/checkpoints/last.ckpt is damaged"
+    record = {"status": "failed", "monitor": "val/iou", "seconds": 75.4, "error": error}
     (folder / "job.json").write_text(json.dumps(record))
     job = Job(folder, ("seed=1",))
-    assert outcome(job) == "0_seed=1 is failed: broken (1 min 15 s)"
+    told = "checkpoints/last.ckpt is damaged (1 min 15 s)"
+    assert outcome(job) == f"0_seed=1 is failed: {told}"
     (folder / "metrics.json").write_text('{"val/dice": 1, "val/iou": 0.5, "test/iou": 0.25}')
     assert outcome(job) == "0_seed=1 is done: val/iou 0.5000, test/iou 0.2500 (1 min 15 s)"
 

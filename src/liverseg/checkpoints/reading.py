@@ -67,9 +67,9 @@ def load_checkpoint(file: str | Path) -> dict[str, Any]:
         good = newest_good(path.parent, apart_from=path)
         with path.open("rb") as stream:
             what = "is damaged" if stream.read(2) in (b"PK", b"") else "is no checkpoint"
-        raise ValueError(
-            f"{path} {what}; " + (f"{good} is whole" if good else "no other lies beside it")
-        )
+        remedy = "name that one, or delete the other, and its run goes on from there"
+        end = f"{good} is whole: {remedy}" if good else "no other lies beside it"
+        raise ValueError(f"{path} {what}; {end}")
     checkpoint = _plain_content(path)
     if not isinstance(checkpoint, dict) or not {"liverseg", "state_dict"} <= checkpoint.keys():
         raise ValueError(f"{path} was not written by liverseg: it carries no config")

@@ -98,6 +98,8 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> lis
         if word.startswith("-"):
             raise ValueError(f"{word} is no option; settings have no dashes: {word.lstrip('-')}")
     options = parser.parse_args(arguments)
+    if options.multirun and options.cfg:
+        raise ValueError("--cfg shows the config of one run; leave out -m")
     if any(getattr(options, name, None) for name in _OPTIONS):
         return []
     if any(re.fullmatch(r"resume=(?!null$).+", one) for one in options.overrides):
@@ -173,7 +175,9 @@ def _refuse_number_of_runs(override: Override, *, is_sweep: bool) -> None:
             f"{line} has no effect on a sweep, where each job has its own folder; name the folder "
             "of the sweep: sweep_name=NAME, or hydra.sweep.dir=FOLDER"
         )
-    if isinstance(several, RangeSweep) and next(iter(several.range()), None) is None:
+    if isinstance(several, RangeSweep) and not (
+        several.step and any(True for _ in several.range())
+    ):
         raise ValueError(f"{line} holds no value, so nothing would run")
 
 

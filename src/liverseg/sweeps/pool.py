@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 class _Running:
     job: Job
     process: subprocess.Popen[bytes]
+    since: float  # on the monotonic clock
     claim: ExitStack  # keeps the same sweep, started a second time, from taking the job too
 
 
@@ -81,7 +82,7 @@ class Pool:
                         if (claim := _claim(job)) is not None:
                             slot = free.pop(0)
                             process = self._start(job, share(found, slot, self.num_slots))
-                            running[slot] = _Running(job, process, claim)
+                            running[slot] = _Running(job, process, time.monotonic(), claim)
                     if not running:
                         break
                     for slot, one in list(running.items()):
@@ -165,7 +166,8 @@ def _clean_up(one: _Running) -> None:
     if status in ("running", "interrupted", "waiting") and not has_saved:
         by = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         with warned_of_the_disk():
-            one.job.keep("failed", error=by)
+            seconds = one.job.record()["seconds"] + time.monotonic() - one.since
+            one.job.keep("failed", error=by, seconds=round(seconds, 1))
     one.claim.close()
 
 

@@ -19,6 +19,7 @@ def row_of(job: Job) -> Row:
     Of the overrides, a list, those that tell no jobs apart are left out.
     """
     record, status = job.record(), job.status()
+    is_failed = status == "failed"
     return {
         "job": job.folder.name,
         "status": status,
@@ -26,7 +27,7 @@ def row_of(job: Job) -> Row:
         "monitor": record.get("monitor", ""),
         "mode": record.get("mode", "max"),
         "seconds": record["seconds"],
-        "error": record.get("error", "") if status == "failed" else "",
+        "error": record.get("error", "").replace(f"{job.folder}/", "") if is_failed else "",
         **job.scores(),
     }
 
