@@ -175,8 +175,8 @@ def _refuse_number_of_runs(override: Override, *, is_sweep: bool) -> None:
             f"{line} has no effect on a sweep, where each job has its own folder; name the folder "
             "of the sweep: sweep_name=NAME, or hydra.sweep.dir=FOLDER"
         )
-    if isinstance(several, RangeSweep) and not (
-        several.step and any(True for _ in several.range())
+    if isinstance(several, RangeSweep) and (
+        not several.step or next(iter(several.range()), None) is None
     ):
         raise ValueError(f"{line} holds no value, so nothing would run")
 
