@@ -115,6 +115,20 @@ def test_an_image_and_a_mask_of_other_sizes_are_refused(tmp_path):
         find_pairs(tmp_path)
 
 
+def test_a_mask_drawn_on_a_photograph_as_the_sensor_saw_it_is_told(tmp_path):
+    save_pair(tmp_path, "a", [[0, 0, 0], [0, 0, 0]])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: a quarter turn
+    Image.new("L", (3, 2)).save(tmp_path / "a.png", exif=exif)
+    sentence = (
+        f"{tmp_path / 'a_mask.png'} is 2 x 3 (height x width) but its image is 3 x 2; both must "
+        "have the same size; one of them is turned, as a photograph is by what its camera noted "
+        "(EXIF)"
+    )
+    with pytest.raises(ValueError, match=exactly(sentence)):
+        find_pairs(tmp_path)
+
+
 def test_a_missing_folder_is_named(tmp_path):
     sentence = f"data folder {tmp_path / 'train'} does not exist; set data.root"
     with pytest.raises(FileNotFoundError, match=exactly(sentence)):
@@ -408,8 +422,12 @@ def test_mask_values_become_class_indices(tmp_path, settings, mode, pixels, expe
 
 
 REMEDY = (
-    "declare them in data.mask_values or data.ignore_index, train classes by index with "
-    "data=pairs data.num_classes=N, or set data.mask_threshold for soft edges"
+    "declare them in data.mask_values or data.ignore_index, set data.num_classes=N for several "
+    "classes (in train.py with data=pairs), or data.mask_threshold for soft edges"
+)
+REMEDY_OF_CLASSES = (
+    "declare them in data.mask_values, a value or a list of them for each class, raise "
+    "data.num_classes, or set data.ignore_index{} where they are to count nowhere"
 )
 
 
@@ -437,6 +455,7 @@ REMEDY = (
             [254],
             "holds undeclared values (254); declared are 0, 1, 2, 3, 4, 5, ... (9 values)",
         ),
+        ({"num_classes": 3}, [4, 3, 0], "holds undeclared values (3, 4); declared are 0, 1, 2"),
         (
             {"num_classes": 1, "mask_values": [9, [2, 1]]},
             [255, 1],
@@ -449,7 +468,9 @@ def test_an_undeclared_value_is_named_with_its_file_and_remedy(
     tmp_path, settings, pixels, sentence
 ):
     file = save(tmp_path / "a_mask.png", [pixels], "I;16" if 256 in pixels else "L")
-    with pytest.raises(ValueError, match=exactly(f"{file} {sentence}; {REMEDY}")):
+    alone = f"={pixels[0]}" if len(pixels) < 3 else ""
+    remedy = REMEDY if settings["num_classes"] < 3 else REMEDY_OF_CLASSES.format(alone)
+    with pytest.raises(ValueError, match=exactly(f"{file} {sentence}; {remedy}")):
         MaskReader(**settings).read(file)
 
 

@@ -109,7 +109,7 @@ def test_surplus_files_are_named(
     compose: Compose, masks: Path, pair_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (masks / "notes.txt").write_text("nothing")
-    for name in ("other.png", f"{NAMES[0]}_picture.png"):
+    for name in ("other.png", f"{NAMES[0]}_picture.png", f"{NAMES[1]}_probability_a.png"):
         Image.new("L", (32, 32)).save(masks / name)
     with caplog.at_level(logging.WARNING):
         scored(compose, masks, pair_root, "num_pictures=0", "num_worst=0")

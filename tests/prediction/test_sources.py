@@ -82,6 +82,17 @@ def test_a_folder_whose_name_is_a_pattern_is_that_folder(tmp_path: Path) -> None
             "source={0}/nested holds no image (.png, .jpg, .jpeg, .jpe, .jfif, .bmp ...); name a "
             "folder in it, such as {0}/nested/a, or all: 'source={0}/nested/**/*.png'",
         ),
+        (
+            "photographs",
+            "source={0}/photographs holds no image (.png, .jpg, .jpeg, .jpe, .jfif, .bmp ...); "
+            "name a folder in it, such as {0}/photographs/images, or all: "
+            "'source={0}/photographs/**/*.jpg'",
+        ),
+        (
+            "labelled",
+            "source={0}/labelled holds no image (.png, .jpg, .jpeg, .jpe, .jfif, .bmp ...); name a "
+            "folder in it, such as {0}/labelled/images",
+        ),
     ],
 )
 def test_a_source_without_an_image_is_named(source: str, sentence: str, tmp_path: Path) -> None:
@@ -90,6 +101,9 @@ def test_a_source_without_an_image_is_named(source: str, sentence: str, tmp_path
         (tmp_path / name).write_text("no image")
     (tmp_path / "empty").mkdir()
     (tmp_path / "nested" / "a").mkdir(parents=True)
+    for name in ("photographs/images/a.jpg", "labelled/images/a.jpg", "labelled/labels/a_id.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        save(tmp_path / name)
     save(tmp_path / "nested" / "a" / "b.png")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises((ValueError, FileNotFoundError)) as caught:

@@ -248,6 +248,15 @@ def test_other_rules_are_refused(compose: Compose, tmp_path: Path) -> None:
         compared(compose, tmp_path, a, b, score="nsd")
 
 
+def test_runs_of_more_and_of_fewer_classes_are_refused(compose: Compose, tmp_path: Path) -> None:
+    a, b = (write_run(tmp_path / name, 1) for name in "AB")
+    record = json.loads((b / "scores.json").read_text())
+    record["test"]["classes"] = ["liver", "spleen"]
+    (b / "scores.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"^B was scored with 2 classes and A with 1; compare"):
+        compared(compose, tmp_path, a, b)
+
+
 def test_a_folder_that_holds_no_scores_is_named(compose: Compose, tmp_path: Path) -> None:
     a = write_run(tmp_path / "A", 4)
     (tmp_path / "empty").mkdir()

@@ -47,6 +47,16 @@ def test_weights_of_which_none_fits_are_refused() -> None:
         start_from(small(), nn.Linear(3, 4).state_dict())
 
 
+def test_weights_of_another_width_are_refused_by_their_shape() -> None:
+    narrow, wide = (UNet(in_channels=1, num_classes=1, depth=1, width=one) for one in (2, 4))
+    sentence = (
+        r"has its shape in UNet: classify\.weight is \[1, 2, 1, 1\] there and \[1, 4, 1, 1\] "
+    )
+    state = {name: one for name, one in narrow.state_dict().items() if name != "classify.bias"}
+    with pytest.raises(ValueError, match=sentence):
+        start_from(wide, state)
+
+
 @pytest.mark.parametrize("content", [[], 3, {}, {"state_dict": {}}, {"epoch": 3}, {"model": [1]}])
 def test_a_file_without_weights_is_refused(content: object) -> None:
     with pytest.raises(ValueError, match="it holds no weights by name"):

@@ -174,10 +174,22 @@ class MaskReader:
                 f"{path} holds {what}; declared are "
                 f"{_some(sorted(self._declared + ignore))}"
                 f"{' (1 and 255 not in one file)' if self._both_whites and not undeclared else ''}"
-                "; declare them in data.mask_values or data.ignore_index, train classes by index "
-                "with data=pairs data.num_classes=N, or set data.mask_threshold for soft edges"
+                f"; {self._remedy_for(undeclared)}"
             )
         return torch.from_numpy(mask)
+
+    def _remedy_for(self, undeclared: Sequence[int]) -> str:
+        if self.is_binary:
+            return (
+                "declare them in data.mask_values or data.ignore_index, set data.num_classes=N for "
+                "several classes (in train.py with data=pairs), or data.mask_threshold for soft "
+                "edges"
+            )
+        ignored = f"={undeclared[0]}" if len(undeclared) == 1 else ""
+        return (
+            "declare them in data.mask_values, a value or a list of them for each class, raise "
+            f"data.num_classes, or set data.ignore_index{ignored} where they are to count nowhere"
+        )
 
     @property
     def is_binary(self) -> bool:

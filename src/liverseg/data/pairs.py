@@ -203,9 +203,11 @@ def check_sizes(pairs: Sequence[Pair], headers: Headers | None = None) -> None:
             for file in (pair.image, pair.mask):
                 if remedy := channels_first(file):
                     raise ValueError(f"{file} has its channels first; {remedy}")
+            turned = "; one of them is turned, as a photograph is by what its camera noted (EXIF)"
             raise ValueError(
                 f"{pair.mask} is {_size_text(mask_size)} (height x width) but its image is "
                 f"{_size_text(image_size)}; both must have the same size"
+                f"{turned if image_size[::-1] == mask_size else ''}"
             )
 
 

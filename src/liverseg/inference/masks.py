@@ -144,7 +144,12 @@ def find_masks(folder: Path, pairs: Sequence[Pair], split: str) -> list[Path]:
             found.append(files[there[0]])
         else:
             lone.append(pair.name)
-    surplus = [file.name for stem, file in files.items() if stem not in used]
+    names = {pair.name for pair in pairs}
+    surplus = [
+        file.name
+        for stem, file in files.items()
+        if stem not in used and stem.partition("_probability")[0] not in names
+    ]
     if lone:
         remedy = f"; of no image are {some_of(surplus)}" if surplus else ""
         raise FileNotFoundError(

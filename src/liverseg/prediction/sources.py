@@ -94,9 +94,12 @@ def _chosen(files: Sequence[Path], source: str | Path, mask_suffix: str) -> list
         remedy = "name an image or a folder of them" + (f" {_OF_VOLUMES}" if others else "")
         if inside := sorted(Path(source).glob("[!.]*/")):
             remedy = f"name a folder in it, such as {inside[0]}"
-            below = [one.stem for one in Path(source).rglob("*.png") if not _is_in_masks(one)]
-            if len(set(below)) == len(below) > 0:  # each has a name for what is written
-                remedy += f", or all: 'source={source}/**/*.png'"
+            below = [one for one in Path(source).rglob("[!.]*") if not _is_in_masks(one)]
+            below = [one for one in below if one.suffix.lower() in IMAGE_FORMATS]
+            endings = {one.suffix for one in below}
+            names = {one.stem for one in below}  # each is the name of what is written
+            if len(endings) == 1 and len(names) == len(below):
+                remedy += f", or all: 'source={source}/**/*{endings.pop()}'"
         raise ValueError(
             f"source={source} holds no image ({', '.join(IMAGE_FORMATS[:6])} ...); {remedy}"
         )

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from liverseg.runs import SCORES_FILE, Job, find_jobs, load_config, short_path
 from liverseg.scores import CATALOGUE, RECORD_FILE, Case, read_cases
+from liverseg.settings.values import as_typed
 from liverseg.sweeps import REPEATS, labels
 
 SPLITS = ("test", "val")
@@ -175,6 +176,11 @@ def refuse_unlike(scored: Mapping[str, Sequence[Scored]], word: str, split: str)
         for one in members:
             for key, what in _rules(word).items():
                 here, there = one.record.get(key), firsts[0].record.get(key)
+                if key == "classes" and len(here or ()) != len(there or ()):
+                    raise ValueError(
+                        f"{name} was scored with {len(here or ())} classes and {first} with "
+                        f"{len(there or ())}; compare runs of the same classes"
+                    )
                 if here != there:
                     alike = f" and one {_TYPED[key]}" if key in _TYPED else " alike"
                     raise ValueError(
@@ -252,5 +258,5 @@ def _rules(word: str) -> dict[str, str]:
 
 
 def _told(value: object) -> str:
-    text = str(value)
+    text = as_typed(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

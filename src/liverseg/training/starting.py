@@ -59,6 +59,12 @@ def start_from(net: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
     # A norm's count of batches is no weight: alone it would make any network fit.
     learnt = dict(net.named_parameters()).keys()
     if not taken.keys() & learnt:
+        if same := sorted(named.keys() & learnt):
+            raise ValueError(
+                f"none of its {len(weights)} weights has its shape in {type(net).__name__}: "
+                f"{same[0]} is {list(named[same[0]].shape)} there and {list(own[same[0]].shape)} "
+                "here; build the network as theirs was"
+            )
         mine, theirs = next(iter(sorted(learnt)), "none"), next(iter(sorted(weights)), "none")
         raise ValueError(
             f"none of its {len(weights)} weights fits one of {type(net).__name__} by name and "
