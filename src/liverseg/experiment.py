@@ -374,8 +374,8 @@ def _start_from_weights(task: SegmentationTask, config: DictConfig) -> None:
         frozen = [line for line in anew if any(line.startswith(f"{part}.") for part in parts)]
         if frozen and config.get("freeze_epochs") is None:
             logger.warning(
-                "%s, and freeze=%s keeps it so; freeze fewer parts, or add freeze_epochs=1",
-                *(frozen[0], list(parts)),
+                "%s, and freeze=[%s] keeps it so; freeze fewer parts, or add freeze_epochs=1",
+                *(frozen[0], ",".join(parts)),
             )
         if more := len(lines[_MOST_TOLD:]):
             logger.info("  and %d more; is it the same network, at the same width?", more)

@@ -30,7 +30,7 @@ def scored_names(
     if len(names) != count or len(set(names)) != count:
         which = "foreground class" if background else "class"
         raise ValueError(
-            f"data.class_names={names} must hold {count} different names, one for each {which} of "
+            f"data.class_names=[{','.join(map(str, names))}] must hold {count} different names, one for each {which} of "
             f"data.num_classes={num_classes}, or be null"
         )
     return names

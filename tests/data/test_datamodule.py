@@ -466,7 +466,7 @@ def test_each_foreground_class_has_a_name(num_classes, names, expected):
 )
 def test_wrong_names_are_refused(num_classes, names, count):
     sentence = (
-        f"data.class_names={names} must hold {count} different names, one for each foreground "
+        f"data.class_names=[{','.join(names)}] must hold {count} different names, one for each foreground "
         f"class of data.num_classes={num_classes}, or be null"
     )
     with pytest.raises(ValueError, match=exactly(sentence)):
@@ -477,7 +477,7 @@ def test_without_background_every_class_has_a_name():
     assert scored_names(3, None, background=False) == ["class_0", "class_1", "class_2"]
     assert scored_names(2, ["sky", "road"], background=False) == ["sky", "road"]
     sentence = (
-        "data.class_names=['road'] must hold 2 different names, one for each class of "
+        "data.class_names=[road] must hold 2 different names, one for each class of "
         "data.num_classes=2, or be null"
     )
     with pytest.raises(ValueError, match=exactly(sentence)):

@@ -165,7 +165,7 @@ def test_weights_of_another_shape_are_told_and_the_run_needs_them_once(
     file = tmp_path / "plain.pt"
     torch.save(UNet(in_channels=3, num_classes=1, depth=2, width=4).state_dict(), file)
     train(compose([f"weights={file}", "freeze=[encoder.0]"]))
-    assert "it starts anew, and freeze=['encoder.0'] keeps it so; freeze fewer" in caplog.text
+    assert "it starts anew, and freeze=[encoder.0] keeps it so; freeze fewer" in caplog.text
     assert re.search(r"starting from .*plain\.pt: (\d+) of (\d+) weights taken", caplog.text)
     assert "encoder.0.layers.0.weight is [4, 3, 3, 3] there and [4, 1, 3, 3] here" in caplog.text
     assert not [
