@@ -29,9 +29,10 @@ def scored_names(
     names = list(class_names or (f"class_{index}" for index in range(first, first + count)))
     if len(names) != count or len(set(names)) != count:
         which = "foreground class" if background else "class"
+        typed = ",".join(map(str, names))
         raise ValueError(
-            f"data.class_names=[{','.join(map(str, names))}] must hold {count} different names, one for each {which} of "
-            f"data.num_classes={num_classes}, or be null"
+            f"data.class_names=[{typed}] must hold {count} different names, one for each {which} "
+            f"of data.num_classes={num_classes}, or be null"
         )
     return names
 

@@ -466,8 +466,8 @@ def test_each_foreground_class_has_a_name(num_classes, names, expected):
 )
 def test_wrong_names_are_refused(num_classes, names, count):
     sentence = (
-        f"data.class_names=[{','.join(names)}] must hold {count} different names, one for each foreground "
-        f"class of data.num_classes={num_classes}, or be null"
+        f"data.class_names=[{','.join(names)}] must hold {count} different names, one for each "
+        f"foreground class of data.num_classes={num_classes}, or be null"
     )
     with pytest.raises(ValueError, match=exactly(sentence)):
         scored_names(num_classes, names)
