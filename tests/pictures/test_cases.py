@@ -334,3 +334,11 @@ def test_of_the_best_and_the_worst_the_largest_error_between_classes_is_told(
     assert written[0] == "2 px liver taken for spleen"
     assert "1 px aorta taken for spleen" not in written
     assert picture.shape[1] == 2 * LINE + (2 * LINE + 256) + GAP
+
+
+def test_a_column_without_an_image_is_left_out() -> None:
+    one = case("a   Dice 0.000", torch.ones(1, 1, dtype=torch.uint8))
+    picture = draw_best_and_worst([], [one])
+    assert picture.shape == (3, 2 * LINE + (LINE + 256) + GAP, 2 * 256 + GAP)
+    false = mixed(OUTCOME_COLOURS["false"], 0.8, 0)
+    assert is_near(picture[:, 2 * LINE + 100, WIDTH + 100], false)

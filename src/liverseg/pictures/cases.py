@@ -129,7 +129,7 @@ def draw_best_and_worst(
 
     Args:
         best: The best cases, the best one first.
-        worst: The worst cases, the worst one first.
+        worst: The worst cases, the worst one first. Of no cases there is no column.
         class_names: Names of the foreground classes; where there are several, the largest error
             between two of them stands below the caption.
         has_background: Whether class 0 is background; else it is the first that has a name.
@@ -140,16 +140,19 @@ def draw_best_and_worst(
     first = 1 if has_background else 0
     names = dict(enumerate(class_names, start=first))
     letters = Lettering()
-    tiles = [[_tile(case, names, first, letters) for case in column] for column in (best, worst)]
+    columns = {
+        title: [_tile(case, names, first, letters) for case in cases]
+        for title, cases in (("best", best), ("worst", worst))
+        if cases
+    }
     heights = [
-        max(column[row].height for column in tiles if row < len(column))
+        max(column[row].height for column in columns.values() if row < len(column))
         for row in range(max(len(best), len(worst)))
     ]
     width, line = 2 * _PANEL_SIZE + GAP, letters.line
-    canvas = Image.new(
-        "RGB", (2 * width + _WIDE_GAP, 2 * line + sum(heights) + GAP * len(heights)), PAPER
-    )
-    for place, (title, column) in enumerate(zip(("best", "worst"), tiles, strict=True)):
+    whole_width = len(columns) * (width + _WIDE_GAP) - _WIDE_GAP
+    canvas = Image.new("RGB", (whole_width, 2 * line + sum(heights) + GAP * len(heights)), PAPER)
+    for place, (title, column) in enumerate(columns.items()):
         left = place * (width + _WIDE_GAP)
         letters.write(canvas, (left + width // 2, 2), title, "ma")
         for row, tile in enumerate(column):
