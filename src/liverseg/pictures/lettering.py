@@ -79,6 +79,11 @@ class Lettering:
         return squares + round(length) + 3 * self._space
 
 
+def shortened(name: str) -> str:
+    """Return a name for a legend, a long one without its middle."""
+    return name if len(name) <= 20 else f"{name[:10]}...{name[-7:]}"
+
+
 def hatched(width: int, height: int, scale: float = 1.0) -> Image.Image:
     """Return the stripes that ignored pixels are drawn as."""
     place = torch.arange(height)[:, None] + torch.arange(width)
