@@ -80,3 +80,12 @@ def test_a_graph_of_one_point_shows_it_and_one_of_none_is_refused() -> None:
     assert "<circle" in graph("loss", [Line("train", [(1, 4.0)])])
     with pytest.raises(ValueError, match="no point"):
         graph("loss", [Line("train", [(1, float("inf"))])])
+
+
+@pytest.mark.parametrize(
+    ("place", "left", "right"), [(1.0, "0", "1"), (0.5, "0", "0.5"), (0.0, "0", "1")]
+)
+def test_an_axis_with_one_place_begins_at_zero(place: float, left: str, right: str) -> None:
+    drawn = graph("Dice", [Line("val", [(place, 0.5)])], limits=(0, 1))
+    assert 'text-anchor="start">0</text>' in drawn
+    assert f'text-anchor="end">{right}</text><text' in drawn

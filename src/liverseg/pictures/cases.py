@@ -1,5 +1,6 @@
 """Pictures of what a network does: image, truth, prediction and errors side by side."""
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
@@ -333,8 +334,10 @@ def _arranged(
     width, height = next(iter(panels.values())).size
     num_rows = -(-len(panels) // num_columns)
     num_columns = min(num_columns, len(panels))
-    whole_width = num_columns * (width + GAP) - GAP
-    letters = Lettering(max(1.0, whole_width / shown_width))
+    letters = Lettering(max(1.0, (num_columns * (width + GAP) - GAP) / shown_width))
+    # Titles stand apart also above narrow panels.
+    column_width = max(width, *(math.ceil(letters.length(title)) + GAP for title in panels))
+    whole_width = num_columns * (column_width + GAP) - GAP
     lines = [line for part in legend for line in letters.in_lines(part, whole_width)]
     top = letters.line if caption else 0
     below = top + num_rows * (letters.line + height)
@@ -345,7 +348,7 @@ def _arranged(
         letters.write(canvas, (GAP, 2), caption, "la")
     for place, (title, panel) in enumerate(panels.items()):
         row, column = divmod(place, num_columns)
-        left, title_top = column * (width + GAP), top + row * (letters.line + height)
-        letters.write(canvas, (left + width // 2, title_top + 2), title, "ma")
-        canvas.paste(panel, (left, title_top + letters.line))
+        left, title_top = column * (column_width + GAP), top + row * (letters.line + height)
+        letters.write(canvas, (left + column_width // 2, title_top + 2), title, "ma")
+        canvas.paste(panel, (left + (column_width - width) // 2, title_top + letters.line))
     return canvas
