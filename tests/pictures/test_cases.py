@@ -250,6 +250,20 @@ def test_text_grows_with_a_picture_that_is_shown_smaller() -> None:
     assert square.shape == (3, 2 * (2 * LINE + 256) + 2 * LINE, 516)  # 516 is twice 258
 
 
+def test_above_narrow_panels_titles_stand_apart_and_whole() -> None:
+    widest = math.ceil(Lettering().length("prediction")) + GAP
+    for width in (10, 40):
+        mask = torch.zeros(300, width, dtype=torch.uint8)
+        picture = draw_case(torch.full((1, 300, width), 0.5), mask, mask)
+        assert picture.shape == (3, LINE + 300 + LINE, 4 * (widest + GAP) - GAP)
+        edge = (widest - width) // 2  # panels stand below the middle of their titles
+        row = picture[0, LINE + 150]
+        assert row[edge : edge + width].tolist() == [128] * width
+        assert row[edge - 1] == row[edge + width] == 255
+        for column in range(1, 4):  # nothing is written between columns
+            assert (picture[:, :LINE, column * (widest + GAP) - GAP :][:, :, :GAP] == 255).all()
+
+
 def test_a_large_image_is_shrunk_to_the_largest_panel() -> None:
     classes_of = torch.zeros(1000, 4000, dtype=torch.uint8)
     classes_of[:, 2000:] = 1
@@ -334,3 +348,11 @@ def test_of_the_best_and_the_worst_the_largest_error_between_classes_is_told(
     assert written[0] == "2 px liver taken for spleen"
     assert "1 px aorta taken for spleen" not in written
     assert picture.shape[1] == 2 * LINE + (2 * LINE + 256) + GAP
+
+
+def test_a_column_without_an_image_is_left_out() -> None:
+    one = case("a   Dice 0.000", torch.ones(1, 1, dtype=torch.uint8))
+    picture = draw_best_and_worst([], [one])
+    assert picture.shape == (3, 2 * LINE + (LINE + 256) + GAP, 2 * 256 + GAP)
+    false = mixed(OUTCOME_COLOURS["false"], 0.8, 0)
+    assert is_near(picture[:, 2 * LINE + 100, WIDTH + 100], false)

@@ -15,6 +15,7 @@ from torch import Tensor
 from liverseg.experiment import evaluate, train
 from liverseg.pictures import gallery
 from liverseg.pictures.cases import Case, draw_case
+from liverseg.pictures.ranking import Rank
 
 Compose = Callable[..., DictConfig]
 
@@ -141,26 +142,9 @@ def test_no_pictures_are_drawn_where_none_are_wanted(compose: Compose, tmp_path:
     assert board.Tags()["images"] == []
 
 
-def kept(index: int, dice: float, wrong: int = 5, true: int = 9) -> Any:
-    return gallery._Kept(index, dice, wrong, true, torch.zeros(1, 1, dtype=torch.uint8))
-
-
-def test_of_images_with_the_same_dice_the_one_with_more_at_stake_comes_first() -> None:
-    small, large = kept(0, 0.0, wrong=2), kept(1, 0.0, wrong=90)
-    assert sorted([small, large], key=gallery._Kept.badness) == [large, small]
-    thin, thick = kept(0, 1.0, wrong=0, true=3), kept(1, 1.0, wrong=0, true=300)
-    nothing = kept(2, 1.0, wrong=0, true=0)
-    good = kept(3, 0.9)
-    best = sorted([nothing, good, thin, thick], key=gallery._Kept.goodness)
-    assert best == [thick, thin, good, nothing]
-
-
-def test_no_image_is_among_the_best_and_the_worst() -> None:
-    images = [kept(index, index / 10) for index in range(5)]
-    best, worst = gallery._apart(images[:0:-1], images[:4])
-    assert [one.index for one in best] == [4, 3]
-    assert [one.index for one in worst] == [0, 1, 2]
-    assert gallery._apart([images[0]], [images[0]]) == ([], [images[0]])
+def kept(index: int, dice: float) -> Any:
+    rank = Rank(index, dice, num_wrong=5, num_true=9)
+    return gallery._Kept(rank, torch.zeros(32, 32, dtype=torch.uint8))
 
 
 @pytest.mark.slow
@@ -174,8 +158,6 @@ def test_processes_share_what_they_have_kept(
         name="evaluate",
     )
     others = [kept(3, -1.0), kept(2, -0.5)]
-    for one in others:
-        object.__setattr__(one, "prediction", torch.zeros(32, 32, dtype=torch.uint8))
     monkeypatch.setattr(gallery, "_of_all_processes", lambda mine: [*mine, *others])
     drawn = Drawn(monkeypatch)
     evaluate(config)
@@ -195,7 +177,7 @@ def test_images_are_spread_over_the_split() -> None:
 
 def test_a_kept_image_holds_no_batch_in_memory() -> None:
     batch = torch.zeros(8, 4, 4, dtype=torch.uint8)
-    one = gallery._alone(gallery._Kept(0, 0.0, 0, 0, batch[3]), batch)
+    one = gallery._alone(gallery._Kept(kept(0, 0.0).rank, batch[3]), batch)
     assert one.prediction.untyped_storage().nbytes() == 16
     assert gallery._alone(one, batch) is one
 

@@ -58,6 +58,28 @@ def test_the_same_runs_give_the_same_files(compose: Compose, tmp_path: Path) -> 
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize(
+    ("settings", "unit"),
+    [({}, "patient"), ({"patients": [None] * 16, "part": slice(14)}, "image")],
+)
+def test_runs_that_do_not_differ_are_told_and_drawn_so(
+    compose: Compose,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    unit: str,
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "supxlabel", lambda figure, *_, **__: figures.append(figure))
+    compared(compose, tmp_path, *(write_run(tmp_path / name, 4, **settings) for name in "ABC"))
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"<p>No {unit} differs.</p>" in page
+    assert "num_pictures=1000" not in page
+    low, high = figures[0].axes[0].get_ylim()
+    assert high - low > 0.0019  # of several panels matplotlib makes it 1e-17
+    assert high == pytest.approx(-low)
+
+
 def test_without_patients_images_are_paired(compose: Compose, tmp_path: Path) -> None:
     runs = [
         write_run(tmp_path / name, wrong, patients=[None] * 16)

@@ -1,11 +1,12 @@
 import re
 from pathlib import Path
 
+import browser
 import pytest
 from PIL import Image
 
 from liverseg.reports.graphs import Line, graph
-from liverseg.reports.pages import Section, code, facts, fold, mark, page, picture, table
+from liverseg.reports.pages import Section, code, columns, facts, fold, mark, page, picture, table
 
 
 def test_a_page_loads_nothing_and_runs_nothing() -> None:
@@ -80,3 +81,27 @@ def test_a_graph_of_one_point_shows_it_and_one_of_none_is_refused() -> None:
     assert "<circle" in graph("loss", [Line("train", [(1, 4.0)])])
     with pytest.raises(ValueError, match="no point"):
         graph("loss", [Line("train", [(1, float("inf"))])])
+
+
+@pytest.mark.parametrize(("place", "right"), [(1.0, "1"), (0.5, "0.5"), (0.0, "1")])
+def test_an_axis_with_one_place_begins_at_zero(place: float, right: str) -> None:
+    drawn = graph("Dice", [Line("val", [(place, 0.5)])], limits=(0, 1))
+    assert 'text-anchor="start">0</text>' in drawn
+    assert f'text-anchor="end">{right}</text><text' in drawn
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(browser.PROGRAM is None, reason="there is no chromium here")
+def test_long_names_wrap_and_leave_the_numbers_beside_them_in_sight(tmp_path: Path) -> None:
+    name = "patient_of_a_hospital_" * 6
+    names = table(["image", "case", "Dice"], [[name, name, 0.5]])
+    file = tmp_path / "page.html"
+    file.write_text(page("Names", [Section("Images", [columns([names, names])])]))
+    with browser.Browser(tmp_path / "profile") as shown:
+        for width in (1200, 390):
+            shown.look_as(width, 900)
+            shown.open(file.as_uri())
+            shown.wait_for("0.5000")
+            wide, cells = (f"[...document.querySelectorAll('{e}')]" for e in (".wide", "tbody *"))
+            assert shown.value(f"{wide}.map(e => e.scrollWidth - e.clientWidth)") == [0, 0]
+            assert min(shown.value(f"{cells}.slice(1, 3).map(e => e.clientWidth)")) > 100

@@ -80,20 +80,37 @@ def test_the_best_and_the_worst_images_are_named_and_shown(tmp_path: Path) -> No
     (tmp_path / "pictures").mkdir()
     Image.new("RGB", (40, 20)).save(tmp_path / "pictures" / "best_and_worst_val.png")
     lines = [
-        "name,case,dice_a,dice_b",
-        *(f"i{place},p,{place / 20},{place / 20}" for place in range(20)),
+        "name,case,tp_a,fp_a,fn_a,tp_b,fp_b,fn_b",
+        *(f"i{place},p,{place},{20 - place},0,{place},0,{20 - place}" for place in range(20)),
     ]
     (tmp_path / "cases_val.csv").write_text("\n".join(lines))
     write_result(tmp_path, result())
     page = (tmp_path / "report.html").read_text()
     named = [row[0] for row in rows(page) if row[0].startswith("i") and row[0] != "image"]
-    assert named == ["i0", "i1", "i2", "i3", "i4", "i19", "i18", "i17", "i16", "i15"]
-    assert 'alt="the best images of val on the left' in page
+    assert named == ["i19", "i18", "i17", "i16", "i15", "i0", "i1", "i2", "i3", "i4"]
+    assert 'alt="the best and the worst images of val, with their errors"' in page
     assert ["image", "case", "Dice"] in rows(page)
 
 
+def test_images_are_named_in_the_order_of_the_picture(tmp_path: Path) -> None:
+    lines = [
+        "name,case,tp,fp,fn",
+        "empty,,0,0,0",
+        "small,,3,0,0",
+        "large,,9,0,0",
+        "few,,0,1,0",
+        "many,,0,5,4",
+    ]
+    (tmp_path / "cases_val.csv").write_text("\n".join(lines) + "\n")
+    write_result(tmp_path, result())
+    page = (tmp_path / "report.html").read_text()
+    named = [row[0] for row in rows(page) if len(row) == 2 and row[1].endswith(".0000")]
+    assert named == ["large", "small", "many", "few"]
+    assert page.index("<caption>best</caption>") < page.index("<caption>worst of 5</caption>")
+
+
 def test_no_column_stands_for_patients_that_are_not_known(tmp_path: Path) -> None:
-    (tmp_path / "cases_val.csv").write_text("name,case,dice\na,,0.5\nb,,0.25\n")
+    (tmp_path / "cases_val.csv").write_text("name,case,tp,fp,fn\na,,1,1,1\nb,,1,3,3\n")
     write_result(tmp_path, result())
     shown = rows((tmp_path / "report.html").read_text())
     assert ["image", "Dice"] in shown

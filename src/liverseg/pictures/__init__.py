@@ -1,10 +1,11 @@
 """What people look at.
 
 Reading order: ``colours``, ``lettering`` (captions and legends), ``cases`` (how an image, its truth
-and its prediction are drawn), ``boards`` (TensorBoard's files), ``gallery`` (which pictures are
-drawn, and when), ``dashboard`` (what TensorBoard shows besides), ``history`` and ``charts`` (the
-curves of a run), ``diagrams`` (a U-Net as the U), ``calibration`` (what probabilities say),
-``sheets`` (many images side by side), ``previews`` (what augmentation does).
+and its prediction are drawn), ``boards`` (TensorBoard's files), ``ranking`` (which images are the
+best and the worst), ``gallery`` (which pictures are drawn, and when), ``dashboard`` (what
+TensorBoard shows besides), ``history`` and ``charts`` (the curves of a run), ``diagrams`` (a U-Net
+as the U), ``calibration`` (what probabilities say), ``sheets`` (many images side by side),
+``previews`` (what augmentation does).
 """
 
 from liverseg.pictures.boards import TensorBoard, boards_of
@@ -17,6 +18,7 @@ from liverseg.pictures.diagrams import draw_numbers, draw_u
 from liverseg.pictures.gallery import PictureBoard
 from liverseg.pictures.history import HISTORY_FILE, History
 from liverseg.pictures.previews import draw_augmentation
+from liverseg.pictures.ranking import best_and_worst, rank
 from liverseg.pictures.sheets import Tile, draw_sheet
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "TensorBoard",
     "Tile",
     "as_shown",
+    "best_and_worst",
     "boards_of",
     "class_colour",
     "draw_augmentation",
@@ -36,6 +39,7 @@ __all__ = [
     "draw_numbers",
     "draw_sheet",
     "draw_u",
+    "rank",
     "read_curves",
     "show_result",
 ]

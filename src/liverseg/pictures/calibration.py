@@ -2,14 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from liverseg.pictures.colours import class_colour
+from liverseg.pictures.lettering import shortened
 from liverseg.scores import ECE, calibration_error, count_calibration, reliability
 from liverseg.training import Scored, SegmentationTask, Split
+
+if TYPE_CHECKING:  # imported where it is needed, because it takes a second
+    from matplotlib.figure import Figure
+
+_MOST_NAMES = 30  # below one another
 
 
 class Calibration(Callback):
@@ -82,15 +88,18 @@ class Calibration(Callback):
             draw_reliability(self._folder / f"reliability_{split}.png", counts, names)
 
 
-def draw_reliability(file: Path, counts: Tensor, class_names: Sequence[str]) -> None:
+def draw_reliability(file: Path, counts: Tensor, class_names: Sequence[str]) -> "Figure":
     """Draw how often pixels of a probability are of the class, and how many there are.
 
     Args:
         file: The PNG file to write.
         counts: What :func:`liverseg.scores.count_calibration` returned, of all images.
         class_names: The names of the classes.
+
+    Returns:
+        What was drawn.
     """
-    from matplotlib.figure import Figure  # here, because it takes a second
+    from matplotlib.figure import Figure
 
     share, probability, truth = reliability(counts)
     errors = calibration_error(counts)
@@ -99,7 +108,7 @@ def draw_reliability(file: Path, counts: Tensor, class_names: Sequence[str]) -> 
     above.plot([0, 1], [0, 1], color="#999999", linestyle="--", label="as it should be")
     for place, name in enumerate(class_names):
         some = share[place] > 0
-        shown = f"{name}, error {float(errors[place]):.4f}"
+        shown = f"{shortened(name)}, error {float(errors[place]):.4f}"
         red, green, blue = (0.75 * part / 255 for part in class_colour(place + 1))
         style = {"color": (red, green, blue), "marker": "o", "markersize": 3.5}
         above.plot(probability[place][some], truth[place][some], label=shown, **style)
@@ -110,9 +119,12 @@ def draw_reliability(file: Path, counts: Tensor, class_names: Sequence[str]) -> 
     below.set_yscale("log")
     below.set_ylabel("share of all pixels")
     below.set_xlabel("probability, mean of each step")
-    legend = above.legend(fontsize=8, loc="upper left")
+    columns = -(-len(above.lines) // _MOST_NAMES)
+    legend = figure.legend(loc="outside right upper", ncols=columns, fontsize=8)
     for text in legend.get_texts():
         text.set_parse_math(False)  # $ is a letter of a name
+    figure.set_figwidth(figure.get_figwidth() + legend.get_window_extent().width / figure.dpi)
     for panel in (above, below):
         panel.grid(alpha=0.3)
     figure.savefig(file)
+    return figure

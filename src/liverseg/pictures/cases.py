@@ -1,5 +1,6 @@
 """Pictures of what a network does: image, truth, prediction and errors side by side."""
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
@@ -129,7 +130,7 @@ def draw_best_and_worst(
 
     Args:
         best: The best cases, the best one first.
-        worst: The worst cases, the worst one first.
+        worst: The worst cases, the worst one first. Of no cases there is no column.
         class_names: Names of the foreground classes; where there are several, the largest error
             between two of them stands below the caption.
         has_background: Whether class 0 is background; else it is the first that has a name.
@@ -140,16 +141,19 @@ def draw_best_and_worst(
     first = 1 if has_background else 0
     names = dict(enumerate(class_names, start=first))
     letters = Lettering()
-    tiles = [[_tile(case, names, first, letters) for case in column] for column in (best, worst)]
+    columns = {
+        title: [_tile(case, names, first, letters) for case in cases]
+        for title, cases in (("best", best), ("worst", worst))
+        if cases
+    }
     heights = [
-        max(column[row].height for column in tiles if row < len(column))
+        max(column[row].height for column in columns.values() if row < len(column))
         for row in range(max(len(best), len(worst)))
     ]
     width, line = 2 * _PANEL_SIZE + GAP, letters.line
-    canvas = Image.new(
-        "RGB", (2 * width + _WIDE_GAP, 2 * line + sum(heights) + GAP * len(heights)), PAPER
-    )
-    for place, (title, column) in enumerate(zip(("best", "worst"), tiles, strict=True)):
+    whole_width = len(columns) * (width + _WIDE_GAP) - _WIDE_GAP
+    canvas = Image.new("RGB", (whole_width, 2 * line + sum(heights) + GAP * len(heights)), PAPER)
+    for place, (title, column) in enumerate(columns.items()):
         left = place * (width + _WIDE_GAP)
         letters.write(canvas, (left + width // 2, 2), title, "ma")
         for row, tile in enumerate(column):
@@ -330,8 +334,10 @@ def _arranged(
     width, height = next(iter(panels.values())).size
     num_rows = -(-len(panels) // num_columns)
     num_columns = min(num_columns, len(panels))
-    whole_width = num_columns * (width + GAP) - GAP
-    letters = Lettering(max(1.0, whole_width / shown_width))
+    letters = Lettering(max(1.0, (num_columns * (width + GAP) - GAP) / shown_width))
+    # Titles stand apart also above narrow panels.
+    column_width = max(width, *(math.ceil(letters.length(title)) + GAP for title in panels))
+    whole_width = num_columns * (column_width + GAP) - GAP
     lines = [line for part in legend for line in letters.in_lines(part, whole_width)]
     top = letters.line if caption else 0
     below = top + num_rows * (letters.line + height)
@@ -342,7 +348,7 @@ def _arranged(
         letters.write(canvas, (GAP, 2), caption, "la")
     for place, (title, panel) in enumerate(panels.items()):
         row, column = divmod(place, num_columns)
-        left, title_top = column * (width + GAP), top + row * (letters.line + height)
-        letters.write(canvas, (left + width // 2, title_top + 2), title, "ma")
-        canvas.paste(panel, (left, title_top + letters.line))
+        left, title_top = column * (column_width + GAP), top + row * (letters.line + height)
+        letters.write(canvas, (left + column_width // 2, title_top + 2), title, "ma")
+        canvas.paste(panel, (left + (column_width - width) // 2, title_top + letters.line))
     return canvas

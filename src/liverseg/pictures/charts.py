@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from liverseg.pictures.colours import Colour, class_colour
 from liverseg.pictures.history import read_history
+from liverseg.pictures.lettering import shortened
 from liverseg.scores import AVERAGES, CATALOGUE, score_of
 
 if TYPE_CHECKING:  # imported where they are needed, because it takes a second
@@ -193,10 +194,9 @@ def _name_classes(
         return
     columns = -(-len(named) // _MOST_NAMES)
     figure.set_figwidth(figure.get_figwidth() + 1.8 * columns)
-    shown = [name if len(name) <= 20 else f"{name[:10]}...{name[-7:]}" for name in named]
     legend = figure.legend(
         named.values(),
-        shown,
+        [shortened(name) for name in named],
         title="val, class by class",
         loc="outside right upper",
         ncols=columns,

@@ -15,7 +15,7 @@ from liverseg.data import PairDataModule, PairDataset, as_three, read_shown
 from liverseg.labels import first_scored
 from liverseg.pictures.boards import boards_of, place_of
 from liverseg.pictures.cases import Case, as_shown, draw_best_and_worst, draw_case
-from liverseg.scores import dice
+from liverseg.pictures.ranking import Rank, best_and_worst, rank
 from liverseg.training import Scored, SegmentationTask
 
 logger = logging.getLogger(__name__)
@@ -28,20 +28,8 @@ _FOR_TENSORBOARD = {"num_columns": 2, "largest_panel": 512, "shown_width": 430}
 class _Kept:
     """An image of the pass under way, with what was predicted when it was scored."""
 
-    index: int
-    dice: float  # mean over the foreground classes
-    num_wrong: int  # pixels
-    num_true: int  # foreground pixels of the truth
+    rank: Rank
     prediction: Tensor
-
-    def badness(self) -> tuple[float, int, int]:
-        """Order the worst first: by Dice, then by the number of wrong pixels."""
-        return self.dice, -self.num_wrong, self.index
-
-    def goodness(self) -> tuple[bool, float, int, int]:
-        """Order the best first; where nothing was to be found and nothing was, there is no art."""
-        is_empty = self.num_true + self.num_wrong == 0
-        return is_empty, -self.dice, -self.num_true, self.index
 
 
 class PictureBoard(Callback):
@@ -57,7 +45,8 @@ class PictureBoard(Callback):
     Args:
         folder: Where pictures are written.
         num_pictures: How many images, evenly spread over the split; 0 draws none.
-        num_worst: How many of the worst images, and at the end how many of the best; 0 draws none.
+        num_worst: How many of the worst images, and at the end how many of the best; 0 draws none,
+            see :func:`~liverseg.pictures.ranking.best_and_worst`.
     """
 
     def __init__(
@@ -131,18 +120,11 @@ class PictureBoard(Callback):
         prediction = outputs["prediction"]
         chosen = _spread(len(data.dataset(split)), self._num_pictures)
         indices, counts = task.tally(split).scores.latest()
-        wrong = counts[:, :, 1:].sum(dim=(1, 2)).tolist()
-        true = (counts[:, :, 0] + counts[:, :, 2]).sum(dim=1).tolist()
-        images = [
-            _Kept(*values, prediction[row])
-            for row, values in enumerate(
-                zip(indices.tolist(), dice(counts).mean(dim=1).tolist(), wrong, true, strict=True)
-            )
-        ]
-        self._chosen = [*self._chosen, *(one for one in images if one.index in chosen)]
-        self._worst = sorted([*self._worst, *images], key=_Kept.badness)[: self._num_worst]
-        if trainer.state.fn != "fit":
-            self._best = sorted([*self._best, *images], key=_Kept.goodness)[: self._num_worst]
+        images = [_Kept(one, prediction[row]) for row, one in enumerate(rank(indices, counts))]
+        self._chosen = [*self._chosen, *(one for one in images if one.rank.index in chosen)]
+        self._worst = sorted([*self._worst, *images], key=_badness)[: self._num_worst]
+        if trainer.state.fn != "fit":  # twice as many: some may be among the worst
+            self._best = sorted([*self._best, *images], key=_goodness)[: 2 * self._num_worst]
         for kept in (self._chosen, self._worst, self._best):
             kept[:] = [_alone(one, prediction) for one in kept]
 
@@ -152,34 +134,36 @@ class PictureBoard(Callback):
             return
         # An image may have been seen by two processes, see SameSizeBatches.
         chosen, worst, best = (
-            list({one.index: one for one in _of_all_processes(kept)}.values())
+            {one.rank.index: one for one in _of_all_processes(kept)}
             for kept in (self._chosen, self._worst, self._best)
         )
         self._forget()
         if not trainer.is_global_zero:
             return
         dataset = data.dataset(split)
-        chosen.sort(key=lambda one: one.index)
-        worst = sorted(worst, key=_Kept.badness)[: self._num_worst]
+        shown = [(dataset.pairs[index].name, one) for index, one in sorted(chosen.items())]
         if trainer.state.fn == "fit":
+            bad = sorted(worst.values(), key=_badness)[: self._num_worst]
             tags = [
-                *((f"{split}/pictures/{dataset.pairs[one.index].name}", one) for one in chosen),
-                *((f"{split}/worst/{place}", one) for place, one in enumerate(worst, start=1)),
+                *((f"{split}/pictures/{name}", one) for name, one in shown),
+                *((f"{split}/worst/{place}", one) for place, one in enumerate(bad, start=1)),
             ]
             for tag, one in tags:
                 picture = _picture(_case(data, dataset, one), data, **_FOR_TENSORBOARD)
                 self._show(tag, picture, trainer)
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        for one in chosen:
-            picture = _picture(_case(data, dataset, one), data)
-            self._write(f"{split}_{dataset.pairs[one.index].name}", picture)
-        if worst:
-            best.sort(key=_Kept.goodness)
-            best, worst = _apart(best[: self._num_worst], worst)
+        for name, one in shown:
+            self._write(f"{split}_{name}", _picture(_case(data, dataset, one), data))
+        extremes = best | worst
+        ranks = best_and_worst((one.rank for one in extremes.values()), self._num_worst)
+        best_cases, worst_cases = (
+            [_case(data, dataset, extremes[one.index]) for one in column] for column in ranks
+        )
+        if worst_cases:
             montage = draw_best_and_worst(
-                [_case(data, dataset, one) for one in best],
-                [_case(data, dataset, one) for one in worst],
+                best_cases,
+                worst_cases,
                 class_names=data.class_names,
                 has_background=_has_background(data),
             )
@@ -216,6 +200,14 @@ def _spread(num_images: int, count: int) -> set[int]:
     return {int(place * num_images / count) for place in places}
 
 
+def _badness(kept: _Kept) -> tuple[bool, float, int, int]:
+    return kept.rank.badness()
+
+
+def _goodness(kept: _Kept) -> tuple[bool, float, int, int]:
+    return kept.rank.goodness()
+
+
 def _alone(kept: _Kept, batch: Tensor) -> _Kept:
     """Return an image whose prediction keeps no batch in memory, on the CPU."""
     if kept.prediction.untyped_storage().data_ptr() != batch.untyped_storage().data_ptr():
@@ -232,17 +224,9 @@ def _of_all_processes(kept: list[_Kept]) -> list[_Kept]:
     return [one for part in lists for one in part]
 
 
-def _apart(best: list[_Kept], worst: list[_Kept]) -> tuple[list[_Kept], list[_Kept]]:
-    """Share out what is among the best and among the worst, as it is in a short split."""
-    count = len({one.index for one in [*best, *worst]})
-    worst = worst[: (count + 1) // 2]
-    taken = {one.index for one in worst}
-    return [one for one in best if one.index not in taken], worst
-
-
 def _case(data: PairDataModule, dataset: PairDataset, kept: _Kept) -> Case:
     """Return an image with its truth at the size of its file, not as the network sees it."""
-    sample, pair = dataset[kept.index], dataset.pairs[kept.index]
+    sample, pair = dataset[kept.rank.index], dataset.pairs[kept.rank.index]
     try:
         image = as_shown(read_shown(pair.image, data.channels, data.white_value))
     except (OSError, ValueError) as error:  # where pairs are in memory, a run can do without files
@@ -251,7 +235,7 @@ def _case(data: PairDataModule, dataset: PairDataset, kept: _Kept) -> Case:
         seen = data.normalize.undo(sample["image"])
         image = as_three(seen[first : first + data.channels])
     return Case(
-        caption=f"{pair.name}   Dice {kept.dice:.3f}",
+        caption=f"{pair.name}   Dice {kept.rank.dice:.3f}",
         image=image,
         prediction=kept.prediction,
         truth=sample["mask"],

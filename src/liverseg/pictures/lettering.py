@@ -37,12 +37,11 @@ class Lettering:
 
     def write(self, canvas: Image.Image, place: tuple[int, int], text: str, anchor: str) -> None:
         """Write a line; what does not fit into the canvas loses its middle."""
-        pen, font = ImageDraw.Draw(canvas), _font(self._size, text.isascii())
-        shown, kept = text, len(text)
-        while kept and pen.textlength(shown, font) > canvas.width - 2 * GAP:
-            kept -= 1
-            shown = f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
-        pen.text(place, shown, fill=INK, font=font, anchor=anchor)
+        self._write(canvas, place, text, anchor, canvas.width - 2 * GAP)
+
+    def length(self, text: str) -> float:
+        """Return how many pixels wide a line is."""
+        return _font(self._size, text.isascii()).getlength(text)
 
     def in_lines(self, entries: Iterable[Entry], width: int) -> list[list[Entry]]:
         """Divide entries into lines that fit into a width."""
@@ -58,7 +57,7 @@ class Lettering:
         return lines
 
     def write_entries(self, canvas: Image.Image, top: int, entries: Sequence[Entry]) -> None:
-        """Write entries in a line, from the left."""
+        """Write entries in a line, from the left; one that does not fit loses its middle."""
         pen, left, side = ImageDraw.Draw(canvas), GAP, self._square
         first = top + (self.line - side) // 2
         for entry in entries:
@@ -69,14 +68,29 @@ class Lettering:
                 box = (left, first, left + side, first + side)
                 pen.rectangle(box, fill=colour, outline=INK)
                 left += side + self._space
-            font = _font(self._size, entry.text.isascii())
-            pen.text((left, top + self.line // 2), entry.text, fill=INK, font=font, anchor="lm")
+            place, room = (left, top + self.line // 2), canvas.width - GAP - left
+            self._write(canvas, place, entry.text, "lm", room)
             left = start + self._length(entry)
 
     def _length(self, entry: Entry) -> int:
         squares = len(entry.colours) * (self._square + self._space)
-        length = _font(self._size, entry.text.isascii()).getlength(entry.text)
-        return squares + round(length) + 3 * self._space
+        return squares + round(self.length(entry.text)) + 3 * self._space
+
+    def _write(
+        self, canvas: Image.Image, place: tuple[int, int], text: str, anchor: str, room: int
+    ) -> None:
+        """Write a line, without its middle where it is wider than there is room."""
+        shown, kept = text, len(text)
+        while kept and self.length(shown) > room:
+            kept -= 1
+            shown = f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
+        font = _font(self._size, text.isascii())
+        ImageDraw.Draw(canvas).text(place, shown, fill=INK, font=font, anchor=anchor)
+
+
+def shortened(name: str) -> str:
+    """Return a name for a legend, a long one without its middle."""
+    return name if len(name) <= 20 else f"{name[:10]}...{name[-7:]}"
 
 
 def hatched(width: int, height: int, scale: float = 1.0) -> Image.Image:

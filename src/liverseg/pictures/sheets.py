@@ -28,6 +28,8 @@ class Tile(NamedTuple):
 def draw_sheet(tiles: Sequence[Tile], *, first: int = 1, num_columns: int = 6) -> Image.Image:
     """Draw images side by side, the edges of their masks as lines, and the inside tinted.
 
+    A row is as high as its highest image.
+
     Args:
         tiles: At least one.
         first: Index of the first class that is no background.
@@ -35,18 +37,18 @@ def draw_sheet(tiles: Sequence[Tile], *, first: int = 1, num_columns: int = 6) -
     """
     letters = Lettering(0.75)
     num_columns = min(num_columns, len(tiles))
-    num_rows = -(-len(tiles) // num_columns)
-    height = _SIDE + letters.line
-    sheet = Image.new(
-        "RGB", (num_columns * (_SIDE + GAP) - GAP, num_rows * (height + GAP) - GAP), PAPER
-    )
-    for place, tile in enumerate(tiles):
-        row, column = divmod(place, num_columns)
-        whole = Image.new("RGB", (_SIDE, height), PAPER)
-        letters.write(whole, (GAP, 2), tile.caption, "la")
-        picture = _drawn(tile, first)
-        whole.paste(picture, ((_SIDE - picture.width) // 2, letters.line))
-        sheet.paste(whole, (column * (_SIDE + GAP), row * (height + GAP)))
+    drawn = [(tile.caption, _drawn(tile, first)) for tile in tiles]
+    rows = [drawn[start : start + num_columns] for start in range(0, len(drawn), num_columns)]
+    heights = [letters.line + max(picture.height for _, picture in row) for row in rows]
+    size = (num_columns * (_SIDE + GAP) - GAP, sum(heights) + (len(rows) - 1) * GAP)
+    sheet, top = Image.new("RGB", size, PAPER), 0
+    for row, height in zip(rows, heights, strict=True):
+        for column, (caption, picture) in enumerate(row):
+            whole = Image.new("RGB", (_SIDE, height), PAPER)
+            letters.write(whole, (GAP, 2), caption, "la")
+            whole.paste(picture, ((_SIDE - picture.width) // 2, letters.line))
+            sheet.paste(whole, (column * (_SIDE + GAP), top))
+        top += height + GAP
     return sheet
 
 

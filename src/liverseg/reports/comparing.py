@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # imported where it is needed, because it takes a second
 
 _MOST_SHOWN = 6  # cases that differ most, of each two
 _MOST_PANELS = 12  # of the chart
+_LEAST_SPAN = 0.002  # of its axis of differences, where all are 0
 _BETTER, _WORSE, _SAME, _MEAN = "#0072B2", "#D55E00", "#999999", "#000000"  # Okabe & Ito (2008)
 _INTERVALS = (
     "Intervals are bootstraps over them; of fewer than 5, of more than 300, and where most are "
@@ -205,6 +206,9 @@ def _draw(panel: "Axes", one: Comparison) -> None:
     title = f"{one.second}\nless {one.first}"
     panel.set_title(title, loc="left", fontsize=9, parse_math=False)
     panel.set_ylabel(f"difference in {one.score.title}")
+    low, high = panel.get_ylim()
+    margin = max(0.0, _LEAST_SPAN - (high - low)) / 2
+    panel.set_ylim(low - margin, high + margin)
     panel.set_xlim(0, len(values) + 1)
     panel.set_xticks([])
     panel.grid(axis="y", alpha=0.3)
@@ -301,23 +305,27 @@ def _page(
         Section("Chart", [picture(chart, alt="differences by case, ordered, with their mean")]),
     ]
     for one in found:
+        heading = f"What differs most: {one.second} and {one.first}"
+        if not (most := _most_different(one)):
+            sections.append(Section(heading, [f"No {unit[:-1]} differs."]))
+            continue
         parts: list[Html | str] = [
             table(
                 [unit[:-1], one.first, one.second, "difference"],
-                [[of.unit, of.first, of.second, of.value] for of in _most_different(one)],
+                [[of.unit, of.first, of.second, of.value] for of in most],
             )
         ]
-        for of in _most_different(one):
+        for of in most:
             file = pictures.get((one.first, one.second, of.unit))
             if file:
                 caption = f"{of.unit}: {one.first} above, {one.second} below"
                 parts.append(picture(file, alt=f"both predictions of {of.unit}", caption=caption))
-        if not any((one.first, one.second, of.unit) in pictures for of in _most_different(one)):
+        if not any((one.first, one.second, of.unit) in pictures for of in most):
             parts.append(
                 "No picture of these lies in both folders; evaluate.py num_pictures=1000 draws all "
                 "images."
             )
-        sections.append(Section(f"What differs most: {one.second} and {one.first}", parts))
+        sections.append(Section(heading, parts))
     folders = [[name, short_path(one.folder)] for name in scored for one in scored[name]]
     sections.append(Section("Folders", [table(["contestant", "folder"], folders)]))
     return page(f"{score.title} on {split}: {', '.join(values)}", sections)

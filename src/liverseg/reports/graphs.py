@@ -46,7 +46,10 @@ def graph(
     finite = [point for one in shown for point in one.points if math.isfinite(point[0] + point[1])]
     if not finite:
         raise ValueError(f"{title} has no point to draw")
-    left, right = _range([place for place, _ in finite])
+    places = [place for place, _ in finite]
+    left, right = min(places), max(places)
+    if left == right:  # after one epoch
+        left, right = 0.0, right or 1.0
     low, high = limits or _range([value for _, value in finite])
 
     def across(place: float) -> float:

@@ -1,6 +1,5 @@
 """What a run has trained, on what, and how well it did: the last thing a run folder is given."""
 
-import csv
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -8,12 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from liverseg.data import PERCENTILES
-from liverseg.pictures import HISTORY_FILE, read_curves
+from liverseg.pictures import HISTORY_FILE, best_and_worst, rank, read_curves
 from liverseg.reports.graphs import Line, graph
 from liverseg.reports.pages import Cell, Html, Section, code, columns, facts, fold, page, table
 from liverseg.reports.pages import picture as embedded
 from liverseg.runs import write_text
-from liverseg.scores import intervals_note, score_tables
+from liverseg.scores import intervals_note, read_cases, score_tables, table_of
 from liverseg.settings import walk
 from liverseg.settings.values import as_typed
 
@@ -113,42 +112,35 @@ def _images(folder: Path, split: str) -> list[Html | str]:
     parts: list[Html | str] = []
     file = folder / "pictures" / f"best_and_worst_{split}.png"
     try:
-        alt = f"the best images of {split} on the left, the worst on the right, with their errors"
+        alt = f"the best and the worst images of {split}, with their errors"
         parts.append(embedded(file, alt=alt))
     except OSError:  # none was asked for
         pass
-    images = _images_by_dice(folder / f"cases_{split}.csv")
-    if images:
-        worst, best = images[:_MOST_LISTED], images[-_MOST_LISTED:][::-1]
-        is_known = any(case for _, case, _ in images)
-        tables = [
-            table(
-                ["image", *(["case"] if is_known else []), "Dice"],
-                [[name, *([case] if is_known else []), dice] for name, case, dice in rows],
-                caption=caption,
-            )
-            for rows, caption in ((worst, f"worst of {len(images):,}"), (best, "best"))
-        ]
-        parts.append(columns(tables))
-    return parts
-
-
-def _images_by_dice(file: Path) -> list[tuple[str, str, float]]:
-    """Return name, case and mean Dice over the classes of each image, the worst first."""
-    found = []
     try:
-        with file.open(newline="") as stream:
-            for row in csv.DictReader(stream):
-                cells = [
-                    cell for key, cell in row.items() if key == "dice" or key.startswith("dice_")
-                ]
-                values = [float(cell) for cell in cells if cell]
-                if values:
-                    mean = sum(values) / len(values)
-                    found.append((row["name"], row.get("case") or "", mean))
-    except (OSError, ValueError, KeyError):
-        return []
-    return sorted(found, key=lambda one: (one[2], one[0]))
+        cases = read_cases(folder / f"cases_{split}.csv")
+    except (OSError, ValueError):
+        cases = []
+    if not cases:
+        return parts
+    counted = table_of(cases, ())
+    is_known = any(case.case for case in cases)
+    tables = [
+        table(
+            ["image", *(["case"] if is_known else []), "Dice"],
+            [
+                [cases[one.index].name, *([cases[one.index].case] if is_known else []), one.dice]
+                for one in images
+            ],
+            caption=caption,
+        )
+        for images, caption in zip(
+            best_and_worst(rank(counted.indices, counted.counts), _MOST_LISTED),
+            ("best", f"worst of {len(cases):,}"),
+            strict=True,
+        )
+        if images
+    ]
+    return [*parts, columns(tables)] if tables else parts
 
 
 def _settings(result: Result) -> list[Html | str]:

@@ -45,6 +45,7 @@ th, td {
 th { font-weight: 600; }
 thead th { color: var(--quiet); white-space: nowrap; }
 tbody th { font-weight: 500; overflow-wrap: anywhere; min-width: 6rem; }
+td:not(.number) { overflow-wrap: anywhere; min-width: 4.5rem; }
 .number { text-align: right; white-space: nowrap; }
 tbody tr:nth-child(even) { background: var(--band); }
 dl { margin: .6rem 0 1rem; }
