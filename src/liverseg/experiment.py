@@ -68,7 +68,7 @@ from liverseg.runs import (
 )
 from liverseg.runs.stopping import StopTogether, stops_like_sigterm
 from liverseg.scores import METRIC_CONVENTION
-from liverseg.settings.values import check_value
+from liverseg.settings.values import as_typed, check_value
 from liverseg.training import (
     FittingLength,
     Freezing,
@@ -374,8 +374,8 @@ def _start_from_weights(task: SegmentationTask, config: DictConfig) -> None:
         frozen = [line for line in anew if any(line.startswith(f"{part}.") for part in parts)]
         if frozen and config.get("freeze_epochs") is None:
             logger.warning(
-                "%s, and freeze=[%s] keeps it so; freeze fewer parts, or add freeze_epochs=1",
-                *(frozen[0], ",".join(parts)),
+                "%s, and freeze=%s keeps it so; freeze fewer parts, or add freeze_epochs=1",
+                *(frozen[0], as_typed(list(parts))),
             )
         if more := len(lines[_MOST_TOLD:]):
             logger.info("  and %d more; is it the same network, at the same width?", more)

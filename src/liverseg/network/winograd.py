@@ -65,8 +65,8 @@ class _Product(torch.autograd.Function):
             turned = weight.flip(2, 3).transpose(0, 1)
             of_features = _product(gradient, turned, 2 - ctx.padding)
         if ctx.needs_input_grad[1]:
-            left = _of_results(gradient).flatten(2, 4).flatten(0, 1)  # (16, tiles, out)
-            right = _of_tiles(features, ctx.padding).flatten(2, 4).flatten(0, 1)
+            left = _of_results(gradient).view(16, -1, len(weight))  # (16, tiles, out)
+            right = _of_tiles(features, ctx.padding).view(16, -1, features.shape[1])
             of_weight = _to_weight(torch.bmm(left.transpose(1, 2), right))
         return of_features, of_weight, None
 
@@ -75,7 +75,8 @@ def _product(features: Tensor, weight: Tensor, padding: int) -> Tensor:
     """Return the convolution of features (N, in, H, W) by weights (out, in, 3, 3)."""
     height, width = (side + 2 * padding - 2 for side in features.shape[2:])
     tiles = _of_tiles(features, padding)
-    products = torch.bmm(tiles.flatten(2, 4).flatten(0, 1), _of_weight(weight).transpose(1, 2))
+    matrices = tiles.view(16, -1, tiles.shape[-1])  # (16, tiles, in)
+    products = torch.bmm(matrices, _of_weight(weight).transpose(1, 2))
     pixels = _to_pixels(products.view(*tiles.shape[:5], len(weight)))
     return pixels[:, :height, :width].movedim(3, 1)
 

@@ -8,14 +8,12 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from liverseg.pictures.colours import class_colour
-from liverseg.pictures.lettering import shortened
+from liverseg.pictures.lettering import legend_columns, shortened
 from liverseg.scores import ECE, calibration_error, count_calibration, reliability
 from liverseg.training import Scored, SegmentationTask, Split
 
 if TYPE_CHECKING:  # imported where it is needed, because it takes a second
     from matplotlib.figure import Figure
-
-_MOST_NAMES = 30  # below one another
 
 
 class Calibration(Callback):
@@ -119,7 +117,7 @@ def draw_reliability(file: Path, counts: Tensor, class_names: Sequence[str]) -> 
     below.set_yscale("log")
     below.set_ylabel("share of all pixels")
     below.set_xlabel("probability, mean of each step")
-    columns = -(-len(above.lines) // _MOST_NAMES)
+    columns = legend_columns(len(above.lines))
     legend = figure.legend(loc="outside right upper", ncols=columns, fontsize=8)
     for text in legend.get_texts():
         text.set_parse_math(False)  # $ is a letter of a name

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from liverseg.pictures.colours import Colour, class_colour
 from liverseg.pictures.history import read_history
-from liverseg.pictures.lettering import shortened
+from liverseg.pictures.lettering import legend_columns, shortened
 from liverseg.scores import AVERAGES, CATALOGUE, score_of
 
 if TYPE_CHECKING:  # imported where they are needed, because it takes a second
@@ -20,7 +20,6 @@ Curve = list[tuple[float, float]]  # (epochs done, value)
 _TRAIN, _VAL, _TEST, _QUIET = "#0072B2", "#D55E00", "#000000", "#999999"  # of Okabe & Ito (2008)
 _STYLES = ("-", "--", ":", "-.")  # of classes, besides their colours
 _MOST_MARKED = 40  # points of a curve
-_MOST_NAMES = 30  # below one another
 
 
 def read_curves(file: str | Path) -> dict[str, Curve]:
@@ -192,7 +191,7 @@ def _name_classes(
         named = dict(zip(names, panel.lines, strict=False)) | named
     if not named:
         return
-    columns = -(-len(named) // _MOST_NAMES)
+    columns = legend_columns(len(named))
     figure.set_figwidth(figure.get_figwidth() + 1.8 * columns)
     legend = figure.legend(
         named.values(),

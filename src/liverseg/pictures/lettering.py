@@ -14,6 +14,7 @@ from liverseg.pictures.colours import HATCHING, Colour
 INK, PAPER = (0, 0, 0), (255, 255, 255)
 GAP = 4
 _LINE, _TEXT, _SQUARE, _STRIPE = 22, 15, 12, 4  # pixels
+_MOST_NAMES = 30  # below one another in a legend
 
 
 class Entry(NamedTuple):
@@ -91,6 +92,11 @@ class Lettering:
 def shortened(name: str) -> str:
     """Return a name for a legend, a long one without its middle."""
     return name if len(name) <= 20 else f"{name[:10]}...{name[-7:]}"
+
+
+def legend_columns(count: int) -> int:
+    """Return in how many columns so many names stand in a legend beside a chart."""
+    return -(-count // _MOST_NAMES)
 
 
 def hatched(width: int, height: int, scale: float = 1.0) -> Image.Image:
