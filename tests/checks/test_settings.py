@@ -732,6 +732,9 @@ def test_the_names_that_may_be_monitored_are_those_that_are_computed(num_classes
     assert sorted(score_names(data)) == sorted(
         ["val/loss", *(f"val/{key}" for key in scores.compute())]
     )
+    colours = {name: [255, index, 0] for index, name in enumerate(names)}
+    data = {"num_classes": num_classes, "mask_colors": colours, "case_pattern": "(a)"}
+    assert sorted(score_names(data)[1:]) == sorted(f"val/{key}" for key in scores.compute())
     assert score_names({}) == ["val/loss", *(f"val/{key}" for key in SCORES if "_case" not in key)]
     assert score_names({}, ["nsd", "hd95"])[5] == "val/nsd"
 

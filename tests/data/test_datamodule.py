@@ -484,6 +484,13 @@ def test_without_background_every_class_has_a_name():
         scored_names(2, ["road"], background=False)
 
 
+def test_classes_are_called_as_their_colours(pair_root):
+    colours = {"liver": [255, 0, 0], "ignored": [0, 0, 255]}
+    assert module_of(pair_root, mask_colors=colours).class_names == ["liver"]
+    named = module_of(pair_root, mask_colors=colours, class_names=["left lobe"])
+    assert named.class_names == ["left lobe"]
+
+
 def test_one_logit_has_no_background_to_score(pair_root):
     sentence = (
         "data.background=false scores every class, and data.num_classes=1 has one beside "

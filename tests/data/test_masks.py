@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from png_files import write_png
 
-from liverseg.data.masks import MaskReader
+from liverseg.data.masks import MaskReader, colour_names
 from liverseg.labels import IGNORED
 
 TRUTH = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
@@ -154,6 +154,22 @@ def test_declared_colours_become_classes_and_are_written_back(
     palette = Image.fromarray(pixels).quantize(3)
     palette.save(file)
     assert reader.read(file).equal(mask)
+
+
+@pytest.mark.parametrize(
+    ("colours", "num_classes", "background", "expected"),
+    [
+        (None, 3, True, None),
+        (["liver"], 1, True, ["liver"]),
+        (["liver", "ignored", "spleen"], 3, True, ["liver", "spleen"]),
+        (["nothing", "liver", "spleen"], 3, True, ["liver", "spleen"]),
+        (["sky", "road"], 2, False, ["sky", "road"]),
+        (["road", "ignored"], 2, False, ["class_0", "road"]),
+    ],
+)
+def test_the_names_of_colours_are_those_of_the_classes(colours, num_classes, background, expected):
+    given = colours and {name: [index, 0, 0] for index, name in enumerate(colours, 1)}
+    assert colour_names(given, num_classes, background=background) == expected
 
 
 def test_ignored_and_undeclared_colours(tmp_path: Path) -> None:

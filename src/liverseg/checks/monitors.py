@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from liverseg.data import TABLE, PairDataModule, PairFolders
+from liverseg.data import TABLE, PairDataModule, PairFolders, colour_names
 from liverseg.scores import CATALOGUE, computed, keys_of, score_of
 from liverseg.settings import nearest
 from liverseg.settings.classes import Plain, find_target, refuse_no_class
@@ -27,7 +27,11 @@ def score_names(data: Mapping[str, Any], chosen: Sequence[str] = ()) -> list[str
     scores = keys_of(words, has_cases=bool(has_cases))
     count = data["num_classes"] if is_whole(data.get("num_classes")) else 2
     first = 0 if data.get("background") is False else 1
-    names = data.get("class_names") or [f"class_{index}" for index in range(first, count)]
+    names = (
+        data.get("class_names")
+        or colour_names(data.get("mask_colors"), count, background=first > 0)
+        or [f"class_{index}" for index in range(first, count)]
+    )
     per_class = [f"{score}/{name}" for score in scores for name in names if count - first > 1]
     return [f"val/{name}" for name in ("loss", *scores, *per_class)]
 

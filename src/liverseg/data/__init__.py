@@ -33,7 +33,7 @@ from liverseg.data.intensities import (
     sample_statistics,
 )
 from liverseg.data.loaders import ResumableSampler, SameSizeBatches, of_one_format
-from liverseg.data.masks import MaskReader
+from liverseg.data.masks import MaskReader, colour_names
 from liverseg.data.pairs import Pair, case_of, is_mask, masks_of, some_of
 from liverseg.data.patterns import USUAL_PATTERN
 from liverseg.data.phantom import SPLITS, Phantom, draw_patient, write_phantom
@@ -62,6 +62,7 @@ __all__ = [
     "SameSizeBatches",
     "as_three",
     "case_of",
+    "colour_names",
     "divide",
     "draw_patient",
     "far_apart",

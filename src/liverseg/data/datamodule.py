@@ -25,7 +25,7 @@ from liverseg.data.loaders import (
     spare_cores,
     stack,
 )
-from liverseg.data.masks import MaskReader
+from liverseg.data.masks import MaskReader, colour_names
 from liverseg.data.pairs import Pair, case_of
 from liverseg.data.patients import count_pairs, shared_images, shared_patients
 from liverseg.data.patterns import USUAL_PATTERN, one_group
@@ -70,7 +70,8 @@ class PairDataModule(LightningDataModule):
         mean: Subtracted from images in [0, 1]; one number, or one per channel.
         std: What images are divided by thereafter; one number, or one per channel.
         num_classes: 1 for foreground against background, N for classes 0 (background) ... N - 1.
-        class_names: Names of the scored classes; None calls them class_1, class_2, ...
+        class_names: Names of the scored classes; None calls them as ``mask_colors`` does, or
+            class_1, class_2, ...
         ignore_index: Mask value of pixels that count nowhere.
         mask_values: Mask value, or values, of class 0, 1, ...; see :class:`MaskReader`.
         mask_threshold: Mask values from this one on are foreground; see :class:`MaskReader`.
@@ -161,7 +162,6 @@ class PairDataModule(LightningDataModule):
         self._phantom = phantom
         self.channels = channels
         self.num_classes = num_classes
-        self.class_names = scored_names(num_classes, class_names, background=background)
         self.image_size = two_sides(image_size)
         if slices % 2 == 0:
             raise ValueError(f"data.slices={slices} must be odd: a slice, and as many on each side")
@@ -175,6 +175,8 @@ class PairDataModule(LightningDataModule):
             mask_threshold=mask_threshold,
             mask_colors=mask_colors,
         )
+        names = class_names or colour_names(mask_colors, num_classes, background=background)
+        self.class_names = scored_names(num_classes, names, background=background)
         self.mask_suffix = mask_suffix
         self.white_value = white_value
         self._case_pattern = one_group(case_pattern)

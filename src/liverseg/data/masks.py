@@ -317,6 +317,21 @@ class MaskReader:
         return torch.from_numpy(mask)
 
 
+def colour_names(
+    mask_colors: Mapping[str, Any] | None, num_classes: int, *, background: bool = True
+) -> list[str] | None:
+    """Return the names by which colours are declared, one for each class that is scored.
+
+    None where no colours are declared. Class 0 is class_0 where it is left out and scored.
+    """
+    if not mask_colors:
+        return None
+    names = [str(name) for name in mask_colors if name != _IGNORED_NAME]
+    if len(names) < max(num_classes, 2):
+        names.insert(0, "class_0")
+    return names[1:] if background else names
+
+
 def _whole(numbers: Numbers, path: Path) -> Numbers:
     """Return numbers that are whole and lie in 0 ... 65535 as such."""
     is_float = numbers.dtype.kind == "f"
