@@ -3,6 +3,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -381,10 +382,13 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk without space")
-def test_a_full_disk_leaves_the_file_before_as_it_was(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_file_before_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = written(tmp_path / "last.ckpt")
     before = file.read_bytes()
-    (tmp_path / "last.ckpt.unfinished").symlink_to("/dev/full")
+    monkeypatch.setattr("liverseg.files.uuid.uuid4", lambda: SimpleNamespace(hex="draft"))
+    (tmp_path / ".draft.unfinished").symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"last\.ckpt could not be written \(.*is still good$"):
         written(file)
     assert file.read_bytes() == before

@@ -9,5 +9,5 @@ segmentation. What joins the two, in this order: ``checks`` (what of a config fi
 ``checkpoints`` (from a file back to objects), ``inference`` (a trained network put to use),
 ``sharing`` (a model that leaves the house), ``reports`` (pages of one file), ``ending`` (from a
 trained network to what a run leaves), ``experiment`` (from config to result), ``launch`` and
-``worker`` (one process per device).
+``worker`` (one process per device). ``files`` (whole, or as they were) is for all of them.
 """

@@ -11,6 +11,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from liverseg.checkpoints.limits import is_stored
+from liverseg.files import written_whole
 from liverseg.training import NotFiniteError
 
 
@@ -29,16 +30,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             OSError: If it cannot be written.
         """
         target = Path(path)
-        unfinished = target.with_name(f"{target.name}.unfinished")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with unfinished.open("wb") as stream:
+            with written_whole(target) as draft, draft.open("wb") as stream:
                 torch.save(checkpoint, stream)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(unfinished, target)
         except (OSError, RuntimeError) as error:  # torch hides a full disk in a RuntimeError
-            unfinished.unlink(missing_ok=True)
             good = newest_good(target.parent)
             raise OSError(
                 f"{target} could not be written ({str(error).splitlines()[0]}); is the disk full? "

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from liverseg.data.images import decoded_bytes
 from liverseg.data.pairs import Pair
+from liverseg.files import written_whole
 
 _NUM_THREADS = 8  # reading waits for the disk, and hashing leaves the interpreter's lock alone
 _BATCH = 256  # files that a thread takes at once, at most
@@ -138,13 +139,8 @@ class FileFacts:
                 settled[name] = [*state, found, *size, *([value_bytes] if size else ())]
         if with_checks:
             settled[_CHECKED] = self._checks
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_name(f"{file.name}.{os.getpid()}")
-        try:
-            unfinished.write_text(json.dumps(settled))
-            unfinished.replace(file)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with written_whole(file) as draft:
+            draft.write_text(json.dumps(settled))
 
     def keep_for_all(self, file: Path) -> None:
         """Write what is known, as :meth:`keep` does, where it is worth it and can be written."""

@@ -1,6 +1,5 @@
 """Divide a folder by patient into train, val and test, so that the three are alike."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from liverseg.data.masks import MaskReader
 from liverseg.data.pairs import Pair, check_sizes
 from liverseg.data.patients import count_pairs
 from liverseg.data.table import HEAD, SPLIT_NAMES, TABLE, table_text
+from liverseg.files import written_whole
 from liverseg.labels import IGNORED
 
 _Counts = npt.NDArray[np.int64]
@@ -73,12 +73,8 @@ def write_splits(
         by_line = {row.line: split for (_, row), split in zip(kept, its, strict=True) if row}
         case_by_line = {row.line: pair.case for pair, row in kept if row and pair.case}
         text = table.with_splits(by_line, case_by_line)
-    unfinished = file.with_name(f".{TABLE}.{os.getpid()}")
-    try:
-        unfinished.write_text(text, encoding="utf-8", newline="")
-        unfinished.replace(file)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with written_whole(file) as draft:
+        draft.write_text(text, encoding="utf-8", newline="")
     told = [_told(pairs, counts, its, split) for split in shares if split in its]
     tops = {_top_folder(pair.image.relative_to(data.root)) for pair in pairs}
     folders = [f"{name}/" for name in SPLIT_NAMES if name in tops]

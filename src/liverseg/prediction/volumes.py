@@ -3,7 +3,6 @@
 import csv
 import logging
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from liverseg.data.volumes import (
     write_label,
     write_segmentation,
 )
+from liverseg.files import written_whole
 from liverseg.labels import first_scored
 from liverseg.prediction.predictor import Predictor
 
@@ -165,15 +165,15 @@ class VolumeWriter:
 
     def write_table(self, rows: Sequence[tuple[str, Path, str, int, float]]) -> None:
         """Write ``volumes.csv``: a line per volume and class."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        draft = self.folder / f".{TABLE_FILE}.unfinished"
-        with draft.open("w", newline="", encoding="utf-8") as stream:
+        with (
+            written_whole(self.folder / TABLE_FILE) as draft,
+            draft.open("w", newline="", encoding="utf-8") as stream,
+        ):
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(["name", "source", "class", "voxels", "millilitres"])
             for name, source, class_name, count, size in rows:
                 shown = "" if math.isnan(size) else f"{size:.6g}"
                 writer.writerow([name, source, class_name, count, shown])
-        os.replace(draft, self.folder / TABLE_FILE)
 
     def _numbered(self) -> Iterator[tuple[int, str]]:
         """Yield index and name of each class that counts."""

@@ -2,10 +2,9 @@
 
 import errno
 import logging
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from liverseg.data import masks_of, read_image, read_shown, shown_channels
+from liverseg.files import written_whole
 from liverseg.labels import first_scored
 from liverseg.pictures import as_shown, draw_case
 from liverseg.prediction.finding import Found, PredictionTask, sentence_about
@@ -105,17 +105,14 @@ class PredictionWriter(Callback):
             self._save(f"{name}_picture", to_pil_image(self._draw(path, found.classes, name)))
 
     def _save(self, name: str, picture: Image.Image) -> None:
-        _whole(
-            self._folder / f"{name}.png",
-            lambda stream: picture.save(stream, format="PNG", pnginfo=mark()),
-        )
+        with written_whole(self._folder / f"{name}.png") as draft:
+            picture.save(draft, format="PNG", pnginfo=mark())
 
     def _write_probabilities(self, name: str, probabilities: npt.NDArray[Any]) -> None:
         if probabilities.dtype == np.float32:
-            _whole(
-                self._folder / f"{name}_probability.npy",
-                lambda stream: np.save(stream, probabilities),
-            )
+            file = self._folder / f"{name}_probability.npy"
+            with written_whole(file) as draft, draft.open("wb") as stream:
+                np.save(stream, probabilities)
             return
         scored = probabilities[-len(self._planes) :]  # background comes first
         for end, plane in zip(self._planes, scored, strict=True):
@@ -167,14 +164,3 @@ def _truths(images: Sequence[Path], mask_suffix: str) -> dict[Path, Path]:
     except (OSError, ValueError) as error:  # the predictions need no truth
         logger.warning("pictures are drawn without truth: %s", error)
         return {}
-
-
-def _whole(file: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Have a file written beside its place, and rename it when it is whole."""
-    unfinished = file.with_name(f".{os.getpid()}.unfinished")
-    try:
-        with unfinished.open("wb") as stream:
-            write(stream)
-        os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -1,39 +1,31 @@
-"""Files that are either there and whole, or not there."""
+"""Files of plain values, of text and of bytes, and paths as one types them."""
 
 import json
-import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from liverseg.files import written_whole
+
 
 def write_json(file: Path, content: Mapping[str, Any] | list[Any]) -> None:
-    """Write a file of plain values beside its place, then rename it."""
+    """Write a file of plain values, whole or not at all."""
     write_text(file, json.dumps(content, indent=2) + "\n")
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a text file beside its place, then rename it."""
+    """Write a text file, whole or not at all."""
     write_bytes(file, text.encode())
 
 
 def write_bytes(file: Path, content: bytes) -> None:
-    """Write a file beside its place, then rename it; of several writers at once, each does.
+    """Write a file, whole or not at all.
 
     Raises:
         OSError: If it cannot be written. What stood there before still does.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}.unfinished")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, file)
-    except OSError as error:
-        error.filename, error.filename2 = str(file), None  # the one that was meant
-        raise
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with written_whole(file) as draft:
+        draft.write_bytes(content)
 
 
 def read_json(file: Path) -> Any:  # plain values

@@ -4,8 +4,6 @@ import copy
 import hashlib
 import json
 import logging
-import os
-import uuid
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from liverseg.data import PairDataModule, read_stack, resize_image
+from liverseg.files import written_whole
 from liverseg.labels import first_scored
 from liverseg.network import whole_image_logits
 from liverseg.pictures import class_colour
@@ -74,8 +73,6 @@ def export_checkpoint(
     write = to_onnx if format == "onnx" else to_program
     content = write(graph, takes, data.channels * data.slices, record)
     target, card = folder / _NAMES[format], folder / CARD
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{uuid.uuid4().hex}.unfinished{target.suffix}"
 
     def resized(images: Tensor) -> Tensor:
         return torch.stack([resize_image(one, data.image_size) for one in images])
@@ -91,11 +88,9 @@ def export_checkpoint(
             logits = whole_image_logits(net, data.normalize(resized(image).double()), size)
         return class_probabilities(logits).double()
 
-    try:
-        unfinished.write_bytes(content)
-        exported = ExportedNetwork(
-            unfinished, takes=takes, allow=["torch.export"], engine="onnxruntime"
-        )
+    with written_whole(target, target.suffix) as draft:
+        draft.write_bytes(content)
+        exported = ExportedNetwork(draft, takes=takes, allow=["torch.export"], engine="onnxruntime")
         images = list(_images_of(data, takes))
         if not images:
             logger.warning(
@@ -104,9 +99,6 @@ def export_checkpoint(
         parity = compare(exported, reference, images or made_up(data.channels * data.slices), exact)
         if not images:
             parity.images = 0
-        os.replace(unfinished, target)
-    finally:
-        unfinished.unlink(missing_ok=True)
     write_text(card, model_card(record, parity=parity, file=target))
     return Exported(target, card, parity)
 

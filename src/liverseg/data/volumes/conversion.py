@@ -30,6 +30,7 @@ from liverseg.data.volumes.series import Series
 from liverseg.data.volumes.stacks import PngStack
 from liverseg.data.volumes.viewing import SliceView, resized_mask, shown_slice
 from liverseg.data.volumes.windows import check_window, window_text
+from liverseg.files import written_whole
 
 RECORD_FILE = "volumes.json"  # how a folder of pairs was made from volumes
 TABLE_FILE = "cases.csv"
@@ -382,16 +383,16 @@ class _Record:
     def _write(self) -> None:
         columns = [*_COLUMNS, *(key for row in self.rows[:1] for key in row if key not in _COLUMNS)]
         self.rows.sort(key=lambda row: row["name"])
-        table = self.folder / f".{TABLE_FILE}{_UNFINISHED}.tmp"
-        with table.open("w", newline="", encoding="utf-8") as stream:
+        with (
+            written_whole(self.folder / TABLE_FILE) as draft,
+            draft.open("w", newline="", encoding="utf-8") as stream,
+        ):
             writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
-        os.replace(table, self.folder / TABLE_FILE)
-        draft = self.folder / f".{RECORD_FILE}{_UNFINISHED}.tmp"
         content = {"settings": self._settings, "volumes": self._done}
-        draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(draft, self._file)
+        with written_whole(self._file) as draft:
+            draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _volume_of(row: Mapping[str, str]) -> str:

@@ -3,7 +3,6 @@
 import gzip
 import logging
 import math
-import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from liverseg.data.volumes.geometry import (
     spacing_of,
     tell_no_thickness,
 )
+from liverseg.files import written_whole
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _MOST_DEFLATED = 1032  # bytes out of one; deflate cannot do more
@@ -164,12 +164,8 @@ def write_label(file: Path, label: Numbers, volume: Volume) -> None:
         image.set_sform(affine, 1)
         image.set_qform(affine, 1)
         image.header.set_xyzt_units("mm")
-    draft = file.with_name(f".{without_ending(file)}.unfinished{_ending(file)}")
-    try:
+    with written_whole(file, _ending(file)) as draft:
         nibabel.save(image, draft)
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def promised_bytes(path: Path) -> int:

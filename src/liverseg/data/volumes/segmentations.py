@@ -1,7 +1,6 @@
 """DICOM SEG in and out: segments as a label map on the grid of a volume."""
 
 import logging
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from liverseg.data.arrays import Numbers
 from liverseg.data.volumes.classes import ClassMap
 from liverseg.data.volumes.dicom import DicomFile, Frame, header_of, read_pixels
 from liverseg.data.volumes.geometry import OF_TOLERANCE, Volume
+from liverseg.files import written_whole
 
 _TO_NIFTI = np.array([-1.0, -1.0, 1.0])
 
@@ -104,9 +104,8 @@ def write_segmentation(
     slices = label.transpose(2, 1, 0)[order]  # as the files have them
     tissue = Code("85756007", "SCT", "Tissue")
     segments = {index: name for index, name in names.items() if index}
-    draft = file.with_name(f".{file.name}.unfinished")
     try:
-        with warnings.catch_warnings():
+        with written_whole(file) as draft, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tags that do not conform
             made = Segmentation(
                 source_images=[header_of(path) for path in paths],
@@ -138,7 +137,6 @@ def write_segmentation(
                 omit_empty_frames=False,
             )
             made.save_as(draft)
-        os.replace(draft, file)
     except OSError:  # of a full disk, not of the headers
         raise
     except Exception as error:  # highdicom refuses many kinds of tags, in as many ways
@@ -147,5 +145,3 @@ def write_segmentation(
             f"{volume.path} has headers that no DICOM SEG can refer to ({said[:200]}); leave out "
             "seg=true, or correct them"
         ) from error
-    finally:
-        draft.unlink(missing_ok=True)
