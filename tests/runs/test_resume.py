@@ -1,3 +1,4 @@
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -185,6 +186,27 @@ def test_a_damaged_file_of_a_run_is_named(
     read = log_like_the_run if "hydra" in file else load_config
     with pytest.raises(ValueError, match=pattern):
         read(run)
+
+
+def test_a_run_lives_where_its_folder_lies(run: Path, tmp_path: Path) -> None:
+    logs = {"handlers": {"file": {"class": "logging.FileHandler", "level": "INFO"}}}
+    logs["handlers"]["file"]["filename"] = "${hydra.runtime.output_dir}/run.log"
+    logs |= {"version": 1, "root": {"handlers": ["file"], "level": "INFO"}}
+    hydra = {"runtime": {"output_dir": str(run)}, "job_logging": logs}
+    (run / ".hydra").mkdir(exist_ok=True)
+    OmegaConf.save({"hydra": hydra}, run / ".hydra" / "hydra.yaml")
+    moved = run.rename(tmp_path / "moved")
+    assert load_config(moved).output_dir == str(moved)
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    try:
+        log_like_the_run(moved)
+        logging.getLogger("liverseg").info("goes on")
+        root.handlers[-1].close()
+    finally:
+        root.handlers[:], root.level = before
+    assert "goes on" in (moved / "run.log").read_text()
+    assert not run.exists()
 
 
 def test_a_run_starts_over_only_where_it_left_no_checkpoint(run: Path) -> None:

@@ -15,13 +15,13 @@ from liverseg.sweeps import Pool, run_sweep, sweep
 
 @pytest.fixture
 def run(compose: Callable[..., DictConfig], tmp_path: Path) -> Callable[..., None]:
-    """Runs a sweep over two seeds, whose jobs are processes that do nothing."""
+    """Runs a sweep over two seeds, or a search, whose jobs are processes that do nothing."""
 
-    def ran(folder: str = str(tmp_path / "sweep")) -> None:
+    def ran(folder: str = str(tmp_path / "sweep"), search: Sequence[str] = ()) -> None:
         run_sweep(
             folder,
-            OverridesParser.create().parse_overrides(["seed=1,2"]),
-            config=compose([]),
+            OverridesParser.create().parse_overrides(["seed=1,2", *search[1:]]),
+            config=compose([*search]),
             compose=lambda overrides: compose([*overrides], with_hydra=True),
             is_group=lambda key: False,
             launcher=Pool(["true"], num_slots=1, devices="auto"),
@@ -43,6 +43,16 @@ def test_jobs_that_run_elsewhere_are_no_failure(
     with locked(first.folder / ".claim", wait=False):
         run()
     assert "1 jobs run elsewhere" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_search_says_how_it_goes_on_after_jobs_that_failed(run: Callable[..., None]) -> None:
+    with pytest.raises(ValueError, match=r"^2 of 2 jobs .* search\.num_trials draws others$"):
+        run(search=["search=optuna", "search.num_trials=2"])
+    with pytest.raises(ValueError, match=r"^2 of 2 jobs .* search\.num_trials draws others$"):
+        run(search=["search=optuna", "search.num_trials=2"])
+    with pytest.raises(ValueError, match=r"^3 of 3 jobs "):
+        run(search=["search=optuna", "search.num_trials=3"])
 
 
 @pytest.mark.slow

@@ -324,6 +324,37 @@ def test_a_study_may_be_kept_in_a_file_of_one_s_own(
     assert states(study(storage=f"{tmp_path}/shared.log")) == ["COMPLETE"]
 
 
+@pytest.mark.parametrize("storage", [None, "shared.log"])
+def test_a_search_that_was_renamed_goes_on(
+    storage: str | None, study: Callable[..., Study], tmp_path: Path
+) -> None:
+    place = storage and str(tmp_path / storage)
+    first = study("before", storage=place, num_trials=3)
+    jobs = first.jobs()
+    ends(first, next(jobs), dice=0.5)
+    interrupted = next(jobs)
+    (tmp_path / "before").rename(tmp_path / "after")
+    second = study("after", storage=place, num_trials=3)
+    rest = list(second.jobs())
+    assert [job.number for job in rest] == [interrupted.number, 2]
+    assert states(second) == ["COMPLETE", "RUNNING", "RUNNING"]
+    pruning = load_config(rest[0].folder).callbacks.pruning
+    reported = optuna.load_study(study_name=pruning.study, storage=open_storage(pruning.storage))
+    assert [trial.state.name for trial in reported.trials] == states(second)
+
+
+def test_other_values_than_a_search_began_with_are_refused_and_cost_no_trial(
+    study: Callable[..., Study],
+) -> None:
+    first = study(num_trials=1)
+    for job in first.jobs():
+        ends(first, job, dice=0.5)
+    sentence = r"^model\.width cannot be chosen from other values .*; give those that it began with"
+    with pytest.raises(ValueError, match=sentence):
+        study(overrides=["model.width=4,8"])
+    assert states(study()) == ["COMPLETE"]
+
+
 def test_a_key_that_does_not_exist_fails_the_trial_and_the_command(
     study: Callable[..., Study],
 ) -> None:

@@ -81,12 +81,14 @@ def save_config(config: DictConfig, folder: Path) -> None:
 
 
 def load_config(folder: Path) -> DictConfig:
-    """Return the config that :func:`save_config` wrote.
+    """Return the config that :func:`save_config` wrote, of the folder where it lies now.
 
     Raises:
         ValueError: If the file is damaged.
     """
-    return _read(folder / CONFIG_FILE, needed=("output_dir", "trainer"))
+    config = _read(folder / CONFIG_FILE, needed=("output_dir", "trainer"))
+    config.output_dir = str(folder.absolute())
+    return config
 
 
 def _read(file: Path, needed: Sequence[str]) -> DictConfig:
@@ -121,7 +123,9 @@ def resume_or(start: Callable[[], None], run: Callable[[DictConfig], float]) -> 
 
 def log_like_the_run(run: Path) -> None:
     """Log to the console and the run's ``run.log``, as its Hydra was configured."""
-    configure_log(_read(run / ".hydra" / "hydra.yaml", needed=("hydra",)).hydra.job_logging)
+    config = _read(run / ".hydra" / "hydra.yaml", needed=("hydra",))
+    OmegaConf.update(config, "hydra.runtime.output_dir", str(run.absolute()))  # where it lies now
+    configure_log(config.hydra.job_logging)
 
 
 def resumed_config(arguments: list[str]) -> DictConfig | None:
@@ -143,8 +147,7 @@ def resumed_config(arguments: list[str]) -> DictConfig | None:
     if others := [one for one in arguments if "=" not in one]:
         raise ValueError(f"{others[0]} does not go with resume={name}, which continues one run")
     checkpoint = _find_checkpoint(name)
-    config = load_config(run := checkpoint.parent.parent)
-    config.output_dir = str(run)
+    config = load_config(checkpoint.parent.parent)
     config.resume_overrides = _split(given.pop("resume_overrides", "[]"))
     for key, value in given.items():
         _change(config, _parse(f"{key}={value}"), is_listed=False)

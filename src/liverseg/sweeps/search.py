@@ -20,14 +20,23 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
-from omegaconf import open_dict
+from omegaconf import OmegaConf, open_dict
 from optuna.distributions import BaseDistribution
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from liverseg.runs import LOCK, Compose, Job, find_jobs, locked, prepare, refuse_changed_search
+from liverseg.runs import (
+    LOCK,
+    Compose,
+    Job,
+    find_jobs,
+    load_config,
+    locked,
+    prepare,
+    refuse_changed_search,
+)
 from liverseg.sweeps.grid import values_of
 
 _OUTCOMES = {
@@ -117,15 +126,21 @@ class Study:
         fixed = (one for one in self.overrides if not one.is_sweep_override())
         self._fixed = [one.input_line or "" for one in fixed]
         self._url = self.search.storage or f"sqlite:///{self.sweep.absolute()}/study.db"
+        begun = (load_config(job.folder) for job in find_jobs(self.sweep))
+        names = (OmegaConf.select(one, "callbacks.pruning.study") for one in begun)
+        self._name = next(filter(None, names), self.sweep.name)  # the folder may have been renamed
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with locked(self.sweep / LOCK, wait=True), _told_of_the_storage(self._url):
             refuse_changed_search(self.sweep, self.compose(self._fixed))
             self.study = optuna.create_study(
                 storage=open_storage(self._url),
-                study_name=self.sweep.name,
+                study_name=self._name,
                 direction="maximize" if self.mode == "max" else "minimize",
                 load_if_exists=True,
             )
+        for trial in self.study.get_trials(deepcopy=False):
+            for key in trial.distributions.keys() & self._distributions.keys():
+                _refuse_other_values(key, trial.distributions[key], self._distributions[key])
 
     def jobs(self) -> Iterator[Job]:
         """Yield interrupted jobs, then new ones until the study has its trials.
@@ -200,14 +215,24 @@ class Study:
         with open_dict(config):
             config.callbacks.pruning = {
                 "_target_": "liverseg.sweeps.pruning.Pruning",
-                "storage": self._url,
-                "study": self.study.study_name,
+                "storage": self.search.storage or "sqlite:///${output_dir}/../study.db",
+                "study": self._name,
                 "trial": number,
                 "monitor": self.monitor,
                 "folder": "${output_dir}",
                 "pruner": self.search.pruner or {"_target_": "optuna.pruners.NopPruner"},
             }
         return prepare(self.sweep, config, overrides, chosen, {"trial": number})
+
+
+def _refuse_other_values(key: str, before: BaseDistribution, now: BaseDistribution) -> None:
+    try:
+        optuna.distributions.check_distribution_compatibility(before, now)
+    except ValueError as error:
+        raise ValueError(
+            f"{key} cannot be chosen from other values once a search has begun ({error}); give "
+            "those that it began with, or another sweep_name"
+        ) from error
 
 
 def open_storage(place: str) -> optuna.storages.BaseStorage:

@@ -56,16 +56,18 @@ def run_sweep(
             _launch(launcher, sweep, jobs, study)
         finally:
             _report(sweep, draw)
-        if study is not None:
-            _report_best(sweep, study, is_group)
-            jobs = find_jobs(sweep)
+            if study is not None:
+                _report_best(sweep, study, is_group)
+                jobs = find_jobs(sweep)
     left = [job for job in jobs if job.status() not in ("done", "pruned")]
     if elsewhere := [job for job in left if is_elsewhere(job)]:
         logger.info("%d jobs run elsewhere; the command that runs them tells more", len(elsewhere))
     if failed := [job for job in left if job not in elsewhere]:
+        remedy = f"the same command with sweep_name={sweep.name} goes on with them"
+        if study is not None:
+            remedy = "a search does not try them again, and a larger search.num_trials draws others"
         raise ValueError(
-            f"{len(failed)} of {len(jobs)} jobs have not succeeded, see {sweep}/sweep.csv; the "
-            f"same command with sweep_name={sweep.name} goes on with them"
+            f"{len(failed)} of {len(jobs)} jobs have not succeeded, see {sweep}/sweep.csv; {remedy}"
         )
 
 
