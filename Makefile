@@ -86,6 +86,7 @@ dashboard: $(STAMP) ## Show the runs in logs/ with TensorBoard
 rename: $(STAMP) ## Give the package a name of your own: make rename NAME=mystudy
 	@$(BIN)/python docs/rename.py "$(NAME)"
 	@$(PIP) uninstall --yes liverseg
+	@$(MAKE) --no-print-directory setup
 
 groups: $(STAMP) ## Write the table of config groups into README.md
 	@$(BIN)/python docs/write_groups.py

@@ -141,6 +141,12 @@ def test_checkpoints_that_do_not_agree_are_refused(
     wanted = f"{files[1]} {sentence.format(first=files[0])}"
     with pytest.raises(ValueError, match=f"^{re.escape(wanted)}$"):
         load_predictor(files)
+    if "class_names" in changes[0]:  # another word for the same
+        named = ["data.class_names=[tumour]", "min_pixels={tumour:1}", "split=val"]
+        listed = f"ckpt_path=[{files[0]},{files[1]}]"
+        evaluate(compose([listed, *named, f"output_dir={tmp_path / 'e'}"], name="evaluate"))
+        scored = json.loads((tmp_path / "e" / "scores.json").read_text())
+        assert scored["val"]["classes"] == ["tumour"]
 
 
 @pytest.fixture

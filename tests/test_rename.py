@@ -77,6 +77,7 @@ def test_a_clone_is_renamed_and_loads_what_was_written_before(tmp_path: Path, ch
     left = git(clone, "grep", "--untracked", "-I", "-l", OLD).split()
     earlier = f"src/{chosen}/training/earlier.py"
     assert left == ["CHANGELOG.md", "LICENSE", "pyproject.toml", earlier]
+    assert ('"E501"' in (clone / "pyproject.toml").read_text()) is (len(chosen) > len(OLD))
     ruff = [sys.executable, "-m", "ruff"]
     subprocess.run([*ruff, "check", "."], cwd=clone, check=True)
     subprocess.run([*ruff, "format", "--check", "."], cwd=clone, check=True)

@@ -19,7 +19,7 @@ from liverseg.settings.commandline import (
     prepare_command,
     refuse_bad_overrides,
 )
-from liverseg.settings.paths import what_blocks
+from liverseg.settings.paths import expand_home, what_blocks
 from liverseg.settings.words import nearest, nearest_key
 
 ROOT = Path(__file__).parents[2]
@@ -358,6 +358,18 @@ def test_a_path_may_hold_any_character(
         config = compose("evaluate", sys.argv[1:])
     assert config.ckpt_path == str(file)
     assert config.split == "val"
+
+
+@pytest.mark.parametrize("typed", ["{bone: 1, Läsion: [2, 3]}", "{bone:1,Läsion:[2,3]}"])
+def test_names_in_a_mapping_may_hold_any_letter(
+    typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["convert.py", "source=a", f"classes={typed}"])
+    prepare_command()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        config = compose("convert", sys.argv[1:])
+    expand_home(config)
+    assert config.classes == {"bone": 1, "Läsion": [2, 3]}
 
 
 def test_what_is_no_path_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

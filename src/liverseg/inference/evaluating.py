@@ -8,7 +8,6 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from liverseg.checkpoints import load_data
 from liverseg.checks import check_settings
 from liverseg.data import PairDataModule
 from liverseg.inference.loading import Loaded, load, options_of
@@ -93,8 +92,10 @@ def evaluate(config: DictConfig, refused: dict[str, str] | None = None) -> Score
                     f"{word}={as_typed(settings[word])} is what tune=true looks for itself; leave "
                     "out one of the two"
                 )
-    loaded = load(settings["ckpt_path"], settings["allow"], options)
-    data = _data_of(loaded, settings)
+    changes = {key: value for key, value in settings["data"].items() if value is not None}
+    loaded = load(settings["ckpt_path"], settings["allow"], options, changes)
+    data = loaded.data
+    data.is_normalizing = False  # each network has its own way
     split: Split = "val" if settings["tune"] else settings["split"]
     refuse_missing(data, split, () if settings["tune"] else SPLITS)
     if split == "val":
@@ -136,14 +137,6 @@ def evaluate(config: DictConfig, refused: dict[str, str] | None = None) -> Score
         _write_tuned(output_dir / TUNED_FILE, best, settings["ckpt_path"], told)
     logger.info("tuned on val: %s; %s", _in_words(best) or "nothing helps", ", ".join(told))
     return after
-
-
-def _data_of(loaded: Loaded, settings: Mapping[str, Any]) -> PairDataModule:
-    """Return the data of the first checkpoint, with what is to differ from its run."""
-    changes = {key: value for key, value in settings["data"].items() if value is not None}
-    data = load_data(loaded.checkpoint, changes, settings["allow"])
-    data.is_normalizing = False  # each network has its own way
-    return data
 
 
 def _refuse_other_folds(loaded: Loaded, data: PairDataModule, settings: Mapping[str, Any]) -> None:

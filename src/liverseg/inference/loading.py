@@ -228,7 +228,8 @@ def _refuse_other(
                 f"{file} has data.{key}={here} and {first} has {there}, so they cannot vote "
                 "together; name checkpoints that agree"
             )
-    if record["class_names"] != wanted["class_names"]:
+    are_named = "class_names" in changes or "mask_colors" in changes
+    if record["class_names"] != wanted["class_names"] and not are_named:
         raise ValueError(
             f"{file} has the classes {', '.join(record['class_names'])} and {first} "
             f"{', '.join(wanted['class_names'])}, so they cannot vote together; name checkpoints "

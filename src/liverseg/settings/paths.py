@@ -27,6 +27,8 @@ def as_hydra_reads_it(argument: str) -> str:
     if not equals or not re.fullmatch(r"\+{0,2}[\w./@:]+", key):
         return argument
     value = _HOME.sub(lambda found: os.path.expanduser(found[0]), value)
+    if value.startswith("{") and not value.isascii():  # a text, which :func:`expand_home` reads
+        return f"{key}={_as_text(value)}"
     is_path = re.split(r"[./]", key)[-1] in _PATHS
     if is_path and (listed := re.fullmatch(r"\[(.*)\]", value)):
         value = f"[{','.join(_each_quoted(listed[1]))}]"
@@ -54,7 +56,11 @@ def _quoted(path: str) -> str:
     is_read_so = re.fullmatch(r"[\w/.:+%@?|\\*-]*", path) and not _is_number(path)
     if is_read_so or not os.path.exists(path):
         return path
-    escaped = path.replace("'", r"\'")
+    return _as_text(path)
+
+
+def _as_text(value: str) -> str:
+    escaped = value.replace("'", r"\'")
     return f"'{escaped}'"
 
 
@@ -63,8 +69,14 @@ def _is_number(text: str) -> bool:
 
 
 def expand_home(config: DictConfig) -> None:
-    """Expand ``~`` in the paths of a config, in place, and read a path such as 2024 as text."""
+    """Expand ``~`` in the paths of a config, in place; read a path such as 2024 as text.
+
+    A mapping that stands as text, ``{Läsion: 1}``, is read too.
+    """
     for key, value in walk(OmegaConf.to_container(config, resolve=False)):
+        if isinstance(value, str) and not value.isascii() and re.fullmatch(r"\{.*\}", value):
+            OmegaConf.update(config, key, OmegaConf.create(re.sub(r":(?! )", ": ", value)))
+            continue
         is_number = key.rpartition(".")[2] in _PATHS and type(value) is int
         if is_number or (isinstance(value, str) and re.match(r"~[\w.-]*(/|$)", value)):
             OmegaConf.update(config, key, os.path.expanduser(str(value)))
