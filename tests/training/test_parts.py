@@ -144,6 +144,21 @@ def test_parameters_that_are_frozen_are_counted() -> None:
 
 
 @pytest.mark.slow
+def test_weights_of_the_same_classes_in_another_order_are_told(
+    compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    three = ["data.num_classes=3", "data.mask_values=[0,255,2]"]
+    train(compose([*three, "data.class_names=[spleen,liver]"]))
+    weights = load_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    torch.save(weights, tmp_path / "first.ckpt")
+    for names, are_told in {"[liver,spleen]": True, "[spleen,liver]": False}.items():
+        caplog.clear()
+        changes = [*three, f"data.class_names={names}", "seed=1"]
+        train(compose([*changes, f"weights={tmp_path / 'first.ckpt'}"]))
+        assert ("has the classes spleen, liver, in another order than" in caplog.text) is are_told
+
+
+@pytest.mark.slow
 def test_a_network_of_another_width_is_warned_about_in_some_lines(
     compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -110,6 +110,14 @@ def load_weights(file: str | Path, task: SegmentationTask) -> dict[str, Tensor]:
     try:
         if isinstance(content, dict) and isinstance(content.get("liverseg"), dict):
             bring_up_to_date(content, task)
+            theirs = [str(name) for name in content["liverseg"].get("class_names") or ()]
+            ours = task.tally("val").scores.class_names
+            if theirs != ours and sorted(theirs) == sorted(ours):
+                logger.warning(
+                    "weights=%s has the classes %s, in another order than here (%s), and its last "
+                    "layer is taken as it is; give masks and data.class_names its order",
+                    *(path, ", ".join(theirs), ", ".join(ours)),
+                )
         return weights_in(content)
     except Exception as error:  # of structures that nobody foresaw
         raise ValueError(
