@@ -338,8 +338,8 @@ def _page(
         Section(
             "Table",
             [
-                table(_HEADER, _rows(found)),
-                table(["contestant", f"mean {score.title}", unit, "runs"], means),
+                table("differences", _HEADER, _rows(found)),
+                table("means", ["contestant", f"mean {score.title}", unit, "runs"], means),
                 "A row is the second less the first; wins are the second's.",
             ],
         ),
@@ -352,6 +352,7 @@ def _page(
             continue
         parts: list[Html | str] = [
             table(
+                f"{unit} that differ most: {one.second} and {one.first}",
                 [unit[:-1], one.first, one.second, "difference"],
                 [[of.unit, of.first, of.second, of.value] for of in most],
             )
@@ -367,5 +368,5 @@ def _page(
             )
         sections.append(Section(heading, parts))
     folders = [[name, short_path(one.folder)] for name in scored for one in scored[name]]
-    sections.append(Section("Folders", [table(["contestant", "folder"], folders)]))
+    sections.append(Section("Folders", [table("folders", ["contestant", "folder"], folders)]))
     return page(f"{score.title} on {split}: {', '.join(values)}", sections)
