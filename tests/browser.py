@@ -112,15 +112,17 @@ class Browser:
         """Write what a page has downloaded into a folder, without a question."""
         self._ask("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
 
-    def look_as(self, width: int, height: int, scheme: str = "light") -> None:
-        """Give the page a size in pixels, and the reader a wish: light or dark."""
+    def look_as(
+        self, width: int, height: int, scheme: str = "light", medium: str = "screen"
+    ) -> None:
+        """Give the page a size in pixels, the reader a wish, light or dark, and screen or print."""
         self._ask(
             "Emulation.setDeviceMetricsOverride",
             self._session,
             **{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
         )
         wish = {"name": "prefers-color-scheme", "value": scheme}
-        self._ask("Emulation.setEmulatedMedia", self._session, features=[wish])
+        self._ask("Emulation.setEmulatedMedia", self._session, media=medium, features=[wish])
 
     def save_screenshot(self, file: Path) -> None:
         """Write what is seen as PNG."""

@@ -109,6 +109,32 @@ def test_both_predictions_are_drawn_where_both_have_a_picture(
         assert (drawn.name[3:], picture.size) == ("p7_s1.png", (41, 40))
 
 
+def test_the_image_of_a_patient_is_the_one_that_differs_most_in_the_runs_that_are_drawn(
+    compose: Compose, tmp_path: Path
+) -> None:
+    """Run seed=2 of a misses more in p7_s1 than in p7_s0; b misses nothing."""
+    sweep = write_sweep(
+        tmp_path / "s",
+        [
+            (["model=a", "seed=1"], {"wrong": 2}),
+            (["model=a", "seed=2"], {"wrong": 2}),
+            (["model=b", "seed=1"], {"wrong": 0}),
+            (["model=b", "seed=2"], {"wrong": 0}),
+        ],
+    )
+    for job in sweep.iterdir():
+        (job / "pictures").mkdir()
+        for name in ("p7_s0", "p7_s1"):
+            if not job.name.endswith("a_seed=1"):
+                Image.new("RGB", (40, 20)).save(job / "pictures" / f"test_{name}.png")
+    compared(compose, tmp_path, sweep)
+    (drawn,) = (tmp_path / "out" / "pictures").iterdir()
+    assert drawn.name == "00_p7_s1.png"
+    page = (tmp_path / "out" / "report.html").read_text()
+    told = "p7, image p7_s1: model=a (seed=2, one of 2 runs) above, "
+    assert f"{told}model=b (seed=1, one of 2 runs) below" in page
+
+
 def test_a_sweep_stands_for_its_settings_and_seeds_are_averaged(
     compose: Compose, tmp_path: Path
 ) -> None:

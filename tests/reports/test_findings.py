@@ -9,6 +9,7 @@ from PIL import Image
 
 from liverseg.experiment import check
 from liverseg.inspection import File, Finding
+from liverseg.pictures import class_colour
 from liverseg.reports.findings import counted
 
 Compose = Callable[..., DictConfig]
@@ -41,6 +42,18 @@ def test_each_finding_has_a_sheet_of_its_own(
     check(compose([f"data.root={pair_root}"], "check"))
     sheets = [one.name for one in (tmp_path / "run" / "sheets").glob("*_note_empty_masks.png")]
     assert len(sheets) == 3
+
+
+def test_classes_stand_beside_their_colours_on_the_sheets(
+    compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    typed = ["data=pairs", f"data.root={pair_root}", "data.num_classes=3"]
+    check(compose([*typed, "data.class_names=[liver,spleen]", "data.mask_values=null"], "check"))
+    page = (tmp_path / "run" / "report.html").read_text()
+    shown = re.findall(
+        r'<span class="key" style="background:rgb(\([^)]*\))"></span>(\w+)</th>', page
+    )
+    assert shown == [(str(class_colour(1)), "liver"), (str(class_colour(2)), "spleen")]
 
 
 @pytest.mark.parametrize(

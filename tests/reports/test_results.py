@@ -49,6 +49,21 @@ def test_scores_stand_with_their_intervals(tmp_path: Path) -> None:
     assert "val/dice chose the checkpoint" in page
 
 
+def test_each_table_has_a_name_of_its_own(tmp_path: Path) -> None:
+    for split in ("val", "test"):
+        lines = ["name,case,tp,fp,fn", *(f"i{place},,{place + 1},0,1" for place in range(2))]
+        (tmp_path / f"cases_{split}.csv").write_text("\n".join(lines) + "\n")
+    scores = {f"{split}/{key}": 0.5 for split in ("val", "test") for key in ("dice", "dice/liver")}
+    intensities = {"mean": 0.1, "std": 0.1, "black": 0.5, "percentiles": [0.1] * 9}
+    write_result(tmp_path, result(scores=scores, intensities=intensities))
+    page = (tmp_path / "report.html").read_text()
+    assert re.findall('role="region" aria-label="([^"]*)"', page) == [
+        *("scores", "scores of val by class", "scores of test by class", "brightness of train"),
+        *("best of val", "worst of val", "best of test", "worst of test"),
+        *("settings that differ", "all settings", "commands"),
+    ]
+
+
 def test_settings_that_differ_from_the_defaults_are_shown_once(tmp_path: Path) -> None:
     write_result(tmp_path, result())
     shown = rows((tmp_path / "report.html").read_text())

@@ -280,6 +280,33 @@ def test_the_page_names_no_other_address_and_allows_no_other_script(
 
 @pytest.mark.slow
 @pytest.mark.skipif(browser.PROGRAM is None, reason="there is no chromium here")
+def test_a_long_class_name_leaves_numbers_in_one_line_and_check_boxes_their_size(
+    pair_root: Path, tmp_path: Path
+) -> None:
+    found = predictor(num_classes=3)
+    found.class_names = ["liver", "a left kidney with a name that is indeed longer than its column"]
+    with (
+        served(Answers(found, title="Try it")) as made,
+        Browser(tmp_path / "profile") as page,
+    ):
+        for width in (1280, 390):
+            page.look_as(width, 844)
+            page.open(f"http://127.0.0.1:{made.port}/")
+            page.wait_for("Drop an image here")
+            page.choose_file("#image", pair_root / "val" / "patient004_slice00.png")
+            page.wait_for("32 x 32 pixels", "share", "left kidney")
+            boxes, lines = page.value(
+                "[[...document.querySelectorAll('#rows input')].map(e => e.offsetWidth),"
+                "[...document.querySelectorAll('td.share')].map(e => {"
+                "const text = document.createRange(); text.selectNodeContents(e);"
+                "return text.getClientRects().length})]"
+            )
+            assert boxes == [18, 18]  # 1.1 rem
+            assert lines == [1, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(browser.PROGRAM is None, reason="there is no chromium here")
 def test_a_browser_goes_from_an_image_to_the_file_of_its_mask(
     server: BaseWSGIServer, pair_root: Path, tmp_path: Path
 ) -> None:

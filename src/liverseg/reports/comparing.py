@@ -221,24 +221,62 @@ def _write_pictures(
     split: str,
     *,
     by_patient: bool,
-) -> dict[tuple[str, str, str], Path]:
+) -> dict[tuple[str, str, str], tuple[Path, str]]:
     """Write both runs' pictures of the cases that differ most, one below the other, where drawn.
 
     Returns:
-        The files, by the two names and the unit.
+        The files and their captions, by the two names and the unit.
     """
-    written: dict[tuple[str, str, str], Path] = {}
+    written: dict[tuple[str, str, str], tuple[Path, str]] = {}
     for one in found:
+        members = scored[one.first], scored[one.second]
         for difference in _most_different(one):
-            names = _images_of(scored[one.first], difference.unit, by_patient=by_patient)
-            for name in names:
-                both = [_picture_of(scored[who], split, name) for who in (one.first, one.second)]
-                if None not in both:
-                    file = folder / "pictures" / f"{len(written):02}_{name}.png"
-                    write_bytes(file, _stacked([file for file in both if file]))
-                    written[one.first, one.second, difference.unit] = file
-                    break
+            names = _images_of(members[0], difference.unit, by_patient=by_patient)
+            drawn = {
+                name: (first, second)
+                for name in names
+                if (first := _drawn_by(members[0], split, name))
+                and (second := _drawn_by(members[1], split, name))
+            }
+            if not drawn:
+                continue
+            name = _most_telling(drawn, one.score.word, difference)
+            file = folder / "pictures" / f"{len(written):02}_{name}.png"
+            write_bytes(file, _stacked([_picture_of(run, split, name) for run in drawn[name]]))
+            image = f"{difference.unit}, image {name}" if by_patient else name
+            above = _told_run(one.first, drawn[name][0], len(members[0]))
+            below = _told_run(one.second, drawn[name][1], len(members[1]))
+            caption = f"{image}: {above} above, {below} below"
+            written[one.first, one.second, difference.unit] = file, caption
     return written
+
+
+def _most_telling(
+    drawn: Mapping[str, tuple[Scored, Scored]], word: str, difference: Difference
+) -> str:
+    """Return the image on which the runs that are drawn differ most, in the unit's direction."""
+    left, right = (
+        unit_values(
+            (
+                case
+                for name, runs in drawn.items()
+                for case in runs[side].cases
+                if case.name == name
+            ),
+            word,
+            by_patient=False,
+        )
+        for side in (0, 1)
+    )
+    (found,) = compare({"first": left, "second": right}, word, unit="images")
+    sign = math.copysign(1, difference.value)
+    values = {one.unit: sign * one.value for one in found.differences}
+    return max(drawn, key=lambda name: values.get(name, 0.0))
+
+
+def _told_run(name: str, run: Scored, count: int) -> str:
+    """Return a contestant's name, and which of its runs it is where there are several."""
+    return f"{name} ({run.run or run.folder.name}, one of {count} runs)" if count > 1 else name
 
 
 def _most_different(one: Comparison) -> list[Difference]:
@@ -254,9 +292,12 @@ def _images_of(members: Sequence[Scored], unit: str, *, by_patient: bool) -> lis
     )
 
 
-def _picture_of(members: Sequence[Scored], split: str, name: str) -> Path | None:
-    files = [one.folder / "pictures" / f"{split}_{name}.png" for one in members]
-    return next((file for file in files if file.is_file()), None)
+def _drawn_by(members: Sequence[Scored], split: str, name: str) -> Scored | None:
+    return next((one for one in members if _picture_of(one, split, name).is_file()), None)
+
+
+def _picture_of(run: Scored, split: str, name: str) -> Path:
+    return run.folder / "pictures" / f"{split}_{name}.png"
 
 
 def _stacked(files: Sequence[Path]) -> bytes:
@@ -278,7 +319,7 @@ def _page(
     scored: Mapping[str, Sequence[Scored]],
     split: str,
     chart: Path,
-    pictures: Mapping[tuple[str, str, str], Path],
+    pictures: Mapping[tuple[str, str, str], tuple[Path, str]],
 ) -> str:
     score, unit = found[0].score, found[0].unit
     better = f"{score.is_better} is better"
@@ -297,8 +338,8 @@ def _page(
         Section(
             "Table",
             [
-                table(_HEADER, _rows(found)),
-                table(["contestant", f"mean {score.title}", unit, "runs"], means),
+                table("differences", _HEADER, _rows(found)),
+                table("means", ["contestant", f"mean {score.title}", unit, "runs"], means),
                 "A row is the second less the first; wins are the second's.",
             ],
         ),
@@ -311,14 +352,14 @@ def _page(
             continue
         parts: list[Html | str] = [
             table(
+                f"{unit} that differ most: {one.second} and {one.first}",
                 [unit[:-1], one.first, one.second, "difference"],
                 [[of.unit, of.first, of.second, of.value] for of in most],
             )
         ]
         for of in most:
-            file = pictures.get((one.first, one.second, of.unit))
-            if file:
-                caption = f"{of.unit}: {one.first} above, {one.second} below"
+            if (one.first, one.second, of.unit) in pictures:
+                file, caption = pictures[one.first, one.second, of.unit]
                 parts.append(picture(file, alt=f"both predictions of {of.unit}", caption=caption))
         if not any((one.first, one.second, of.unit) in pictures for of in most):
             parts.append(
@@ -327,5 +368,5 @@ def _page(
             )
         sections.append(Section(heading, parts))
     folders = [[name, short_path(one.folder)] for name in scored for one in scored[name]]
-    sections.append(Section("Folders", [table(["contestant", "folder"], folders)]))
+    sections.append(Section("Folders", [table("folders", ["contestant", "folder"], folders)]))
     return page(f"{score.title} on {split}: {', '.join(values)}", sections)

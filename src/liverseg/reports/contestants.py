@@ -29,13 +29,14 @@ class Scored(NamedTuple):
     folder: Path
     record: Mapping[str, Any]  # of scores.json
     cases: list[Case]
+    run: str = ""  # what tells it from others of its setting, such as seed=1
 
 
 class Contestant(NamedTuple):
     """A run, or the runs that repeat one setting with other seeds or folds."""
 
     name: str
-    folders: list[Path]
+    folders: Mapping[Path, str]  # each with what tells it from the others, such as seed=1
     is_folded: bool
 
     def scored(self, split: str) -> list[Scored]:
@@ -44,7 +45,9 @@ class Contestant(NamedTuple):
         Raises:
             ValueError: If a run has none, or a file is damaged.
         """
-        return [read_scored(folder, split) for folder in self.folders]
+        return [
+            read_scored(folder, split)._replace(run=run) for folder, run in self.folders.items()
+        ]
 
 
 def find_contestants(runs: Sequence[str]) -> list[Contestant]:
@@ -63,7 +66,7 @@ def find_contestants(runs: Sequence[str]) -> list[Contestant]:
             what = "is no folder" if folder.exists() else "does not exist"
             raise FileNotFoundError(f"{folder} {what}; name folders of runs, sweeps or evaluate.py")
         if (folder / SCORES_FILE).is_file():
-            found.append(Contestant(_short(folder, folders), [folder], _has_fold(folder)))
+            found.append(Contestant(_short(folder, folders), {folder: ""}, _has_fold(folder)))
         elif jobs := find_jobs(folder):
             found += _of_sweep(_short(folder, folders), jobs, is_alone=len(folders) == 1)
         else:
@@ -90,7 +93,7 @@ def _of_sweep(name: str, jobs: Sequence[Job], *, is_alone: bool) -> list[Contest
     return [
         Contestant(
             ": ".join(part for part in ("" if is_alone and label else name, label) if part),
-            [job.folder for job in members],
+            {job.folder: _repeat_of(job) for job in members},
             any(_has_fold(job.folder) for job in members),
         )
         for label, members in zip(told, settings.values(), strict=True)
@@ -99,8 +102,17 @@ def _of_sweep(name: str, jobs: Sequence[Job], *, is_alone: bool) -> list[Contest
 
 def setting_of(job: Job, repeats: Sequence[str] = REPEATS) -> Setting:
     """Return what a job overrides, ordered by key, but for the keys that repeat a setting."""
-    pairs = (override.lstrip("+").partition("=") for override in job.telling())
-    return tuple(sorted((key, value) for key, _, value in pairs if key not in repeats))
+    return tuple(sorted((key, value) for key, value in _pairs(job) if key not in repeats))
+
+
+def _repeat_of(job: Job) -> str:
+    """Return what tells a job from others of its setting."""
+    return ", ".join(f"{key}={value}" for key, value in _pairs(job) if key in REPEATS)
+
+
+def _pairs(job: Job) -> list[tuple[str, str]]:
+    parts = (override.lstrip("+").partition("=") for override in job.telling())
+    return [(key, value) for key, _, value in parts]
 
 
 def _has_fold(folder: Path) -> bool:

@@ -15,9 +15,9 @@ from liverseg.inspection import (
     Survey,
     tables,
 )
-from liverseg.pictures import Tile, as_shown, draw_sheet
+from liverseg.pictures import Tile, as_shown, class_colour, draw_sheet
 from liverseg.reports.graphs import Line, graph
-from liverseg.reports.pages import Html, Section, as_png, facts, item, page, picture, table
+from liverseg.reports.pages import Html, Section, as_png, facts, item, keyed, page, picture, table
 from liverseg.runs import write_bytes, write_json, write_text
 
 REPORT_FILE, PLAIN_FILE, SHEETS = "report.html", "report.json", "sheets"
@@ -116,7 +116,8 @@ def _files(finding: Finding) -> list[Html]:
             names[name] = cells
     rest = len(finding.files) - len(shown)
     caption = f"the first {len(shown)} of {len(finding.files):,}" if rest else ""
-    return [table(list(names), list(zip(*names.values(), strict=True)), caption=caption)]
+    rows = list(zip(*names.values(), strict=True))
+    return [table(f"files: {finding.text}", list(names), rows, caption=caption)]
 
 
 def _shown(folder: Path, survey: Survey, finding: Finding, place: int) -> list[Html]:
@@ -175,6 +176,7 @@ def _splits(survey: Survey) -> Html:
         for name, one in tables(survey).items()
     ]
     return table(
+        "splits",
         [
             *("split", "pairs", "read", "patients", "empty masks", "masks at the border"),
             *("masks with specks", "sizes"),
@@ -191,11 +193,14 @@ def _sizes(whole: Sequence[Measured]) -> str:
 
 
 def _classes(survey: Survey) -> Html:
-    """Return in how many images each class is, and which share of the pixels it takes."""
+    """Return in how many images each class is, which share of the pixels it takes, and its colour.
+
+    The colours are those of the sheets.
+    """
     found = tables(survey)
     rows = [
         [
-            name,
+            keyed(f"rgb{class_colour(index - survey.first + 1)}", name),
             *(
                 cell
                 for split in found.values()
@@ -205,10 +210,10 @@ def _classes(survey: Survey) -> Html:
                 )
             ),
         ]
-        for name in survey.class_names.values()
+        for index, name in survey.class_names.items()
     ]
     heads = [head for split in found for head in (f"{split}: images", f"{split}: pixels")]
-    return table(["class", *heads], rows)
+    return table("classes", ["class", *heads], rows)
 
 
 def _brightness(survey: Survey) -> list[Html | str]:
@@ -221,13 +226,14 @@ def _brightness(survey: Survey) -> list[Html | str]:
         [name, one["mean"], one["std"], f"{one['black']:.1%}", *one["percentiles"]]
         for name, one in statistics.items()
     ]
+    heads = ["split", "mean", "std", "black", *(f"p{one}" for one in PERCENTILES)]
     lines = [
         Line(name, list(zip(PERCENTILES, statistics[name]["percentiles"], strict=True)))
         for name in statistics
     ]
     return [
         "Values of images in 0 ... 1, as they are read; each image counts the same.",
-        table(["split", "mean", "std", "black", *(f"p{one}" for one in PERCENTILES)], rows),
+        table("brightness", heads, rows),
         graph("value at a percentile", lines, along="percentile", limits=(0, 1)),
     ]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from liverseg.reports.pages import Html
+from liverseg.reports.pages import Html, keyed
 
 _WIDTH, _HEIGHT = 360, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 30  # margins
@@ -86,8 +86,7 @@ def graph(
             at, over = path[1:].split(" ")
             parts.append(f'<circle cx="{at}" cy="{over}" r="3" fill="var(--{colour})"/>')
     keys = "&ensp; ".join(
-        f'<span class="key" style="background:var(--{colour})"></span>{escape(one.name)}'
-        for colour, one in zip(_COLOURS, shown, strict=False)
+        keyed(f"var(--{colour})", one.name) for colour, one in zip(_COLOURS, shown, strict=False)
     )
     said = "; ".join(_in_words(one) for one in shown)
     return Html(

@@ -1,6 +1,7 @@
 """The frame of a page: one file without a foreign address, light and dark, narrow and wide.
 
->>> scores = Section("Scores", [table(["run", "Dice"], [["first", 0.91], ["second", 0.9]])])
+>>> rows = [["first", 0.91], ["second", 0.9]]
+>>> scores = Section("Scores", [table("scores", ["run", "Dice"], rows)])
 >>> text = page("Two runs", [scores], lead="Which of them is better?")
 >>> "<h1>Two runs</h1>" in text and "://" not in text
 True
@@ -24,6 +25,7 @@ from liverseg.reports.style import STYLE
 _MOST_BYTES = 400_000  # of a picture as PNG; a larger one becomes a JPEG
 _MOST_SIDE = 1800  # pixels of a picture
 _QUALITY = 88
+_LONGEST_WHOLE = 28  # characters of a row's name; a longer one is broken where there is no room
 # A number, its unit, and an interval or a deviation that belongs to it.
 _NUMBER = re.compile(r"[-+]?\d[\d.,]*(e[-+]?\d+)?( ?(%|s|px|mm|MB))?( [(±\[].*)?")
 
@@ -78,10 +80,13 @@ def page(title: str, sections: Sequence[Section], *, lead: Html | str = "") -> s
     return text.encode(errors="backslashreplace").decode()  # names of files may be no UTF-8
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, caption: str = "") -> Html:
+def table(
+    name: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, caption: str = ""
+) -> Html:
     """Return a table; the first cell of a row names it, and columns of numbers stand right.
 
     Args:
+        name: What a screen reader announces; no other table of the page has it.
         columns: The headers.
         rows: As many cells each. Whole numbers get their thousands apart, others four places; None
             is an empty cell.
@@ -95,11 +100,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, caption: st
     ]
     kinds = [' class="number"' if one else "" for one in numeric]
     head = "".join(
-        f'<th scope="col"{kind}>{_text(name)}</th>'
-        for name, kind in zip(columns, kinds, strict=True)
+        f'<th scope="col"{kind}>{_text(one)}</th>' for one, kind in zip(columns, kinds, strict=True)
     )
     lines = [
-        f'<tr><th scope="row"{kinds[0]}>{_text(row[0])}</th>'
+        f'<tr><th scope="row"{kinds[0] or _whole(row[0])}>{_text(row[0])}</th>'
         + "".join(
             f"<td{kind}>{_text(cell)}</td>" for cell, kind in zip(row[1:], kinds[1:], strict=True)
         )
@@ -107,9 +111,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, caption: st
         for row in rows
     ]
     above = f"<caption>{_text(caption)}</caption>" if caption else ""
-    name = escape(caption or f"table of {columns[0] or columns[-1]}", quote=True)
     return Html(
-        f'<div class="wide" tabindex="0" role="region" aria-label="{name}"><table>{above}'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(name, quote=True)}">'
+        f"<table>{above}"
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
@@ -181,6 +185,12 @@ def columns(parts: Sequence[Html]) -> Html:
     return Html(f'<div class="columns">{"".join(f"<div>{one}</div>" for one in parts)}</div>')
 
 
+def keyed(colour: str, name: str) -> Html:
+    """Return a name beside its colour, as CSS writes one, as in a legend."""
+    swatch = f'<span class="key" style="background:{escape(colour, quote=True)}"></span>'
+    return Html(f"{swatch}{escape(name)}")
+
+
 def _joined(parts: Iterable[Html | str]) -> str:
     return "".join(
         one if isinstance(one, Html) and one.startswith("<") else f"<p>{_text(one)}</p>"
@@ -200,6 +210,12 @@ def _text(cell: Cell) -> str:
     if isinstance(cell, int):
         return f"{cell:,}"
     return f"{cell:.4f}" if math.isfinite(cell) and abs(cell) < 1e6 else f"{cell:g}"
+
+
+def _whole(cell: Cell) -> str:
+    """Return the class of a cell whose text is short enough to stay in one line."""
+    shown = re.sub("<[^>]*>", "", _text(cell))
+    return ' class="whole"' if len(shown) <= _LONGEST_WHOLE else ""
 
 
 def _is_number(cell: Cell) -> bool:

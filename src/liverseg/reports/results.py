@@ -73,7 +73,8 @@ def write_result(folder: Path, result: Result) -> None:
 def _scores(result: Result, monitor: str) -> list[Html | str]:
     parts: list[Html | str] = []
     for one in score_tables(result.scores, monitor):
-        parts.append(table(one.header, one.rows))
+        name = f"scores of {one.header[0]} by class" if one.header[0] else "scores"
+        parts.append(table(name, one.header, one.rows))
     note = intervals_note(result.scores)
     chosen = f"{monitor} chose the checkpoint" if monitor else ""
     parts.append("; ".join(filter(None, [*note, chosen])))
@@ -86,7 +87,8 @@ def _brightness(result: Result) -> list[Html | str]:
         return []
     rows = [[found["mean"], found["std"], f"{found['black']:.1%}", *found["percentiles"]]]
     heads = ["mean", "std", "black", *(f"p{one}" for one in PERCENTILES)]
-    return [table(heads, rows, caption="brightness of training images, in 0 ... 1")]
+    caption = "brightness of training images, in 0 ... 1"
+    return [table("brightness of train", heads, rows, caption=caption)]
 
 
 def _curves(folder: Path, result: Result) -> list[Html | str]:
@@ -126,6 +128,7 @@ def _images(folder: Path, split: str) -> list[Html | str]:
     is_known = any(case.case for case in cases)
     tables = [
         table(
+            f"{caption.split()[0]} of {split}",
             ["image", *(["case"] if is_known else []), "Dice"],
             [
                 [cases[one.index].name, *([cases[one.index].case] if is_known else []), one.dice]
@@ -154,7 +157,8 @@ def _settings(result: Result) -> list[Html | str]:
         }
         for values in (dict(result.config), dict(result.defaults))
     )
-    everything = fold("All settings", [table(["setting", "value"], [*map(_shown, here.items())])])
+    rows = [*map(_shown, here.items())]
+    everything = fold("All settings", [table("all settings", ["setting", "value"], rows)])
     if not there:
         return [everything]
     changed = [
@@ -166,7 +170,8 @@ def _settings(result: Result) -> list[Html | str]:
     ]
     if not changed:
         return ["All settings are the defaults.", everything]
-    return [table(["setting", "of this run", "default"], changed), everything]
+    heads = ["setting", "of this run", "default"]
+    return [table("settings that differ", heads, changed), everything]
 
 
 def _of(settings: Mapping[str, Any], key: str) -> str:

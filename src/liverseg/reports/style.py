@@ -44,7 +44,8 @@ th, td {
 }
 th { font-weight: 600; }
 thead th { color: var(--quiet); white-space: nowrap; }
-tbody th { font-weight: 500; overflow-wrap: anywhere; min-width: 6rem; }
+tbody th { font-weight: 500; overflow-wrap: anywhere; min-width: 10rem; }
+tbody th.whole { white-space: nowrap; min-width: 0; }
 td:not(.number) { overflow-wrap: anywhere; min-width: 4.5rem; }
 .number { text-align: right; white-space: nowrap; }
 tbody tr:nth-child(even) { background: var(--band); }
@@ -69,7 +70,7 @@ svg .best { stroke: var(--guide); stroke-dasharray: 3 3; fill: none; }
 svg .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .key {
   display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .35em;
-  vertical-align: -.05em;
+  vertical-align: -.05em; -webkit-print-color-adjust: exact; print-color-adjust: exact;
 }
 .columns {
   display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr));
@@ -92,5 +93,11 @@ summary { cursor: pointer; padding: .2rem 0; }
   nav { display: none; }
   section { break-inside: avoid-page; }
   body { max-width: none; }
+  .wide, pre { overflow-x: visible; }
+  pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+  table { font-size: .72rem; }
+  th, td { padding-right: .5rem; }
+  thead th { white-space: normal; }
+  tbody th { min-width: 6rem; }
 }
 """

@@ -1,7 +1,7 @@
 """What ``export.py`` and ``demo.py`` do."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from liverseg.sharing.exporting import Exported, export_checkpoint
 from liverseg.sharing.serving import make_page_server
 from liverseg.sharing.volumes import VolumeAnswers
 
+_MOST_NAMED = 4  # classes, in the heading of the page
 logger = logging.getLogger(__name__)
 
 
@@ -67,12 +68,22 @@ def page_server(config: DictConfig) -> BaseWSGIServer:
     precision = str(record["trainer"].get("precision", "32-true"))
     answers = Answers(
         predictor,
-        title=f"Try it: {', '.join(predictor.class_names[:4])}",
+        title=_heading(predictor.class_names),
         examples=_examples(loaded.checkpoint, config),
         precision=precision,
         volumes=_volumes(loaded.checkpoint, predictor, settings, precision),
     )
     return make_page_server(answers, config.port)
+
+
+def _heading(class_names: Sequence[str]) -> str:
+    """Return the heading of the page.
+
+    >>> _heading(["liver", "spleen", "aorta", "stomach", "left kidney", "right kidney"])
+    'Try it: liver, spleen, aorta, stomach and 2 more'
+    """
+    rest = len(class_names) - _MOST_NAMED
+    return f"Try it: {', '.join(class_names[:_MOST_NAMED])}" + f" and {rest} more" * (rest > 0)
 
 
 def _volumes(
