@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from liverseg.labels import IGNORED
-from liverseg.pictures.cases import Case, as_shown, draw_best_and_worst, draw_case
+from liverseg.pictures.cases import Case, as_shown, classes_at, draw_best_and_worst, draw_case
 from liverseg.pictures.colours import HATCHING, OUTCOME_COLOURS, class_colour
 from liverseg.pictures.lettering import Entry, Lettering
 
@@ -275,6 +275,36 @@ def test_a_large_image_is_shrunk_to_the_largest_panel() -> None:
     assert (prediction[:, :, 150:] == yellow).all()
 
 
+def test_what_is_thin_stays_in_a_smaller_size_and_the_rarest_class_is_seen() -> None:
+    mask = torch.zeros(6, 9, dtype=torch.uint8)
+    mask[:, 4] = 3
+    mask[3, 0] = 1  # of fewer pixels than 3 and 2
+    mask[3, 1:4] = 2
+    mask[:3, 6:] = IGNORED
+    mask[5, 8] = IGNORED  # alone
+    assert classes_at(mask, (2, 3)).tolist() == [[0, 3, IGNORED], [1, 2, 0]]
+    assert classes_at(mask, (6, 9)) is mask
+    every = torch.tensor([[0, 1, 1, 1]], dtype=torch.uint8)  # without a background 0 is rare too
+    assert classes_at(every, (1, 2), first=0).tolist() == [[0, 1]]
+    assert classes_at(every, (1, 2), first=1).tolist() == [[1, 1]]
+    assert classes_at(every, (2, 8)).tolist() == 2 * [[0, 0, 1, 1, 1, 1, 1, 1]]
+
+
+def test_a_thin_structure_that_is_missed_is_seen_in_a_large_image() -> None:
+    truth = torch.zeros(1200, 1200, dtype=torch.uint8)
+    truth[:600] = 1
+    prediction = truth.clone()
+    truth[901], prediction[301] = 1, 0  # one pixel wide
+    image = torch.zeros(1, 1200, 1200)
+    picture = draw_case(image, prediction, truth, largest_panel=300, shown_width=1300)
+    errors = picture[:, LINE : LINE + 300, 3 * (300 + GAP) + 150]
+    missed = mixed(OUTCOME_COLOURS["missed"], 0.8, 0)[:, 0].byte().tolist()
+    assert [row for row in range(300) if errors[:, row].tolist() == missed] == [75, 225]
+    one = Case("a   Dice 0.999", image, prediction, truth)
+    column = draw_best_and_worst([], [one])[:, 2 * LINE : 2 * LINE + 256, WIDTH + 128]
+    assert [row for row in range(256) if column[2, row] > 1.2 * column[0, row]] == [64, 192]
+
+
 def test_eight_bits_are_shown_as_they_are() -> None:
     image = torch.tensor([[[0, 51]], [[102, 255]], [[0, 0]]], dtype=torch.uint8)
     assert as_shown(image).flatten().tolist() == pytest.approx([0, 0.2, 0.4, 1, 0, 0])
@@ -356,3 +386,15 @@ def test_a_column_without_an_image_is_left_out() -> None:
     assert picture.shape == (3, 2 * LINE + (LINE + 256) + GAP, 2 * 256 + GAP)
     false = mixed(OUTCOME_COLOURS["false"], 0.8, 0)
     assert is_near(picture[:, 2 * LINE + 100, WIDTH + 100], false)
+
+
+def test_narrow_images_stand_beside_their_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = torch.ones(1, 1, dtype=torch.uint8)
+    picture = draw_best_and_worst([], [case("a   Dice 0.000", wrong, size=(400, 40))])
+    assert picture.shape == (3, 2 * LINE + (LINE + 256) + GAP, 320)  # of 26 pixels each
+    row = picture[:, 2 * LINE + 100].T.tolist()
+    false = mixed(OUTCOME_COLOURS["false"], 0.8, 0)[:, 0].byte().tolist()
+    assert row[:26] == 26 * [[0, 0, 0]]
+    assert row[26 : 26 + GAP] == GAP * [[255, 255, 255]]
+    assert row[26 + GAP : 52 + GAP] == 26 * [false]
+    assert row[52 + GAP :] == (320 - 52 - GAP) * [[255, 255, 255]]

@@ -262,6 +262,11 @@ def test_a_value_that_is_no_number_is_a_gap(tmp_path: Path) -> None:
     assert math.isnan(values[1])
 
 
+def test_a_class_that_is_never_found_is_seen_above_the_axis(tmp_path: Path) -> None:
+    figure = draw_curves(tmp_path / "a.png", curves_of([0.25, 0.5], val_dice_liver=[0.0, 0.0]))
+    assert panel(figure, "Dice").get_ylim() == (-0.02, 1.02)
+
+
 def test_without_a_score_nothing_is_drawn(tmp_path: Path) -> None:
     file = tmp_path / "curves.png"
     assert draw_curves(file, {}) is None

@@ -342,6 +342,17 @@ def test_numbers_that_are_not_finite_do_not_break_the_table(tmp_path: Path) -> N
     assert json.loads(json_format.MessageToJson(start))["hparams"]["VAL hd95"] == "nan"
 
 
+def test_settings_that_are_true_false_or_null_are_shown_as_typed(tmp_path: Path) -> None:
+    trainer: Any = SimpleNamespace(loggers=[TensorBoard(save_dir=tmp_path, name="", version="")])
+    config = {"model": {"residual": True, "width": 1}, "data": {"background": False, "size": None}}
+    dashboard.show_result(trainer, config, {}, monitor="val/dice", step=5)
+    summary = events(tmp_path, "final").SummaryMetadata("_hparams_/session_start_info")
+    shown = metadata.parse_session_start_info_plugin_data(summary.plugin_data.content).hparams
+    words = ("model/residual", "data/background", "data/size")
+    assert [shown[name].string_value for name in words] == ["true", "false", "null"]
+    assert shown["model/width"].number_value == 1
+
+
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_drawing_the_network_leaves_it_as_it_is(padding: Any, tmp_path: Path) -> None:
     net = UNet(1, 1, depth=2, width=4, padding=padding, dropout=0.5)

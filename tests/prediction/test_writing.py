@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from liverseg.data import MaskReader
+from liverseg.pictures import class_colour
 from liverseg.prediction import (
     Found,
     ImageDataset,
@@ -95,6 +96,19 @@ def picture_of(image: Path, folder: Path) -> Image.Image:
     with Image.open(folder / "a_picture.png") as picture:
         picture.load()
     return picture
+
+
+def test_a_picture_of_a_very_large_image_shows_each_row_that_is_predicted(tmp_path: Path) -> None:
+    image = save(tmp_path / "a.png", size=(4, 4104))
+    prediction = torch.zeros(1, 4104, 4, dtype=torch.uint8)
+    prediction[0, 2053] = 1  # of the image every second row is drawn
+    predictor = predictor_for(nn.Identity())
+    picture = PredictionWriter(folder=tmp_path, images=[image], predictor=predictor)._draw(
+        image, prediction[0], "a"
+    )
+    yellow = torch.tensor(class_colour(1), dtype=torch.uint8)[:, None, None]
+    found = (picture == yellow).all(dim=0).any(dim=1).nonzero()[:, 0]
+    assert (found < 2048).sum() == 1  # all others are the legend's
 
 
 def test_pictures_and_probabilities_are_written_by_choice(tmp_path: Path) -> None:

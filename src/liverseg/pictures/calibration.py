@@ -8,7 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from liverseg.pictures.colours import class_colour
-from liverseg.pictures.lettering import legend_columns, shortened
+from liverseg.pictures.lettering import find_letters, legend_columns, shortened
 from liverseg.scores import ECE, calibration_error, count_calibration, reliability
 from liverseg.training import Scored, SegmentationTask, Split
 
@@ -112,15 +112,17 @@ def draw_reliability(file: Path, counts: Tensor, class_names: Sequence[str]) -> 
         above.plot(probability[place][some], truth[place][some], label=shown, **style)
         below.plot(probability[place][some], share[place][some], **style)
     above.set_ylabel("share of pixels of the class")
-    above.set_xlim(0, 1)
-    above.set_ylim(0, 1)
+    above.set_xlim(-0.02, 1.02)  # dots at the ends are whole
+    above.set_ylim(-0.02, 1.02)
     below.set_yscale("log")
+    below.set_ylim(top=1.3)
     below.set_ylabel("share of all pixels")
     below.set_xlabel("probability, mean of each step")
     columns = legend_columns(len(above.lines))
     legend = figure.legend(loc="outside right upper", ncols=columns, fontsize=8)
     for text in legend.get_texts():
         text.set_parse_math(False)  # $ is a letter of a name
+    find_letters(figure)
     figure.set_figwidth(figure.get_figwidth() + legend.get_window_extent().width / figure.dpi)
     for panel in (above, below):
         panel.grid(alpha=0.3)

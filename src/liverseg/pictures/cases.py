@@ -19,10 +19,12 @@ from liverseg.pictures.lettering import GAP, PAPER, Entry, Lettering, hatched
 _PANEL_SIZE = 256  # smaller images are enlarged by a whole factor to at least this side
 _LARGEST_PANEL = 2048  # larger images are shrunk to this side
 _WIDE_GAP = 24  # between best and worst
+_NARROWEST = 320  # pixels of either, for its captions
 _OPACITY = 0.45
 _ERROR_OPACITY = 0.8
 _DIMMED = 0.6  # how bright the image is below the errors
 _MOST_CONFUSIONS = 4  # that are told
+_PLACES = {outcome: place for place, outcome in enumerate(OUTCOME_COLOURS, start=1)}
 _SHOWN_WIDTH = 4 * (_PANEL_SIZE + GAP) - GAP
 
 
@@ -95,26 +97,29 @@ def draw_case(
     prediction, truth = prediction.cpu(), None if truth is None else truth.cpu()
     first = 1 if has_background else 0
     names = dict(enumerate(class_names, start=first))
-    confused = [] if truth is None else _confusions(prediction, truth, names, first)
-    prediction = _shrunk(prediction, largest_panel)
-    truth = None if truth is None else _shrunk(truth, largest_panel)
-    grey = _to_size(image, (prediction.shape[-2], prediction.shape[-1]))
+    size = _shrunk_size(prediction, largest_panel)
+    grey = _to_size(image, size)
+    confused, entries = [], []
+    if truth is not None:  # before it is shrunk: a thin structure that is missed is to be seen
+        outcomes = _outcomes(prediction, truth, first)
+        confused = _confusions(prediction, truth, outcomes, names, first)
+        outcomes, truth = classes_at(outcomes, size), classes_at(truth, size, first=first)
+    prediction = classes_at(prediction, size, first=first)
     panels = {"image": _enlarged(grey)}
     if truth is None:
         predicted = _coloured(prediction, first)
         panels["prediction"] = _enlarged(predicted)
         panels["overlay"] = _enlarged(_tinted(grey, predicted, prediction >= first, _OPACITY))
-        outcomes = []
     else:
         ignored = truth == IGNORED
         panels["truth"] = _enlarged(_coloured(truth, first), ignored)
         panels["prediction"] = _enlarged(_coloured(prediction, first))
-        panels["errors"] = _enlarged(_draw_errors(grey, prediction, truth, first), ignored)
-        outcomes = _outcome_entries(prediction, truth, first)
+        panels["errors"] = _enlarged(_draw_errors(grey, outcomes), ignored)
+        entries = _outcome_entries(prediction, truth, first)
     classes = _class_entries(prediction, truth, names, first)
-    outcomes = [entry for entry in outcomes if entry not in classes]  # ignored is named once
+    entries = [entry for entry in entries if entry not in classes]  # ignored is named once
     picture: Tensor = pil_to_tensor(
-        _arranged(panels, caption, [classes, confused, outcomes], num_columns, shown_width)
+        _arranged(panels, caption, [classes, confused, entries], num_columns, shown_width)
     )
     return picture
 
@@ -141,8 +146,11 @@ def draw_best_and_worst(
     first = 1 if has_background else 0
     names = dict(enumerate(class_names, start=first))
     letters = Lettering()
+    shapes = [case.truth.shape for case in (*best, *worst)]
+    side = max(math.ceil(_PANEL_SIZE * shape[1] / max(shape)) for shape in shapes)
+    width, line = max(2 * side + GAP, _NARROWEST), letters.line
     columns = {
-        title: [_tile(case, names, first, letters) for case in cases]
+        title: [_tile(case, width, names, first, letters) for case in cases]
         for title, cases in (("best", best), ("worst", worst))
         if cases
     }
@@ -150,47 +158,52 @@ def draw_best_and_worst(
         max(column[row].height for column in columns.values() if row < len(column))
         for row in range(max(len(best), len(worst)))
     ]
-    width, line = 2 * _PANEL_SIZE + GAP, letters.line
     whole_width = len(columns) * (width + _WIDE_GAP) - _WIDE_GAP
-    canvas = Image.new("RGB", (whole_width, 2 * line + sum(heights) + GAP * len(heights)), PAPER)
+    entries = _outcome_entries(*_joined([*best, *worst]), first)
+    legend = letters.in_lines(entries, whole_width)
+    below = line + sum(heights) + GAP * len(heights)
+    canvas = Image.new("RGB", (whole_width, below + line * len(legend)), PAPER)
     for place, (title, column) in enumerate(columns.items()):
         left = place * (width + _WIDE_GAP)
         letters.write(canvas, (left + width // 2, 2), title, "ma")
         for row, tile in enumerate(column):
             canvas.paste(tile, (left, line + sum(heights[:row]) + GAP * row))
-    entries = _outcome_entries(*_joined([*best, *worst]), first)
-    letters.write_entries(canvas, canvas.height - line, entries)
+    for row, shown_entries in enumerate(legend):
+        letters.write_entries(canvas, below + row * line, shown_entries)
     picture: Tensor = pil_to_tensor(canvas)
     return picture
 
 
-def _outcomes(prediction: Tensor, truth: Tensor, first: int) -> dict[str, Tensor]:
-    """Return where each outcome is found, as bool of shape (H, W); ignored pixels are nowhere."""
-    counts = truth != IGNORED
+def _outcomes(prediction: Tensor, truth: Tensor, first: int) -> Tensor:
+    """Return the outcome of each pixel: its place in :data:`OUTCOME_COLOURS` from 1 on, or 0.
+
+    Ignored pixels have none. Where each class is scored, only wrong ones have one.
+    """
+    outcomes = torch.zeros_like(truth, dtype=torch.uint8)
+    is_wrong = (prediction != truth) & (truth != IGNORED)
     if first == 0:
-        return {"wrong class": (prediction != truth) & counts}
+        return outcomes.masked_fill_(is_wrong, _PLACES["wrong class"])
     predicted, true = prediction > 0, truth > 0
-    return {
-        "right": predicted & (prediction == truth),
-        "missed": true & ~predicted & counts,
-        "false": predicted & ~true,
-        "wrong class": predicted & true & (prediction != truth) & counts,
-    }
+    outcomes.masked_fill_(predicted & (prediction == truth), _PLACES["right"])
+    outcomes.masked_fill_(is_wrong & ~predicted, _PLACES["missed"])
+    outcomes.masked_fill_(is_wrong & ~true, _PLACES["false"])
+    return outcomes.masked_fill_(is_wrong & predicted & true, _PLACES["wrong class"])
 
 
-def _draw_errors(grey: Tensor, prediction: Tensor, truth: Tensor, first: int) -> Tensor:
+def _draw_errors(grey: Tensor, outcomes: Tensor) -> Tensor:
     panel = grey * _DIMMED
-    for outcome, where in _outcomes(prediction, truth, first).items():
-        panel = _tinted(panel, _flat(OUTCOME_COLOURS[outcome]), where, _ERROR_OPACITY)
+    for outcome, place in _PLACES.items():
+        colour = _flat(OUTCOME_COLOURS[outcome])
+        panel = _tinted(panel, colour, outcomes == place, _ERROR_OPACITY)
     return panel
 
 
 def _confusions(
-    prediction: Tensor, truth: Tensor, names: dict[int, str], first: int
+    prediction: Tensor, truth: Tensor, outcomes: Tensor, names: dict[int, str], first: int
 ) -> list[Entry]:
     """Say how many pixels of one class are taken for another, the most first."""
-    where = _outcomes(prediction, truth, first)["wrong class"]
-    pairs = truth[where].long() * 256 + prediction[where].long()
+    where = outcomes == _PLACES["wrong class"]
+    pairs = truth[where].int().mul_(256).add_(prediction[where])
     counts = torch.bincount(pairs, minlength=1)
     found = counts.nonzero()[:, 0].tolist()
     found.sort(key=lambda pair: -int(counts[pair]))
@@ -246,15 +259,33 @@ def _joined(cases: Sequence[Case]) -> tuple[Tensor, Tensor]:
     )
 
 
-def _shrunk(classes: Tensor, largest: int) -> Tensor:
-    """Return class indices of shape (H, W) with no side above a largest one."""
-    longest = max(classes.shape)
-    if longest <= largest:
+def classes_at(classes: Tensor, size: tuple[int, int], *, first: int = 1) -> Tensor:
+    """Return class indices at another size; in a smaller one, what is thin or small stays.
+
+    Of the classes in a block of pixels that becomes one, that with the fewest pixels in the image
+    is kept. Background is kept where there is nothing else, and IGNORED where all pixels are.
+
+    Args:
+        classes: Class indices of shape (H, W), 0 ... 255.
+        size: Height and width of the result.
+        first: Index of the first class that is no background.
+    """
+    if classes.shape == size:
         return classes
-    height, width = (max(1, side * largest // longest) for side in classes.shape)
-    rows = torch.arange(height) * classes.shape[0] // height
-    columns = torch.arange(width) * classes.shape[1] // width
-    return classes[rows][:, columns]
+    image = Image.fromarray(classes.to(torch.uint8).cpu().numpy())
+    counts = image.histogram()
+    order = sorted(range(256), key=lambda one: (one != IGNORED, one >= first, -counts[one]))
+    ranks = np.asarray(image.point(np.argsort(order).tolist()))  # no wider: memory
+    for axis, (old, new) in enumerate(zip(classes.shape, size, strict=True)):
+        ranks = np.maximum.reduceat(ranks, np.arange(new) * old // new, axis=axis)
+    return torch.tensor(order, dtype=torch.uint8)[torch.from_numpy(ranks).long()]
+
+
+def _shrunk_size(classes: Tensor, largest: int) -> tuple[int, int]:
+    """Return height and width of class indices (H, W) with no side above a largest one."""
+    height, width = classes.shape
+    longest = max(height, width, largest)
+    return max(1, height * largest // longest), max(1, width * largest // longest)
 
 
 def _to_size(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -303,24 +334,29 @@ def _enlarged(panel: Tensor, ignored: Tensor | None = None) -> Image.Image:
     return image
 
 
-def _tile(case: Case, names: dict[int, str], first: int, letters: Lettering) -> Image.Image:
+def _tile(
+    case: Case, width: int, names: dict[int, str], first: int, letters: Lettering
+) -> Image.Image:
     """Draw image and errors, each at most :data:`_PANEL_SIZE` wide and high, and the caption."""
     prediction, truth = case.prediction.cpu(), case.truth.cpu()
-    confused = _confusions(prediction, truth, names, first)[:1] if len(names) > 1 else []
-    prediction, truth = (_shrunk(one, _LARGEST_PANEL) for one in (prediction, truth))
-    grey = _to_size(case.image, (prediction.shape[-2], prediction.shape[-1]))
-    errors = _draw_errors(grey, prediction, truth, first)
+    outcomes = _outcomes(prediction, truth, first)
+    confused = []
+    if len(names) > 1:
+        confused = _confusions(prediction, truth, outcomes, names, first)[:1]
+    size = _shrunk_size(truth, 2 * _PANEL_SIZE)  # a mean of 2 x 2 pixels hides nothing
+    grey, ignored = _to_size(case.image, size), classes_at(truth, size, first=first) == IGNORED
+    errors = _draw_errors(grey, classes_at(outcomes, size))
     box = (_PANEL_SIZE, _PANEL_SIZE)
     panels = [
         ImageOps.contain(panel, box, method=Image.Resampling.BOX)
-        for panel in (_enlarged(grey), _enlarged(errors, truth == IGNORED))
+        for panel in (_enlarged(grey), _enlarged(errors, ignored))
     ]
     top = letters.line * (1 + len(confused))
-    tile = Image.new("RGB", (2 * _PANEL_SIZE + GAP, top + panels[0].height), PAPER)
+    tile = Image.new("RGB", (width, top + panels[0].height), PAPER)
     letters.write(tile, (GAP, 2), case.caption, "la")
     letters.write_entries(tile, letters.line, confused)
     for place, panel in enumerate(panels):
-        tile.paste(panel, (place * (_PANEL_SIZE + GAP), top))
+        tile.paste(panel, (place * (panel.width + GAP), top))
     return tile
 
 

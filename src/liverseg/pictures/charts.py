@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from liverseg.pictures.colours import Colour, class_colour
 from liverseg.pictures.history import read_history
-from liverseg.pictures.lettering import legend_columns, shortened
+from liverseg.pictures.lettering import find_letters, legend_columns, shortened
 from liverseg.scores import AVERAGES, CATALOGUE, score_of
 
 if TYPE_CHECKING:  # imported where they are needed, because it takes a second
@@ -106,7 +106,7 @@ def draw_curves(
         _draw_score(panel, curves, name, best, (test or {}).get(f"test/{name}"))
         panel.set_title(title, loc="left", fontsize=11)
         if (found := score_of(name)) and found[0].most == 1:
-            panel.set_ylim(0, 1.02)
+            panel.set_ylim(-0.02, 1.02)  # a curve at 0 is seen too
     if rates:
         _draw_rates(axes[len(drawn)], rates)
     for panel in axes[len(drawn) + bool(rates) :]:
@@ -121,6 +121,7 @@ def draw_curves(
         labels.append(f"best epoch by {monitor}: {best:g} of {last:g}")
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     _name_classes(figure, axes[: len(drawn)], curves, drawn)
+    find_letters(figure)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file)
     return figure

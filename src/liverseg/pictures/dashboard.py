@@ -1,6 +1,7 @@
 """What TensorBoard shows besides loss, scores and pictures, and how it is laid out."""
 
 import copy
+import json
 import math
 import re
 import sys
@@ -208,10 +209,7 @@ def show_result(
             for split in ("val", "test")
             if f"{split}/{quantity}" in scores
         } | dict(_hyperparameters(compared))
-        shown = {  # TensorBoard's page cannot take numbers that are not finite
-            key: value if isinstance(value, int | float) and math.isfinite(value) else str(value)
-            for key, value in settings.items()
-        }
+        shown = {key: _as_shown(value) for key, value in settings.items()}
         for name, value in scores.items():
             if name.count("/") == 1 and is_score(name):
                 writer, tag = place_of(board, f"{FINAL}/{name}")
@@ -257,6 +255,13 @@ def _hyperparameters(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from _hyperparameters(value, f"{name}/{place}")
     else:
         yield name, node
+
+
+def _as_shown(value: Any) -> Any:
+    """Return a setting as TensorBoard's page can show it: finite numbers, and words as typed."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return value if isinstance(value, int | float) and math.isfinite(value) else str(value)
 
 
 def _task_of(module: LightningModule) -> SegmentationTask:

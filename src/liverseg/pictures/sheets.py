@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from liverseg.labels import IGNORED
+from liverseg.pictures.cases import classes_at
 from liverseg.pictures.colours import class_colour
 from liverseg.pictures.lettering import GAP, PAPER, Lettering, hatched
 
@@ -61,9 +62,7 @@ def _drawn(tile: Tile, first: int) -> Image.Image:
     picture = picture.resize(size, Image.Resampling.BILINEAR)
     if tile.mask is None:
         return picture
-    classes = np.asarray(
-        Image.fromarray(tile.mask.cpu().numpy()).resize(size, Image.Resampling.NEAREST)
-    )
+    classes = classes_at(tile.mask, (size[1], size[0]), first=first).cpu().numpy()
     shown = np.asarray(picture).astype(np.float32)
     is_edge = _edges(classes)
     for index in np.unique(classes).tolist():

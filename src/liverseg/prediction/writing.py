@@ -23,7 +23,7 @@ from liverseg.prediction.sources import mark, output_names
 from liverseg.scores import count_pixels, dice
 
 Probabilities = Literal["png", "npy"]
-_LARGEST_PICTURE = 4096  # pixels of a side; a larger image is drawn from every second pixel, ...
+_LARGEST_PICTURE = 4096  # pixels of a side; of a larger image every second pixel is drawn, ...
 _MOST_IN_COLOUR = 2**25  # pixels of an image that is read once more, in colour, for its picture
 logger = logging.getLogger(__name__)
 
@@ -135,8 +135,8 @@ class PredictionWriter(Callback):
         image = image[:, ::step, ::step].clone()
         return draw_case(
             as_shown(image),
-            prediction[::step, ::step],
-            None if truth is None else truth[::step, ::step],
+            prediction,
+            truth,
             caption=caption,
             class_names=predictor.class_names,
             has_background=first == 1,
