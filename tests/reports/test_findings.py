@@ -44,6 +44,19 @@ def test_each_finding_has_a_sheet_of_its_own(
     assert len(sheets) == 3
 
 
+def test_the_files_that_a_finding_lists_are_those_that_it_shows(
+    compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    masks = sorted((pair_root / "train").glob("*_mask.png"))[:6]
+    for mask in masks:
+        Image.new("L", (32, 32)).save(mask)
+    check(compose([f"data.root={pair_root}"], "check"))
+    page = (tmp_path / "run" / "report.html").read_text()
+    shown = [f"train/{mask.stem.removesuffix('_mask')}" for mask in masks[:5]]
+    assert f'alt="empty masks: {", ".join(shown)}"' in page
+    assert "the first 5 of 6" in page
+
+
 def test_classes_stand_beside_their_colours_on_the_sheets(
     compose: Compose, pair_root: Path, tmp_path: Path
 ) -> None:

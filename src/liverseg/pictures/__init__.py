@@ -17,6 +17,7 @@ from liverseg.pictures.dashboard import Dashboard, show_result
 from liverseg.pictures.diagrams import draw_numbers, draw_u
 from liverseg.pictures.gallery import PictureBoard
 from liverseg.pictures.history import HISTORY_FILE, History
+from liverseg.pictures.lettering import find_letters
 from liverseg.pictures.previews import draw_augmentation
 from liverseg.pictures.ranking import best_and_worst, rank
 from liverseg.pictures.sheets import Tile, draw_sheet
@@ -39,6 +40,7 @@ __all__ = [
     "draw_numbers",
     "draw_sheet",
     "draw_u",
+    "find_letters",
     "rank",
     "read_curves",
     "show_result",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
+from liverseg.pictures import find_letters
 from liverseg.reports.contestants import Scored, choose_split, find_contestants, refuse_unlike
 from liverseg.reports.pages import Html, Section, as_png, page, picture, table
 from liverseg.runs import short_path, write_bytes, write_json, write_text
@@ -188,6 +189,7 @@ def _chart(found: Sequence[Comparison]) -> bytes:
         fontsize=8,
         color="#555555",
     )
+    find_letters(figure)
     stream = io.BytesIO()
     figure.savefig(stream, format="png")
     return stream.getvalue()

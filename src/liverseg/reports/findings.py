@@ -21,7 +21,6 @@ from liverseg.reports.pages import Html, Section, as_png, facts, item, keyed, pa
 from liverseg.runs import write_bytes, write_json, write_text
 
 REPORT_FILE, PLAIN_FILE, SHEETS = "report.html", "report.json", "sheets"
-_MOST_TILES = 6  # of a finding
 _PER_SPLIT = 12  # images that show what a split is like
 
 
@@ -131,18 +130,17 @@ def _shown(folder: Path, survey: Survey, finding: Finding, place: int) -> list[H
         for one in split.measured
         for path in (one.pair.image, one.pair.mask)
     }
-    names = [name for one in finding.files for name in (one.path, one.other) if name in measured]
-    tiles = _tiles(survey, [measured[name] for name in dict.fromkeys(names)], _MOST_TILES)
+    listed = finding.files[:FIRST_FILES]
+    names = [name for one in listed for name in (one.path, one.other) if name in measured]
+    tiles = _tiles(survey, [measured[name] for name in dict.fromkeys(names)])
     kind = re.sub(r"\W+", "_", finding.kind)
     alt = f"{finding.kind}: {', '.join(tile.caption for tile in tiles)}"
     return _kept(folder, f"{place:02}_{finding.level}_{kind}", tiles, survey, alt)
 
 
-def _tiles(survey: Survey, measured: Sequence[Measured], most: int) -> list[Tile]:
+def _tiles(survey: Survey, measured: Sequence[Measured]) -> list[Tile]:
     tiles: list[Tile] = []
     for one in measured:
-        if len(tiles) == most:
-            break
         try:
             recipe = survey.recipe
             image = as_shown(read_shown(one.pair.image, recipe.channels, recipe.white_value))
@@ -243,7 +241,7 @@ def _images(folder: Path, survey: Survey) -> list[Html | str]:
     parts: list[Html | str] = []
     for name, split in survey.splits.items():
         step = -(-len(split.whole) // _PER_SPLIT) or 1
-        tiles = _tiles(survey, split.whole[::step], _PER_SPLIT)
+        tiles = _tiles(survey, split.whole[::step])
         alt = f"{len(tiles)} images of {name} under their masks"
         parts += _kept(folder, f"images_{name}", tiles, survey, alt)
     return parts or ["No image was read."]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from liverseg.pictures import find_letters
 from liverseg.runs import shortened, write_bytes
 from liverseg.sweeps import Group, Row, Summary, group_rows, labels, monitored
 
@@ -64,6 +65,7 @@ def draw_comparison(file: Path, rows: Sequence[Row]) -> "Figure | None":
     if key is None and len(groups) > _MOST_ROWS:
         note += f"   the best {_MOST_ROWS} of {len(groups)} settings"
     figure.supxlabel(note, fontsize=8, color="#555555")
+    find_letters(figure)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     write_bytes(file, picture.getvalue())
