@@ -15,6 +15,7 @@ from liverseg.data.folders import PairFolders
 from liverseg.data.folds import divide
 from liverseg.data.images import (
     IMAGE_SUFFIXES,
+    TWELVE_BITS,
     WHITE,
     as_three,
     is_coloured,
@@ -48,6 +49,7 @@ __all__ = [
     "PERCENTILES",
     "SPLITS",
     "TABLE",
+    "TWELVE_BITS",
     "USUAL_PATTERN",
     "WHITE",
     "FolderStacks",
