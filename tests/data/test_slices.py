@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from PIL import Image
 from serving import module_of
 
+from liverseg.data.marks import mark
 from liverseg.data.pairs import Pair
 from liverseg.data.slices import FolderStacks, read_stack, slice_number, stacks_of
 
@@ -55,12 +57,61 @@ def test_the_number_is_the_last_one_behind_the_patient(
     [
         ([Pair("1", Path("1.png"), Path())], "1.png carries no patient, so data.slices=3"),
         (pairs("a_x"), "a_x.png carries no number, so data.slices=3 cannot know its neighbours"),
-        (pairs("a_1", "a_01"), "a_1.png and a_01.png are both slice 1 of a; tell them apart"),
+        (
+            pairs("a_1", "a_01"),
+            "a_1.png and a_01.png are both slice 1 of a; correct their numbers or, where they are "
+            "of two volumes, name all slices of a by volume and number, such as VOLUME_slice001",
+        ),
     ],
 )
 def test_slices_without_patient_or_number_are_refused(found: list[Pair], sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)):
         stacks_of(found, 3)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (1, 2, 1, 2),  # of both volumes
+        (1, 2, 3, 4),
+    ],
+)
+@pytest.mark.parametrize("with_table", [True, False])
+def test_volumes_of_a_patient_are_not_seen_together(
+    numbers: tuple[int, ...], with_table: bool
+) -> None:
+    found = pairs(*(f"a_ses-{1 + at // 2}_slice{no:03}" for at, no in enumerate(numbers)))
+    if with_table:  # of convert.py
+        found = [replace(one, number=no) for one, no in zip(found, numbers, strict=True)]
+    assert stacks_of(found, 3)[0] == [[0, 0, 1], [0, 1, 1], [2, 2, 3], [2, 3, 3]]
+
+
+def test_volumes_in_folders_of_their_own_are_not_seen_together() -> None:
+    files = [Path(f"ses-{one}/{number}.png") for one in (1, 2) for number in (7, 8)]
+    found = [Pair(str(file), file, file, "a") for file in files]
+    assert stacks_of(found, 3)[0] == [[0, 0, 1], [0, 1, 1], [2, 2, 3], [2, 3, 3]]
+
+
+def test_volumes_of_one_slice_each_are_told_apart_by_their_numbers_alone() -> None:
+    assert stacks_of(pairs("a_ses-1_slice7", "a_ses-2_slice7"), 3)[0] == [[0, 0, 0], [1, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("names", "numbers"),
+    [
+        (("scan_028", "scan_003", "scan_002"), (3, 1, 2)),  # of a table, one as its name says
+        (("x7b9", "k2q5", "m0r1"), (3, 1, 2)),
+        (("a_z-12.5_3", "a_z-17.5_1", "a_z-15_2"), (None, None, None)),
+    ],
+)
+def test_names_that_say_nothing_of_a_volume_are_of_one(
+    names: tuple[str, ...], numbers: tuple[int | None, ...]
+) -> None:
+    found = [
+        replace(one, case="a", number=number)
+        for one, number in zip(pairs(*names), numbers, strict=True)
+    ]
+    assert stacks_of(found, 3)[0] == [[2, 0, 0], [1, 1, 2], [1, 2, 0]]
 
 
 def shade(root: Path) -> None:
@@ -95,6 +146,29 @@ def test_a_table_tells_patients_and_numbers_of_a_folder(pair_root: Path) -> None
     stacks = FolderStacks(3, case_pattern="", mask_suffix="_mask")
     found = [file.stem for file in stacks.of(pair_root / "val" / f"{names[1]}.png")]
     assert found == [names[2], names[1], names[0]]
+
+
+@pytest.mark.parametrize("place", ["images/val", "val/images", "images/val/hospital/ct"])
+def test_a_table_is_found_above_the_folders_of_every_layout(place: str, tmp_path: Path) -> None:
+    folder = tmp_path / place
+    folder.mkdir(parents=True)
+    for name in ("x", "y", "z"):
+        Image.new("L", (4, 4)).save(folder / f"{name}.png")
+    (folder / "cases.csv").write_text("name,case,slice\nother,Bob,1\n")  # names none of them
+    rows = "".join(f"{name},Ann,{number}\n" for name, number in zip("xyz", (3, 1, 2), strict=True))
+    (tmp_path / "cases.csv").write_text(f"name,case,slice\n{rows}")
+    stacks = FolderStacks(3, case_pattern="", mask_suffix="_mask")
+    assert [file.stem for file in stacks.of(folder / "z.png")] == ["y", "z", "x"]
+
+
+def test_what_a_prediction_wrote_is_no_slice(tmp_path: Path) -> None:
+    for name in ("a_1", "a_2", "a_7"):
+        Image.new("L", (4, 4)).save(tmp_path / f"{name}.png")
+    (tmp_path / "cases.csv").write_text("name,case,slice\na_1,a,3\na_2,a,1\na_7,a,2\n")
+    for end in ("prediction", "picture"):
+        Image.new("L", (4, 4)).save(tmp_path / f"a_1_{end}.png", pnginfo=mark())
+    stacks = FolderStacks(3, case_pattern=r"^(a)_", mask_suffix="_mask")
+    assert [file.stem for file in stacks.of(tmp_path / "a_7.png")] == ["a_2", "a_7", "a_1"]
 
 
 def test_neighbours_of_other_sizes_are_refused(pair_root: Path) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from lightning import Trainer
+from torch import Tensor
 
-from liverseg.data import FolderStacks
+from liverseg.data import FolderStacks, Intensities
 from liverseg.data.volumes import (
     ClassMap,
     Conversion,
@@ -32,8 +33,16 @@ from liverseg.prediction import (
 from liverseg.scores import SegmentationScores
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data" / "volumes"))
-from greys import VIEW, predictor
+from greys import VIEW, Greys, predictor
 from scans import ORIENTATIONS, affine_of, body, organs, save, save_series, slices_of, turned
+
+
+class Middle(Greys):
+    """Looks at the middle one of several slices."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        middle = image.shape[1] // 2
+        return super().forward(image[:, middle : middle + 1])
 
 
 def trainer() -> Trainer:
@@ -211,6 +220,49 @@ def test_neighbours_in_a_volume_are_those_in_the_folder_of_pairs(
     for place, image in enumerate(seen):  # at the borders the nearest
         near = range(place - slices // 2, place + slices // 2 + 1)
         assert image.equal(torch.stack([alone[min(max(one, 0), 4)] for one in near]))
+
+
+def test_16_bits_that_would_all_but_be_black_are_refused_as_in_images(tmp_path: Path) -> None:
+    save(tmp_path / "a.nii", body())
+    view = SliceView(window=None)
+    refused = run([tmp_path / "a.nii"], tmp_path / "out", view=view)[tmp_path / "a.nii"]
+    most = int(np.asarray(body()).max()) + 1024
+    assert f"a.nii without a window has 16 bits and none of its numbers is above {most}" in refused
+    assert "window=soft_tissue, or train with data.white_value=4095" in refused
+    writer = VolumeWriter(tmp_path / "out", predictor(white_value=4095))
+    assert predict_volumes(named_volumes([tmp_path / "a.nii"]), writer, trainer(), view) == {}
+    save(tmp_path / "b.nii", np.where(organs() == 1, 3072, 0).astype(np.int16))  # 4096
+    assert run([tmp_path / "b.nii"], tmp_path / "out", view=view) == {}
+
+
+def test_each_slice_counts_once_in_how_bright_volumes_are(tmp_path: Path) -> None:
+    voxels = np.zeros((4, 4, 3), np.int16)
+    voxels[..., 2] = 4  # black, black and white by VIEW
+    save(tmp_path / "a.nii", voxels)
+    seen = Intensities()
+    stacks = FolderStacks(3, case_pattern="", mask_suffix="_mask")
+    writer = VolumeWriter(tmp_path, predictor(Middle(), stacks=stacks))
+    assert (
+        predict_volumes(named_volumes([tmp_path / "a.nii"]), writer, trainer(), VIEW, 2, seen) == {}
+    )
+    found = seen.statistics()
+    assert (found["images"], found["mean"]) == (3, pytest.approx(1 / 3, abs=1e-5))
+
+
+def test_another_window_than_that_of_training_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    record = {"window": "soft_tissue"}
+    for window in (None, "soft_tissue", [50, 400]):
+        view_of(record, window)
+    view_of({"window": None}, "none")
+    view_of(None, "lung")
+    assert not caplog.messages
+    for window in ("lung", "none", "percentiles", [50, 401]):
+        view_of(record, window)
+    assert len(caplog.messages) == 4
+    assert caplog.messages[0] == (
+        "window=lung: the network was trained at another window, soft_tissue (-150 to 250), and is "
+        "lost at this one; leave it out to take that of training"
+    )
 
 
 def test_the_window_is_that_of_training_or_typed() -> None:

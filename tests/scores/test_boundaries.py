@@ -166,6 +166,15 @@ def test_volumes_have_edges_towards_all_six_neighbours() -> None:
     assert found["assd"] == pytest.approx(theirs.item(), abs=1e-6)
 
 
+def test_a_spacing_that_was_stored_as_float32_is_within_its_own_length() -> None:
+    cube = np.zeros((6, 6, 6), bool)
+    cube[1:4, 1:4, 1:4] = True
+    spacing = (float(np.float32(1.2)), 3.0, 3.0)  # 1.2000000477, as of NIfTI
+    moved = np.roll(cube, 1, axis=0)
+    assert surface_scores(moved, cube, spacing=spacing, tolerance=1.2)["nsd"] == 1
+    assert surface_scores(moved, cube, spacing=spacing, tolerance=1.19)["nsd"] < 1
+
+
 def odd_volumes() -> Iterator[tuple[str, Mask, Mask]]:
     random = np.random.default_rng(1)
     for share in (0.01, 0.5, 0.95):

@@ -3,10 +3,10 @@
 Reading order: ``arrays``, ``images`` and ``masks`` (what files mean), ``pairs`` (the two of one
 name), ``table`` and ``folders`` (which are in which split), ``samples`` (as tensors),
 ``transforms`` and ``augmentation`` (of one sample, of whole batches), ``patterns`` (of a patient's
-name), ``slices`` (neighbours, seen together), ``folds``, ``splitting`` (by patient), ``patients``
-(who is in which split), ``fingerprints`` (whether pairs are still the same), ``intensities`` (how
-bright they are), ``loaders`` (order and batches), ``datamodule`` (all of it), ``phantom`` (the
-embedded pairs), ``volumes``.
+name), ``marks`` (what a prediction wrote), ``slices`` (neighbours, seen together), ``folds``,
+``splitting`` (by patient), ``patients`` (who is in which split), ``fingerprints`` (whether pairs
+are still the same), ``intensities`` (how bright they are), ``loaders`` (order and batches),
+``datamodule`` (all of it), ``phantom`` (the embedded pairs), ``volumes``.
 """
 
 from liverseg.data.datamodule import PairDataModule
@@ -15,6 +15,7 @@ from liverseg.data.folders import PairFolders
 from liverseg.data.folds import divide
 from liverseg.data.images import (
     IMAGE_SUFFIXES,
+    TWELVE_BITS,
     WHITE,
     as_three,
     is_coloured,
@@ -33,6 +34,7 @@ from liverseg.data.intensities import (
     sample_statistics,
 )
 from liverseg.data.loaders import ResumableSampler, SameSizeBatches, of_one_format
+from liverseg.data.marks import is_ours, mark
 from liverseg.data.masks import MaskReader, colour_names
 from liverseg.data.pairs import Pair, case_of, is_mask, masks_of, some_of
 from liverseg.data.patterns import USUAL_PATTERN
@@ -47,6 +49,7 @@ __all__ = [
     "PERCENTILES",
     "SPLITS",
     "TABLE",
+    "TWELVE_BITS",
     "USUAL_PATTERN",
     "WHITE",
     "FolderStacks",
@@ -70,6 +73,8 @@ __all__ = [
     "histogram",
     "is_coloured",
     "is_mask",
+    "is_ours",
+    "mark",
     "masks_of",
     "of_one_format",
     "read_image",

@@ -191,6 +191,7 @@ class PairDataModule(LightningDataModule):
                 normalize=self.normalize,
                 seed=seed,
                 outside=0 if background else IGNORED,
+                slices=slices,
             )
         self.batch_size = batch_size
         self._min_steps = min_steps

@@ -2,21 +2,34 @@
 
 The number of a slice is that of the table ``cases.csv``, or the last one in a file's name behind
 the patient. Beside it stand the next lower and the next higher ones of its patient, at the borders
-the slice itself.
+the slice itself. Where names hold the numbers, as ``NAME_slice012`` does, the rest of a name is its
+volume: those of several volumes of a patient are not seen together.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from liverseg.data.images import IMAGE_SUFFIXES, read_image
+from liverseg.data.marks import is_ours
 from liverseg.data.pairs import Pair, case_of, is_mask
 from liverseg.data.table import TABLE, CaseTable, Row
+
+_MOST_ABOVE = 5  # folders in which a table is looked for, as above images/SPLIT/PATIENT/
+
+
+class _Slice(NamedTuple):
+    """A slice of a patient: its number, its place among the pairs, and its volume if names tell."""
+
+    number: int
+    place: int
+    volume: tuple[Path, str, str] | None
 
 
 def stacks_of(pairs: Sequence[Pair], slices: int) -> tuple[list[list[int]], list[str]]:
@@ -29,28 +42,31 @@ def stacks_of(pairs: Sequence[Pair], slices: int) -> tuple[list[list[int]], list
         slices: How many are seen together, odd; the middle one is the pair itself.
 
     Raises:
-        ValueError: If a pair has no case or number, or two of a case have one number.
+        ValueError: If a pair has no case or number, or two of a volume have one number.
     """
-    volumes: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    patients: dict[str, list[_Slice]] = defaultdict(list)
     for place, pair in enumerate(pairs):
         number = slice_number(pair)
         if pair.case is None or number is None:
             lacks = "patient" if pair.case is None else "number"
             raise ValueError(
                 f"{pair.image} carries no {lacks}, so data.slices={slices} cannot know its "
-                f"neighbours; set data.case_pattern, write a table {TABLE}, or set data.slices=1"
+                f"neighbours; name it in a table {TABLE} (name,case,slice), or train with "
+                "data.case_pattern=... or data.slices=1"
             )
-        volumes[pair.case].append((number, place))
+        patients[pair.case].append(_Slice(number, place, _volume_of(pair, number)))
     stacks: list[list[int]] = [[] for _ in pairs]
     gaps = []
-    for case, numbered in volumes.items():
-        numbered.sort()
+    volumes = ((case, volume) for case, its in patients.items() for volume in _volumes(its))
+    for case, volume in volumes:
+        numbered = sorted((one.number, one.place) for one in volume)
         order = [place for _, place in numbered]
         for (number, place), (above, other) in pairwise(numbered):
             if number == above:
                 raise ValueError(
                     f"{pairs[place].image} and {pairs[other].image} are both slice {number} of "
-                    f"{case}; tell them apart by data.case_pattern or by {TABLE}"
+                    f"{case}; correct their numbers or, where they are of two volumes, name all "
+                    f"slices of {case} by volume and number, such as VOLUME_slice{number:03}.png"
                 )
             if above != number + 1:
                 gaps.append(f"{pairs[place].name} and {pairs[other].name}")
@@ -64,11 +80,38 @@ def slice_number(pair: Pair) -> int | None:
     """Return the number of a slice, None where neither a table nor its name says it."""
     if pair.number is not None:
         return pair.number
+    found = _number_in_name(pair)
+    return int(found[0]) if found else None
+
+
+def _number_in_name(pair: Pair) -> re.Match[str] | None:
+    """Return where the name of a slice has its last number, behind the patient."""
     name = pair.image.stem
     # The first place: a patient 1 has a slice 11. And whole: img_011 does not name a patient 1.
     case = re.search(rf"(?<!\d){re.escape(pair.case)}(?!\d)", name) if pair.case else None
-    numbers = re.findall(r"\d+", name[case.end() :] if case else name)
-    return int(numbers[-1]) if numbers else None
+    numbers = list(re.compile(r"\d+").finditer(name, case.end() if case else 0))
+    return numbers[-1] if numbers else None
+
+
+def _volume_of(pair: Pair, number: int) -> tuple[Path, str, str] | None:
+    """Return folder and name of a slice without its number; None where its name has another."""
+    found = _number_in_name(pair)
+    if found is None or int(found[0]) != number:
+        return None
+    return pair.image.parent, found.string[: found.start()], found.string[found.end() :]
+
+
+def _volumes(slices: Sequence[_Slice]) -> list[list[_Slice]]:
+    """Divide the slices of a patient by volume, where their names tell it: all in one elsewhere.
+
+    Names say nothing of it where a table numbers slices otherwise. Nor do names that differ in all
+    slices, as by a position in mm, unless the numbers show that the volumes are several.
+    """
+    volumes: dict[object, list[_Slice]] = defaultdict(list)
+    for one in slices:
+        volumes[one.volume].append(one)
+    is_one = len(volumes) == len(slices) == len({one.number for one in slices})
+    return [list(slices)] if is_one or None in volumes else list(volumes.values())
 
 
 class FolderStacks:
@@ -77,7 +120,7 @@ class FolderStacks:
     Args:
         slices: How many are seen together.
         case_pattern: Regular expression whose first group is the case in a file name; a table
-            ``cases.csv`` in the folder, or above it, comes first.
+            ``cases.csv`` that names the image, in its folder or above it, comes first.
         mask_suffix: Images whose names end so are masks.
     """
 
@@ -102,11 +145,7 @@ class FolderStacks:
 
     def _found(self, path: Path) -> dict[Path, list[Path]]:
         """Return the stacks of all slices of the case of an image."""
-        tables = [folder / TABLE for folder in (path.parent, path.parent.parent)]
-        table = next((CaseTable(file) for file in tables if file.is_file()), None)
-        rows: dict[str, list[Row]] = defaultdict(list)
-        for its_row in () if table is None else table.rows:
-            rows[_last_part(its_row.name)].append(its_row)
+        rows = _rows_about(path)
 
         def known(file: Path) -> Pair:
             row = next((one for one in rows.get(file.stem, ()) if _names(one, file)), None)
@@ -121,6 +160,7 @@ class FolderStacks:
             and file != path
             and not file.name.startswith(".")
             and not is_mask(file, self._mask_suffix)
+            and not is_ours(file)
             and (one := known(file)).case == its.case
             and slice_number(one) is not None
         ]
@@ -152,9 +192,21 @@ def stacked(images: Sequence[Tensor], paths: Sequence[Path]) -> Tensor:
         if image.shape != images[0].shape or image.dtype != images[0].dtype:
             raise ValueError(
                 f"{path} and {paths[0]} are neighbours and differ in size or depth; save the "
-                "slices of a patient alike, or set data.image_size or data.slices=1"
+                "slices of a patient alike, or train with data.image_size=... or data.slices=1"
             )
     return images[0] if len(images) == 1 else torch.cat(list(images))
+
+
+def _rows_about(path: Path) -> Mapping[str, list[Row]]:
+    """Return the rows, by the names of files, of the nearest table that names an image."""
+    for folder in path.absolute().parents[:_MOST_ABOVE]:
+        if (file := folder / TABLE).is_file():
+            rows: dict[str, list[Row]] = {}
+            for row in CaseTable(file).rows:
+                rows.setdefault(_last_part(row.name), []).append(row)
+            if any(_names(row, path) for row in rows.get(path.stem, ())):
+                return rows
+    return {}
 
 
 def _names(row: Row, file: Path) -> bool:

@@ -117,9 +117,22 @@ def warn_of_absent_classes(task: SegmentationTask) -> None:
             logger.warning("%s", sentence_of_absence(split, names))
 
 
-def warn_of_brightness(checkpoint: Mapping[str, Any], found: Mapping[str, Any], where: str) -> None:
-    """Say that images lie far from those of training, as those of another window do."""
-    if words := far_apart(found, checkpoint["liverseg"].get("intensities")):
+def warn_of_brightness(
+    checkpoint: Mapping[str, Any],
+    found: Mapping[str, Any],
+    where: str,
+    num_independent: int | None = None,
+) -> None:
+    """Say that images lie far from those of training, as those of another window do.
+
+    Args:
+        checkpoint: Knows how bright those of training were.
+        found: How bright these are.
+        where: What they are called.
+        num_independent: As :func:`~liverseg.data.far_apart` takes it.
+    """
+    reference = checkpoint["liverseg"].get("intensities")
+    if words := far_apart(found, reference, num_independent):
         logger.warning(
             "%s: images differ in brightness from those that the network was trained on (%s); if "
             "they were saved with another intensity window or scaling, it is lost in them",

@@ -9,7 +9,7 @@ from typing import Any
 from lightning import Trainer
 from omegaconf import DictConfig
 
-from liverseg.data import case_of
+from liverseg.data import Intensities, case_of
 from liverseg.data.volumes import (
     Case,
     ClassMap,
@@ -21,7 +21,13 @@ from liverseg.data.volumes import (
     need_packages,
 )
 from liverseg.inference.loading import load, options_of
-from liverseg.inference.running import Scores, scores_of, scoring_trainer, write_tables
+from liverseg.inference.running import (
+    Scores,
+    scores_of,
+    scoring_trainer,
+    warn_of_brightness,
+    write_tables,
+)
 from liverseg.labels import scored_names
 from liverseg.prediction import (
     SLICES_AT_ONCE,
@@ -64,8 +70,11 @@ def predict_in_volumes(
     writer = VolumeWriter(Path(config.output_dir), predictor, with_segmentation=config.seg)
     sources = named_volumes(settings["source"])
     batch_size = settings["batch_size"] or SLICES_AT_ONCE
-    refused = predict_volumes(sources, writer, trainer, view, batch_size)
-    return len(sources) - len(refused), refused
+    seen = Intensities()
+    refused = predict_volumes(sources, writer, trainer, view, batch_size, seen)
+    done = len(sources) - len(refused)
+    warn_of_brightness(checkpoint, seen.statistics(), str(settings["source"]), done)
+    return done, refused
 
 
 def evaluate_volumes(
@@ -96,7 +105,10 @@ def evaluate_volumes(
         scores_of(checkpoint["liverseg"]["config"], config),
     )
     batch_size = settings["data"]["batch_size"] or SLICES_AT_ONCE
-    scored = score_volumes(cases, predictor, trainer, view, classes, scores, batch_size)
+    seen = Intensities()
+    scored = score_volumes(cases, predictor, trainer, view, classes, scores, batch_size, seen)
+    where = str(settings["source"])
+    warn_of_brightness(checkpoint, seen.statistics(), where, len(scored.cases))
     return _written(settings, scores, scored), scored.refused
 
 

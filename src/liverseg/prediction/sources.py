@@ -6,17 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from liverseg.data import is_mask, is_ours, stored_size
 
-from liverseg.data import is_mask, stored_size
-
-_ENDS = ("_prediction", "_picture", "_probability")  # of the names of what a prediction writes
 IMAGE_FORMATS = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
     *(".pgm", ".ppm", ".pbm", ".pnm", ".jp2", ".avif", ".tga", ".npy"),
 )
-_MARK = ("Software", "liverseg predict.py")  # a text chunk: this file is a prediction's
 _OF_VOLUMES = "(volumes are read as NIfTI, .nii or .nii.gz, or as DICOM: convert others)"
 logger = logging.getLogger(__name__)
 
@@ -104,26 +99,6 @@ def _chosen(files: Sequence[Path], source: str | Path, mask_suffix: str) -> list
             f"source={source} holds no image ({', '.join(IMAGE_FORMATS[:6])} ...); {remedy}"
         )
     return images
-
-
-def mark() -> PngInfo:
-    """Return the text chunk by which :func:`is_ours` knows a file again."""
-    info = PngInfo()
-    info.add_text(*_MARK)
-    return info
-
-
-def is_ours(file: Path) -> bool:
-    """Tell whether a prediction wrote a file; an array of probabilities, by the mask beside it."""
-    if file.suffix == ".npy" and file.stem.endswith("_probability"):
-        return is_ours(file.with_name(f"{file.stem.removesuffix('_probability')}_prediction.png"))
-    if file.suffix != ".png" or not any(end in file.stem for end in _ENDS) or not file.is_file():
-        return False
-    try:
-        with Image.open(file) as picture:
-            return picture.info.get(_MARK[0]) == _MARK[1]
-    except Exception:  # damaged, in whichever way: it will be named when it is read
-        return False
 
 
 def output_names(images: Sequence[Path], folder: Path, ends: Sequence[str]) -> list[str]:

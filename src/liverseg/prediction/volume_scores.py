@@ -12,6 +12,7 @@ import torch
 from lightning import Trainer
 from torch import Tensor
 
+from liverseg.data import Intensities
 from liverseg.data.volumes import (
     Case,
     ClassMap,
@@ -57,6 +58,7 @@ def score_volumes(
     classes: ClassMap,
     scores: SegmentationScores,
     batch_size: int = SLICES_AT_ONCE,
+    intensities: Intensities | None = None,
 ) -> ScoredVolumes:
     """Predict volumes and add their counts to scores, each as one image.
 
@@ -72,6 +74,7 @@ def score_volumes(
         scores: What is added to: the image's index is its place among those scored. Distances are
             in mm.
         batch_size: Slices that are predicted at once.
+        intensities: Adds up how bright the slices are.
     """
     labelled = {case.patient for case in cases if case.label is not None}
     others: dict[int, str] = {}
@@ -85,7 +88,7 @@ def score_volumes(
         truth, left = read_label(case.label, volume, classes, view.tolerance, view.assume)
         others.update({value: str(case.label) for value in left if value not in others})
         _refuse_more(truth, case.label, scores)
-        found = predict_volume(volume, predictor, trainer, view, batch_size)
+        found = predict_volume(volume, predictor, trainer, view, batch_size, intensities)
         return _Both(volume, truth, found)
 
     result = _scored(cases, read, scores)

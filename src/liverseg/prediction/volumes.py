@@ -15,7 +15,7 @@ from lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from liverseg.data import WHITE
+from liverseg.data import TWELVE_BITS, WHITE, Intensities, histogram
 from liverseg.data.volumes import (
     PLANES,
     ClassMap,
@@ -24,10 +24,13 @@ from liverseg.data.volumes import (
     Source,
     Volume,
     check_window,
+    grey,
+    is_same_window,
     millilitres,
     read_source,
     shown_slice,
     slicing_of,
+    window_text,
     write_label,
     write_segmentation,
 )
@@ -49,15 +52,27 @@ class SliceDataset(Dataset[dict[str, Any]]):
         slicing: How it is cut.
         view: Window and spacing.
         predictor: Prepares images.
+        intensities: Adds up how bright the slices are.
+
+    Raises:
+        ValueError: If the window does not fit the volume, or 16 bits without one the predictor.
     """
 
     def __init__(
-        self, volume: Volume, slicing: Slicing, view: SliceView, predictor: Predictor
+        self,
+        volume: Volume,
+        slicing: Slicing,
+        view: SliceView,
+        predictor: Predictor,
+        intensities: Intensities | None = None,
     ) -> None:
         self._slices = slicing.cut(volume.voxels)
         self.limits = view.limits(volume)
+        if self.limits is None and predictor.white_value is None:
+            _refuse_black(volume)
         self._seen = view.size(slicing, self.size)
         self._predictor = predictor
+        self._intensities = intensities
 
     def __len__(self) -> int:
         return len(self._slices)
@@ -68,7 +83,10 @@ class SliceDataset(Dataset[dict[str, Any]]):
         away = 0 if stacks is None else stacks.slices // 2
         last = len(self) - 1
         near = [min(max(one, 0), last) for one in range(index - away, index + away + 1)]
-        return {"image": self._predictor.prepare(torch.cat([self._image(one) for one in near]))}
+        images = [self._image(one) for one in near]
+        if self._intensities is not None:
+            self._intensities.add(histogram(images[away]))
+        return {"image": self._predictor.prepare(torch.cat(images))}
 
     def _image(self, index: int) -> Tensor:
         shown = shown_slice(self._slices[index], self._seen, self.limits)
@@ -82,6 +100,17 @@ class SliceDataset(Dataset[dict[str, Any]]):
     def size(self) -> tuple[int, int]:
         """Height and width of the slices as they are stored."""
         return self._slices.shape[1], self._slices.shape[2]
+
+
+def _refuse_black(volume: Volume) -> None:
+    """Refuse what 16 bits without a window show all but black, as of images of 16 bits."""
+    most = int(grey(volume.voxels.max(), None))
+    if 0 < most <= TWELVE_BITS:
+        raise ValueError(
+            f"{volume.path} without a window has 16 bits and none of its numbers is above {most}, "
+            "so it would all but be black; set the window of the training images, such as "
+            f"window=soft_tissue, or train with data.white_value={TWELVE_BITS}"
+        )
 
 
 class _SliceTask(LightningModule):
@@ -103,6 +132,7 @@ def predict_volume(
     trainer: Trainer,
     view: SliceView,
     batch_size: int = SLICES_AT_ONCE,
+    intensities: Intensities | None = None,
 ) -> Numbers:
     """Return the class of every voxel, uint8 of the volume's own shape.
 
@@ -112,12 +142,13 @@ def predict_volume(
         trainer: Knows device and precision.
         view: How slices are cut and seen.
         batch_size: Slices at once.
+        intensities: Adds up how bright the slices are.
 
     Raises:
         ValueError: If the window does not fit the volume, or the network cannot take its slices.
     """
     slicing = slicing_of(volume, view.plane)
-    dataset = SliceDataset(volume, slicing, view, predictor)
+    dataset = SliceDataset(volume, slicing, view, predictor, intensities)
     task = _SliceTask(predictor, dataset.size).eval()
     loader = DataLoader(dataset, batch_size=batch_size)
     found = trainer.predict(task, loader, return_predictions=True) or []
@@ -187,6 +218,7 @@ def predict_volumes(
     trainer: Trainer,
     view: SliceView,
     batch_size: int = SLICES_AT_ONCE,
+    intensities: Intensities | None = None,
 ) -> dict[Path, str]:
     """Write the label volume of every source that can be read; return why others were not.
 
@@ -198,6 +230,7 @@ def predict_volumes(
         trainer: Knows device and precision.
         view: How slices are cut and seen.
         batch_size: Slices at once.
+        intensities: Adds up how bright the slices are.
     """
     refused: dict[Path, str] = {}
     rows: list[tuple[str, Path, str, int, float]] = []
@@ -205,7 +238,9 @@ def predict_volumes(
         path = source if isinstance(source, Path) else source.folder
         try:
             volume = read_source(source, view.assume)
-            classes = predict_volume(volume, writer.predictor, trainer, view, batch_size)
+            classes = predict_volume(
+                volume, writer.predictor, trainer, view, batch_size, intensities
+            )
             told = writer.write(name, volume, classes)
         except (ValueError, RuntimeError, MemoryError) as error:
             refused[path] = sentence_about(path, error)
@@ -218,7 +253,7 @@ def predict_volumes(
 
 
 def view_of(record: Any, window: Any, assume: str | None = None) -> SliceView:
-    """Return how a network's training saw slices of volumes.
+    """Return how a network's training saw slices of volumes; another window is told.
 
     Args:
         record: What its checkpoint says of that; None where it was trained on other pairs.
@@ -235,6 +270,13 @@ def view_of(record: Any, window: Any, assume: str | None = None) -> SliceView:
             "such as window=soft_tissue or window=[50,400] (centre and width in HU)"
         )
     chosen = settings["window"] if window is None else None if window == "none" else window
+    chosen = check_window(chosen)
+    if "window" in settings and not is_same_window(chosen, its := check_window(settings["window"])):
+        logger.warning(
+            "window=%s: the network was trained at another window, %s, and is lost at this one; "
+            "leave it out to take that of training",
+            *(window, window_text(its)),
+        )
     plane, spacing = settings.get("plane"), settings.get("spacing")
     pixel = list(spacing) if isinstance(spacing, list | tuple) else []
     is_spacing = len(pixel) == 2 and all(isinstance(one, int | float) and one > 0 for one in pixel)
@@ -244,7 +286,7 @@ def view_of(record: Any, window: Any, assume: str | None = None) -> SliceView:
     if isinstance(settings.get("tolerance"), int | float) and settings["tolerance"] >= 0:
         known["tolerance"] = float(settings["tolerance"])
     return SliceView(
-        window=check_window(chosen),
+        window=chosen,
         plane=plane if plane in PLANES else None,
         spacing=tuple(map(float, pixel)) if is_spacing else None,
         assume=assume,

@@ -13,13 +13,13 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from liverseg.data import masks_of, read_image, read_shown, shown_channels
+from liverseg.data import mark, masks_of, read_image, read_shown, shown_channels
 from liverseg.files import written_whole
 from liverseg.labels import first_scored
 from liverseg.pictures import as_shown, draw_case
 from liverseg.prediction.finding import Found, PredictionTask, sentence_about
 from liverseg.prediction.predictor import Predictor
-from liverseg.prediction.sources import mark, output_names
+from liverseg.prediction.sources import output_names
 from liverseg.scores import count_pixels, dice
 
 Probabilities = Literal["png", "npy"]

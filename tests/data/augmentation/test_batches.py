@@ -308,6 +308,24 @@ def test_noise_is_as_strong_as_drawn_and_a_window_moves_all_values() -> None:
     assert means.std() > 0.03
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_neighbouring_slices_are_jittered_as_the_slice_alone(channels: int) -> None:
+    alone = batch_of(list(range(8)), channels=channels)
+    alone["image"] = alone["image"] // 2 + 64  # nothing is clipped
+    stacked = {**alone, "image": alone["image"].repeat(1, 3, 1, 1)}
+    jitter = Jitter(brightness=0.1, contrast=0.1, saturation=0.3, tint=0.1)
+    wanted, _ = only(jitter, dict(alone))
+    found, _ = only(jitter, stacked, slices=3)
+    torch.testing.assert_close(found, wanted.repeat(1, 3, 1, 1))
+    assert channels == 1 or (wanted - alone["image"] / 255).std(dim=(0, 2, 3)).min() > 0.01
+
+
+def test_saturation_takes_slices_of_grey_for_no_colours() -> None:
+    before = batch_of([0, 1], channels=3)
+    image, _ = only(Jitter(saturation=0.9), dict(before), slices=3)
+    torch.testing.assert_close(image, before["image"] / 255)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

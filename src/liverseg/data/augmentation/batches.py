@@ -34,6 +34,7 @@ class BatchAugment:
         normalize: Maps images in [0, 1], of shape (N, C, H, W), to what the network takes.
         seed: Seed of the draws.
         outside: What a mask holds where a move shows what lies outside of the sample.
+        slices: How many slices an image stacks as channels, see :mod:`liverseg.data.slices`.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class BatchAugment:
         normalize: Callable[[Tensor], Tensor],
         seed: int,
         outside: int = 0,
+        slices: int = 1,
     ) -> None:
         moves = {key: one for key, one in transforms.items() if isinstance(one, Geometry)}
         # What looks at the mask sees it as it was: the others move what is cropped.
@@ -52,6 +54,8 @@ class BatchAugment:
         self._intensities = {
             key: one for key, one in transforms.items() if isinstance(one, Intensity)
         }
+        for intensity in self._intensities.values():
+            intensity.slices = slices
         self._normalize = normalize
         self._seed = seed
         self._outside = outside

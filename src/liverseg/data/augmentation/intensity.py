@@ -26,6 +26,7 @@ class Intensity(nn.Module):
     def __init__(self, chance: float) -> None:
         super().__init__()
         self.chance = chance
+        self.slices = 1  # of an image, stacked as channels; set by BatchAugment
 
     def draw(self, draws: Draws) -> Parameters:
         """Return what is drawn for a batch: ``which`` samples (n,), and tensors of that length."""
@@ -54,7 +55,7 @@ class Jitter(Intensity):
         brightness: Values are multiplied by 1 - this ... 1 + this.
         contrast: Differences from the mean likewise.
         saturation: Differences of a colour from its grey likewise, where there are 3 channels.
-        tint: Each channel is multiplied by a factor of its own likewise.
+        tint: Each channel is multiplied by a factor of its own likewise, in all slices the same.
         chance: How often.
     """
 
@@ -89,7 +90,8 @@ class Jitter(Intensity):
         )
         channels = image.shape[1]
         if self.tint:
-            tints = drawn["tints"][:, torch.arange(channels, device=image.device) % 32]
+            its = torch.arange(channels, device=image.device) % (channels // self.slices)
+            tints = drawn["tints"][:, its % 32]
             bright = bright * (1 + self.tint * (2 * tints - 1)).view(-1, channels, 1, 1)
         if self.widths[0] or self.tint:
             image = (image * bright).clamp(0, 1)
@@ -97,10 +99,11 @@ class Jitter(Intensity):
             total = image.sum(dim=(1, 2, 3), dtype=_widest(image.device))  # no order matters
             mean = (total / (channels * sizes.prod(dim=1))).float().view(-1, 1, 1, 1)
             image = (mean + contrast * (image - mean)).clamp(0, 1)
-        if self.widths[2] and channels == 3:
-            red, green, blue = image.split(1, dim=1)
+        if self.widths[2] and channels == 3 * self.slices:
+            image = image.unflatten(1, (self.slices, 3))
+            red, green, blue = image.split(1, dim=2)
             grey = _LUMINANCE[0] * red + _LUMINANCE[1] * green + _LUMINANCE[2] * blue
-            image = (grey + colour * (image - grey)).clamp(0, 1)
+            image = (grey + colour[:, None] * (image - grey)).clamp(0, 1).flatten(1, 2)
         return image
 
 

@@ -37,7 +37,7 @@ from liverseg.data.volumes.nifti import check_axes, is_prediction, promised_byte
 from liverseg.data.volumes.reading import need_packages, read_label, read_label_map, read_source
 from liverseg.data.volumes.segmentations import write_segmentation
 from liverseg.data.volumes.viewing import SliceView, shown_slice
-from liverseg.data.volumes.windows import check_window, window_text
+from liverseg.data.volumes.windows import check_window, grey, is_same_window, window_text
 
 __all__ = [
     "PLANES",
@@ -56,7 +56,9 @@ __all__ = [
     "find_predictions",
     "find_predictions_on",
     "find_volumes",
+    "grey",
     "is_prediction",
+    "is_same_window",
     "millilitres",
     "named_volumes",
     "names_volumes",

@@ -61,6 +61,13 @@ def check_window(window: object) -> WindowSetting:
     )
 
 
+def is_same_window(one: WindowSetting, other: WindowSetting) -> bool:
+    """Tell whether two windows show the same, such as ``soft_tissue`` and [50, 400]."""
+    if "percentiles" in (one, other):
+        return one == other
+    return limits_of(one, np.empty(0)) == limits_of(other, np.empty(0))
+
+
 def grey(values: Numbers, limits: Limits | None) -> Numbers:
     """Return values as the grey of a picture of the same shape.
 
