@@ -112,7 +112,7 @@ def read_image(path: Path, channels: int, white_value: int | None = None) -> Ten
         path: Any image file that Pillow reads, a TIFF of any number of channels, or ``.npy``.
         channels: 1 for grey, 3 for RGB, or the number that the files have.
         white_value: What is white in 16 bits, brighter ones too; None is 65535, and refuses
-            images that use twelve of their bits or fewer, which would all but be black.
+            images that use twelve of their bits or fewer, which would be all but black.
 
     Raises:
         ValueError: If ``channels`` is below 1 or not those of the file, if the file cannot be
@@ -139,7 +139,7 @@ def read_image(path: Path, channels: int, white_value: int | None = None) -> Ten
         if most * 256 <= TWELVE_BITS:
             raise ValueError(
                 f"{path} has 16 bits a channel and uses the lowest {8 + most.bit_length()} of them,"
-                " so it would all but be black; save it with 8 bits a channel"
+                " so it would be all but black; save it with 8 bits a channel"
             )
     # Never applied: a damaged table of it would fail in the conversion, outside of `opened`.
     picture.info.pop("transparency", None)

@@ -108,7 +108,7 @@ def _refuse_black(volume: Volume) -> None:
     if 0 < most <= TWELVE_BITS:
         raise ValueError(
             f"{volume.path} without a window has 16 bits and none of its numbers is above {most}, "
-            "so it would all but be black; set the window of the training images, such as "
+            "so it would be all but black; set the window of the training images, such as "
             f"window=soft_tissue, or train with data.white_value={TWELVE_BITS}"
         )
 
