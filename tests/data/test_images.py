@@ -118,7 +118,7 @@ def test_sixteen_bits_in_colour_show_their_upper_eight(tmp_path: Path) -> None:
     assert read_image(file, 3)[:, 0].tolist() == [[255, 1], [0x12, 2], [0, 3]]
     dark = write_png(tmp_path / "b.png", 16, 2, [np.array([4095, 0, 0], ">u2").tobytes()], 1)
     sentence = (
-        f"{dark} has 16 bits a channel and uses the lowest 12 of them, so it would all but be "
+        f"{dark} has 16 bits a channel and uses the lowest 12 of them, so it would be all but "
         "black; save it with 8 bits a channel"
     )
     with pytest.raises(ValueError, match=exactly(sentence)):
