@@ -285,7 +285,6 @@ def test_a_folder_that_is_named_holds_all_of_a_run(
         ["-c", "all"],
         ["--info", "all"],
         ["-sc", "install=bash"],
-        ["--config-dir", "elsewhere"],
         ["--config-path", "elsewhere"],
     ],
     ids=" ".join,
@@ -300,6 +299,21 @@ def test_the_config_that_is_named_is_the_one_that_counts(tmp_path: Path) -> None
     check_overrides(tmp_path, "train", ["--config-name", "mine", "two=3"])
     with pytest.raises(ValueError, match=r"^one=3 names no known key"):
         check_overrides(tmp_path, "train", ["-cn", "mine", "one=3"])
+
+
+def test_what_lies_in_a_folder_of_one_s_own_is_known(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("_target_: liverseg.network.UNet\nrate: 1\n")
+    mine = ["--config-dir", str(tmp_path), "model=mine"]
+    assert check_overrides(CONFIGS, "train", [*mine, "model.rate=2"]) == []
+    added = check_overrides(CONFIGS, "train", [*mine, f"output_dir={tmp_path / 'run'}"])
+    assert added == [f"hydra.run.dir={tmp_path / 'run'}"]
+    with pytest.raises(ValueError, match=r"^model\.rat=2 names no known key; .* model\.rate$"):
+        check_overrides(CONFIGS, "train", [*mine, "model.rat=2"])
+    with pytest.raises(ValueError, match=r"^model=min is not a choice; the nearest is model=mine"):
+        check_overrides(CONFIGS, "train", [*mine[:2], "model=min"])
+    with pytest.raises(ValueError, match=r"^--config-dir elsewhere is no folder; name one of"):
+        check_overrides(CONFIGS, "train", ["--config-dir", "elsewhere", "model=mine"])
 
 
 def test_what_cannot_be_explained_is_left_to_hydra(tmp_path: Path) -> None:
@@ -325,9 +339,15 @@ def test_one_variable_brings_the_tracebacks_back(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setattr(sys, "argv", ["train.py", "model=unett"])
     refuse_bad_overrides(str(ROOT / "train.py"), "train")
+    monkeypatch.setattr(sys, "argv", ["train.py", "output_dir=here"])  # is where all of a run lies
+    refuse_bad_overrides(str(ROOT / "train.py"), "train")
+    assert sys.argv[1:] == ["output_dir=here", "hydra.run.dir=here"]
 
 
-def test_multirun_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "model=unet", "-cd", "tests", "a=1", "-m"])
+    prepare_command()
+    assert sys.argv == ["train.py", "-cd", "tests", "-m", "model=unet", "a=1"]
     monkeypatch.setattr(sys, "argv", ["train.py", "model=unet", "-m", "seed=1,2"])
     prepare_command()
     assert sys.argv == ["train.py", "-m", "model=unet", "seed=1,2"]

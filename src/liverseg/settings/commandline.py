@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from inspect import signature
+from itertools import islice
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override, OverrideType, RangeSweep
@@ -33,8 +36,9 @@ from liverseg.settings.words import all_keys, nearest, nearest_key, remedy, walk
 # Options that only show something, or that take other files than ours.
 _OPTIONS = (
     *("help", "hydra_help", "version", "cfg", "info", "shell_completion"),
-    *("config_path", "config_dir", "experimental_rerun"),
+    *("config_path", "experimental_rerun"),
 )
+_FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
 _LISTS = ("allow", "augment", "ckpt_path", "freeze", "logger", "runs", "scores", "spacing")
 _SUBMITIT = ("hydra_plugins.hydra_submitit_launcher", "'liverseg[slurm]'")
 _PACKAGES = {  # by a choice: the module that it needs, and what brings it
@@ -55,22 +59,23 @@ ENVIRONMENT = {  # of each command, where nothing else is said; read as torch is
 def refuse_bad_overrides(script: str, config_name: str) -> None:
     """Print one sentence and end with status 2 where the command line of a script is wrong.
 
-    With ``HYDRA_FULL_ERROR=1`` in the environment nothing is checked, and Hydra shows tracebacks.
+    With ``HYDRA_FULL_ERROR=1`` in the environment nothing is refused, and Hydra shows tracebacks.
     """
-    if wants_traceback():
-        return
     try:
         folder = Path(script).resolve().parent / "configs"
         sys.argv += check_overrides(folder, config_name, sys.argv[1:])
     except ValueError as error:
+        if wants_traceback():
+            return
         print(error, file=sys.stderr)  # noqa: T201  # a command speaks; no logger is set up yet
         sys.exit(2)
 
 
 def prepare_command() -> None:
-    """Let ``-m`` stand anywhere, paths hold any character, and Ctrl-C end without a traceback.
+    """Let options stand anywhere, paths hold any character, Ctrl-C end without a traceback.
 
-    Hydra's parser stops at ``-m`` in the middle of the overrides. Called before torch is imported.
+    Hydra's parser stops at ``-m``, or ``--config-dir DIR``, in the middle of the overrides. Called
+    before torch is imported.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -79,8 +84,15 @@ def prepare_command() -> None:
     sys.excepthook = lambda kind, error, trace: (
         None if issubclass(kind, KeyboardInterrupt) else show(kind, error, trace)
     )
-    flags = [one for one in sys.argv[1:] if one in ("-m", "--multirun")]
-    sys.argv[1:] = flags + [as_hydra_reads_it(one) for one in sys.argv[1:] if one not in flags]
+    flags, rest, words = [], [], iter(sys.argv[1:])
+    for word in words:
+        if word in ("-m", "--multirun") or word.startswith(tuple(f"{one}=" for one in _FOLDERS)):
+            flags.append(word)
+        elif word in _FOLDERS:
+            flags += [word, *islice(words, 1)]
+        else:
+            rest.append(as_hydra_reads_it(word))
+    sys.argv[1:] = flags + rest
 
 
 def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> list[str]:
@@ -108,7 +120,7 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> lis
     for one in overrides:
         _refuse_number_of_runs(one, is_sweep=options.multirun)
     with initialize_config_dir(str(folder), version_base="1.3"):
-        loader, name = GlobalHydra.instance().config_loader(), options.config_name or config_name
+        loader, name = _loader(options.config_dir), options.config_name or config_name
         composed = None
         for job, changed in _jobs(overrides, loader):
             try:
@@ -121,6 +133,20 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> lis
             return []
         _refuse_unread(overrides, composed, loader, name)
     return _folder_of(composed, options.multirun, overrides)
+
+
+def _loader(config_dir: str | None) -> ConfigLoader:
+    """Return what knows the config groups, those of ``--config-dir`` among them."""
+    running = GlobalHydra.instance().hydra
+    assert running is not None
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise ValueError(f"--config-dir {config_dir} is no folder; name one of config files")
+        search_path = running.config_loader.get_search_path()
+        where = f"file://{Path(config_dir).absolute()}"
+        search_path.prepend("command-line", where, SearchPathQuery(provider="schema"))
+        running.config_loader = ConfigLoaderImpl(config_search_path=search_path)
+    return running.config_loader
 
 
 def what_is_lacking(choice: str) -> str:
