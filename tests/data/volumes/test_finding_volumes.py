@@ -342,3 +342,21 @@ def test_volumes_that_share_a_label_are_told_so_where_none_is_left(tmp_path: Pat
     save(tmp_path / "labels" / "a.nii", organs())
     with pytest.raises(ValueError, match=r"has the label of .* too .*; name one volume per label"):
         find_cases(tmp_path / "images", tmp_path / "labels")
+
+
+@pytest.mark.parametrize(
+    ("files", "images"),
+    [
+        (["volume-0", "volume-1", "segmentation-0", "segmentation-1"], ["volume-0", "volume-1"]),
+        (["patient001_frame01", "patient001_frame01_gt"], ["patient001_frame01"]),
+        (["segmentation-0", "segmentation-1"], ["segmentation-0", "segmentation-1"]),
+        (["volume-0", "segmentation-7"], ["volume-0", "segmentation-7"]),  # of another one
+    ],
+)
+def test_labels_beside_their_volumes_are_no_volumes(
+    files: list[str], images: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for file in files:
+        save(tmp_path / f"{file}.nii", body())
+    assert set(named_volumes(tmp_path)) == set(images)
+    assert ("left out, as labels by their names: " in caplog.text) is (len(images) < len(files))

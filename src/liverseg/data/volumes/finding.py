@@ -66,7 +66,7 @@ def named_volumes(source: str | Path | Sequence[str | Path]) -> dict[str, Source
     """Return the volumes that a source names, NIfTI files and DICOM series, by a name for each.
 
     A name is that of the file, or that of a folder where the file's says only what it is; no name
-    occurs twice.
+    occurs twice. What by its name is the label of another volume is left out with a word.
 
     Args:
         source: A NIfTI file, a folder of volumes or of a DICOM series (and folders below it), a
@@ -76,7 +76,13 @@ def named_volumes(source: str | Path | Sequence[str | Path]) -> dict[str, Source
         FileNotFoundError: If a source does not exist.
         ValueError: If it holds no volume.
     """
-    found = [entry for entry in entries_of(source, "source") if not is_seg(entry.what)]
+    every = [entry for entry in entries_of(source, "source") if not is_seg(entry.what)]
+    images = [entry for entry in every if not entry.is_label]
+    marks = [one for one in every if one.is_label and any(of.matches(one)[0] for of in images)]
+    if marks:
+        told = some_of([told_as(one.what) for one in marks])
+        logger.warning("source=%s: left out, as labels by their names: %s", source, told)
+    found = [entry for entry in every if entry not in marks]
     if not found:
         raise ValueError(f"source={source} holds no volume {_WANTED}")
     names = [name for name, _ in _named(found, allowed=r"[^/]")]
