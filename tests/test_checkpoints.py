@@ -10,7 +10,14 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from liverseg.checkpoints import AtomicCheckpointIO, build, load_checkpoint, load_data, load_task
+from liverseg.checkpoints import (
+    AtomicCheckpointIO,
+    build,
+    load_checkpoint,
+    load_data,
+    load_task,
+    load_weights,
+)
 from liverseg.experiment import train
 from liverseg.training.losses import SoftDiceLoss, SumLoss
 
@@ -120,7 +127,51 @@ def test_a_network_of_ones_own_is_built_when_its_module_is_allowed(
     assert type(build(node, allow=["my_nets"])).__name__ == "Net"
 
 
-@pytest.mark.parametrize("target", ["os.system", "subprocess.run", "builtins.eval"])
+def test_a_function_of_an_allowed_module_is_called_if_it_says_that_it_makes_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_makers.py").write_text(
+        "from __future__ import annotations\n"
+        "from os import system\nfrom torch import nn\n"
+        "from my_shelf import Lent, lend\n"
+        "def make(width: int) -> nn.Module: return nn.Linear(width, 1)\n"
+        "def untold(width): return make(width)\n"
+        f"def touch() -> None: open({MARKER!r}, 'w')\n"
+        "def unknown() -> Missing: touch()\n"
+    )
+    (tmp_path / "my_shelf.py").write_text(
+        "from torch import nn\nclass Lent(nn.Identity): ...\ndef lend() -> Lent: return Lent()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    net = build({"_target_": "my_makers.make", "width": 3}, allow=["my_makers"])
+    assert net.weight.shape == (1, 3)
+    with pytest.raises(ValueError, match=r"; if you trust the file, add allow=\[my_makers\]$"):
+        build({"_target_": "my_makers.make", "width": 3})
+    for name in ("untold", "touch", "unknown"):
+        sentence = rf"; say what it makes, as in def {name}\(\.\.\.\) -> nn\.Module$"
+        with pytest.raises(ValueError, match=sentence):
+            build({"_target_": f"my_makers.{name}"}, allow=["my_makers"])
+    assert not (tmp_path / MARKER).exists()
+    with pytest.raises(ValueError, match=r"torchvision\.models, my_makers$"):
+        build({"_target_": "my_makers.system", "command": "true"}, allow=["my_makers"])
+    for name in ("Lent", "lend"):
+        remedy = (
+            "; it is defined in my_shelf; if you trust the file, add allow=[my_makers,my_shelf]"
+        )
+        with pytest.raises(ValueError, match=f"{re.escape(remedy)}$"):
+            build({"_target_": f"my_makers.{name}"}, allow=["my_makers"])
+        lent = build({"_target_": f"my_makers.{name}"}, allow=["my_makers", "my_shelf"])
+        assert type(lent).__name__ == "Lent"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("os.system", "os.execvp", "subprocess.run", "builtins.eval", "torch.nn.init.normal_"),
+        *("torch.hub.load", "liverseg.checkpoints.building.build"),
+    ],
+)
 def test_allow_lets_in_networks_alone(target: str) -> None:
     with pytest.raises(ValueError, match="which is not allowed"):
         build({"_target_": target}, allow=[target.partition(".")[0]])
@@ -326,10 +377,12 @@ def test_a_file_that_holds_code_is_refused_and_nothing_runs(tmp_path: Path) -> N
             return Path.touch, (tmp_path / MARKER,)
 
     torch.save({"liverseg": Evil(), "state_dict": {}}, tmp_path / "evil.ckpt")
-    with pytest.raises(
-        ValueError, match="holds more than tensors and plain values, so it is not read"
-    ):
+    not_read = "holds more than tensors and plain values, so it is not read"
+    with pytest.raises(ValueError, match=f"{not_read}$"):
         load_checkpoint(tmp_path / "evil.ckpt")
+    remedy = "; save the weights alone, with torch.save(net.state_dict(), FILE)"
+    with pytest.raises(ValueError, match=f"{not_read}{re.escape(remedy)}$"):
+        load_weights(tmp_path / "evil.ckpt", None)
     assert not (tmp_path / MARKER).exists()
 
 

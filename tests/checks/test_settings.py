@@ -1,6 +1,7 @@
 import itertools
 import pickle
 import re
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -462,6 +463,11 @@ BAD: list[tuple[list[str], str]] = [
         "callbacks.pictures.folder={tmp}/a_file/x cannot be written, {tmp}/a_file is a file; name "
         "another folder",
     ),
+    (
+        ["data._target_=lightning.LightningDataModule"],
+        "data._target_=lightning.LightningDataModule makes no PairDataModule; name one, such as "
+        "liverseg.data.PairDataModule or a subclass",
+    ),
     # the folder of the run
     (
         ["output_dir={tmp}/a_file"],
@@ -601,8 +607,61 @@ def test_other_classes_may_have_other_keys_and_values(compose: Compose) -> None:
     OmegaConf.set_struct(config, False)
     config.model = {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 1}
     config.model.kernel_size = 1
-    config.loss = {"_target_": "torch.nn.BCEWithLogitsLoss", "reduction": "sum"}
+    config.loss = {"_target_": "torch.nn.MSELoss", "reduction": "sum"}
     check_settings(config)
+
+
+def test_what_a_function_makes_in_the_place_of_a_loss_is_refused(folder: Path) -> None:
+    config = composed([], folder)
+    config.loss = {"_target_": "os.getcwd"}
+    sentence = "loss._target_=os.getcwd makes no loss; name one, such as liverseg.training.CrossEn"
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}"):
+        check_settings(config)
+
+
+@pytest.mark.parametrize(
+    ("returned", "sentence"),
+    [
+        ("logits.mean()", ""),
+        ("logits.mean().reshape(1)", ""),
+        ("self.s * (mask.dtype == torch.uint8 and mask.shape == (2, 64, 64))", ""),
+        ("{'loss': logits.mean()}", "must return one number that has a gradient; found a dict"),
+        ("(logits.mean(), 0)", "must return one number that has a gradient; found a tuple"),
+        ("logits.mean((1, 2, 3))", "must return one number that has a gradient; found 2 of them"),
+        ("(logits > 0).float().mean()", "must return one number that has a gradient; found one wi"),
+        (
+            "nn.functional.cross_entropy(logits, mask)",
+            "fails on float32 logits (2, 1, 64, 64) and a uint8 mask (2, 64, 64) (expected scalar "
+            "type Long but found Byte); call it from a class of your own",
+        ),
+        ("logits.mean() + torch.zeros(1 / 0)", "(division by zero)"),
+        ("self.only('of cuda:0 and cpu')", ""),
+    ],
+)
+def test_a_loss_is_tried_on_made_up_logits(
+    returned: str, sentence: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tried_losses.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Loss(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.s = nn.Parameter(torch.rand(()))\n"
+        "    def only(self, where): raise RuntimeError(where)\n"
+        f"    def forward(self, logits, mask): return {returned}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tried_losses", raising=False)
+    config = composed([], folder)
+    config.loss = {"_target_": "tried_losses.Loss"}
+    before = torch.get_rng_state()
+    if sentence:
+        with pytest.raises(ValueError, match=re.escape(sentence)) as caught:
+            check_settings(config)
+        assert str(caught.value).startswith("loss._target_=tried_losses.Loss ")
+    else:
+        check_settings(config)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_class_whose_module_fails_is_told_apart_from_one_that_is_misspelt(

@@ -1,5 +1,6 @@
 """What a network that trims its borders is shown, and which pixels its logits are held against."""
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -203,6 +204,27 @@ def test_what_is_no_logits_of_an_image_is_told(
     if "dict" in sentence:
         sentence += ", which its ['out'] are"
     assert faulty_logits(Returning(make), channels=2, num_classes=2) == sentence
+
+
+@pytest.mark.parametrize(
+    ("make", "shown"),
+    [
+        (lambda image: [image, image[..., ::2, ::2]], "a list"),
+        (lambda image: {"out": image}, "a dict"),
+        (lambda image: image[:, 0], "(3, 8, 6)"),
+        (lambda image: image[..., ::2, ::2], "(3, 1, 4, 3)"),
+    ],
+)
+def test_what_is_no_logits_in_training_is_refused(
+    make: Callable[[Tensor], object], shown: str
+) -> None:
+    image, mask = torch.zeros(3, 1, 8, 6), torch.zeros(3, 8, 6)
+    sentence = (
+        f"Returning returns {shown} for images (3, 1, 8, 6) while it trains, not logits (N, "
+        "num_classes, 8, 6); its forward is to return logits alone, in training too"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        training_logits(Returning(make), image, mask)
 
 
 @pytest.mark.parametrize("net", [Trimming(3), valid_unet(2), UNet(1, 2, 2, 1)])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import DictConfig
+from torch import nn
 from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 
@@ -106,6 +107,14 @@ def test_parts_learn_at_their_rates_and_a_schedule_keeps_the_ratio(optimizer: pa
     plateau.step(1.0)
     plateau.step(1.0)
     assert plateau.optimizer.param_groups[1]["lr"] == pytest.approx(0.02)
+
+
+def test_parameters_of_a_loss_learn_at_the_rate_of_what_is_in_no_part() -> None:
+    net, of_loss = small(), nn.Parameter(torch.zeros(2))
+    found = with_rates(partial(SGD, lr=0.4), net, {"encoder": 0.5})([*net.parameters(), of_loss])
+    assert [any(one is of_loss for one in group["params"]) for group in found.param_groups] == [
+        *(True, False),
+    ]
 
 
 def test_without_rates_an_optimizer_is_made_as_before() -> None:

@@ -1,4 +1,6 @@
+import re
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from liverseg.network.unet import UNet
 from liverseg.training.losses import CrossEntropy, SoftDiceLoss, SumLoss
-from liverseg.training.task import SegmentationTask
+from liverseg.training.task import NotFiniteError, SegmentationTask, _Watched
 
 
 def blob_batch() -> dict[str, Tensor]:
@@ -151,6 +153,59 @@ def test_a_second_pass_forgets_the_first() -> None:
 def test_a_task_without_optimizer_cannot_be_trained() -> None:
     with pytest.raises(RuntimeError, match="a task without optimizer and scheduler cannot be"):
         make_task(optimizer=None).configure_optimizers()
+
+
+class LearntFactor(nn.Module):
+    """A loss with a parameter s, exp(-s) times the mean logit, plus s, and a fixed network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.s = nn.Parameter(torch.zeros(()))
+        self.fixed = nn.Linear(1, 1).requires_grad_(False)
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        return (-self.s).exp() * logits.mean() + self.s
+
+
+def test_parameters_of_a_loss_are_trained() -> None:
+    loss = LearntFactor()
+    fixed = loss.fixed.weight.clone()
+    task = make_task(FixedLogits(3.0), loss=loss, optimizer=partial(torch.optim.SGD, lr=0.5))
+    fit(task, [blob_batch()])
+    assert loss.s.item() == pytest.approx(1.0)  # its gradient at 0 is 1 - 3
+    assert task.net.logit.item() == pytest.approx(2.5)
+    assert torch.equal(loss.fixed.weight, fixed)
+
+
+def test_a_network_without_weights_yet_is_refused() -> None:
+    net = nn.Sequential(nn.LazyConv2d(1, 1))
+    with pytest.raises(
+        ValueError, match=r"^Sequential has no 0\.weight yet, as its layer is a laz"
+    ):
+        make_task(net)
+    net(torch.zeros(1, 1, 64, 64))
+    make_task(net)
+
+
+@pytest.mark.parametrize(
+    ("precision", "remedy"),
+    [
+        ("16-true", "set trainer.precision=32-true or bf16-true; else look at these files, or low"),
+        ("16-mixed", "set trainer.precision=32-true or bf16-mixed; else look at these files, or l"),
+        ("bf16-true", "on a_slice1; look at these files, or lower optimizer.lr; no epoch had ende"),
+    ],
+)
+def test_half_precision_is_blamed_for_a_loss_that_is_no_number(precision: str, remedy: str) -> None:
+    task = make_task()
+    named = SimpleNamespace(pairs=[SimpleNamespace(name="a_slice1")])
+    task._trainer = SimpleNamespace(
+        precision=precision,
+        checkpoint_callbacks=[],
+        datamodule=SimpleNamespace(dataset=lambda split: named),
+    )
+    task._watched = _Watched("val", 2, torch.tensor([0]), torch.tensor(float("nan")), None)
+    with pytest.raises(NotFiniteError, match=re.escape(remedy)):
+        task._refuse_not_finite()
 
 
 def test_the_state_holds_the_network_alone() -> None:

@@ -28,7 +28,8 @@ def build(node: Any, allow: Sequence[str] = ()) -> Any:  # what the config names
 
     Args:
         node: Arguments by name, with the class under ``_target_``; parts are nested likewise.
-        allow: Modules whose networks, losses and data may be named, besides :data:`ALLOWED`.
+        allow: Modules whose networks, losses and data may be named, besides :data:`ALLOWED`; of
+            these, functions that say so too (``-> nn.Module``).
 
     Raises:
         ValueError: If a name is not allowed, or is not the name of something that may be built.
@@ -83,6 +84,7 @@ def targets(node: Any, allow: Sequence[str] = (), levels: int = MOST_LEVELS) -> 
 def _find(target: str, allow: Sequence[str]) -> Callable[..., Any]:
     """Look a name up, if it and the module that defines what it names stand on the allowlist."""
     module_name, _, name = target.rpartition(".")
+    missing, remedy = module_name, ""
     if _stands_under(target, (*ALLOWED, *allow)):
         try:
             found = getattr(importlib.import_module(module_name), name)
@@ -91,18 +93,37 @@ def _find(target: str, allow: Sequence[str]) -> Callable[..., Any]:
                 f"the checkpoint names {target}, which this installation does not have"
             ) from None
         home = str(getattr(found, "__module__", ""))
+        is_function = inspect.isfunction(found) and _is_of_others(home)
+        makes = _made_by(found) if is_function else found
+        is_buildable = inspect.isclass(makes) and issubclass(makes, _BUILDABLE)
         if _stands_under(home, (*ALLOWED, *allow)) and (
-            (inspect.isclass(found) and issubclass(found, _BUILDABLE))
+            is_buildable
             or (_stands_under(home, ("torchvision.models",)) and _builds_a_network(found))
         ):
             return found  # type: ignore[no-any-return]  # a class or a function
-    remedy = ""
-    if module_name.partition(".")[0] not in (*sys.stdlib_module_names, *_NEVER_PROPOSED):
-        remedy = f"; if you trust the file, add allow=[{module_name}]"
+        missing = "" if _stands_under(home, allow) or not is_buildable else home
+        if is_function and not is_buildable:
+            remedy = f"; say what it makes, as in def {name}(...) -> nn.Module"
+    if _is_of_others(missing):
+        where = "" if missing == module_name else f"; it is defined in {missing}"
+        remedy = f"{where}; if you trust the file, add allow=[{','.join([*allow, missing])}]"
     raise ValueError(
         f"the checkpoint names {target}, which is not allowed: it may build networks, losses and "
         f"data of {', '.join((*ALLOWED, *allow))}{remedy}"
     )
+
+
+def _made_by(function: Callable[..., Any]) -> Any:
+    """Return what a function is annotated to return; most that could do harm return no network."""
+    try:
+        return inspect.signature(function, eval_str=True).return_annotation
+    except Exception:  # of names that exist for a type checker alone
+        return None
+
+
+def _is_of_others(module: str) -> bool:
+    """Tell whether a module is neither Python's nor of a package that this one is built on."""
+    return module.partition(".")[0] not in (*sys.stdlib_module_names, *_NEVER_PROPOSED)
 
 
 def _builds_a_network(found: Any) -> bool:

@@ -106,7 +106,8 @@ def load_weights(file: str | Path, task: SegmentationTask) -> dict[str, Tensor]:
         )
     if zipfile.is_zipfile(path) and not is_whole(path):
         raise ValueError(f"weights={path} is damaged; take another file")
-    content = _plain_content(path)
+    remedy = "; save the weights alone, with torch.save(net.state_dict(), FILE)"
+    content = _plain_content(path, remedy)
     try:
         if isinstance(content, dict) and isinstance(content.get("liverseg"), dict):
             bring_up_to_date(content, task)
@@ -126,9 +127,9 @@ def load_weights(file: str | Path, task: SegmentationTask) -> dict[str, Tensor]:
         ) from error
 
 
-def _plain_content(path: Path) -> Any:
+def _plain_content(path: Path, remedy: str = "") -> Any:
     """Read tensors and plain values."""
-    not_plain = f"{path} holds more than tensors and plain values, so it is not read"
+    not_plain = f"{path} holds more than tensors and plain values, so it is not read{remedy}"
     if zipfile.is_zipfile(path) and makes_memory(path):
         raise ValueError(not_plain)
     try:

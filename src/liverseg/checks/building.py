@@ -1,4 +1,4 @@
-"""Parts that are built once for trial, because only they know what they refuse."""
+"""Parts that are built and tried once, because only they know what they refuse."""
 
 import warnings
 from collections.abc import Callable
@@ -11,15 +11,17 @@ from omegaconf import DictConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from liverseg.labels import IGNORED
 from liverseg.settings.classes import Plain, find_target, refuse_no_class
 from liverseg.settings.values import is_whole
 
 _Kind = TypeVar("_Kind")
+_SIDE = 64  # of a mask by which a loss is tried
 _MOST_STEPS = 10_000  # of a schedule, tried before training
 
 
 def try_building(config: DictConfig, plain: Plain) -> None:
-    """Build optimizer, schedule and augmentation once, around one small parameter."""
+    """Build optimizer, schedule and augmentation once, around one small parameter; try the loss."""
     augment = plain["data"].get("augment")
     for name, node in augment.items() if isinstance(augment, dict) else ():  # ??? is told later
         key = f"data.augment.{name}"
@@ -36,6 +38,44 @@ def try_building(config: DictConfig, plain: Plain) -> None:
     )
     if plain.get("scheduler_interval") != "step":  # how many steps there are is not known yet
         _try_stepping(schedule, plain["trainer"].get("max_epochs"))
+    num_classes = plain["data"].get("num_classes")
+    if is_whole(num_classes) and 0 < num_classes < IGNORED:
+        _try_loss(config, num_classes)
+
+
+def _try_loss(config: DictConfig, num_classes: int) -> None:
+    """Give the loss logits and a mask that are made up: it must return what training goes down."""
+    name = f"loss._target_={config.loss._target_}"
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            loss = instantiate(config.loss, _convert_="all")
+        except Exception:  # told where it is built for good
+            return
+        if not isinstance(loss, torch.nn.Module):  # of a function
+            raise ValueError(
+                f"{name} makes no loss; name one, such as liverseg.training.CrossEntropy"
+            )
+        logits = torch.zeros(2, num_classes, _SIDE, _SIDE, requires_grad=True)
+        mask = torch.zeros(2, _SIDE, _SIDE, dtype=torch.uint8)
+        mask[:, : _SIDE // 2] = 1
+        try:
+            found = loss(logits, mask)
+        except Exception as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            if "cuda" in reason:  # it has moved there by itself, as logits will
+                return
+            raise ValueError(
+                f"{name} fails on float32 logits {tuple(logits.shape)} and a uint8 mask "
+                f"{tuple(mask.shape)} ({reason}); call it from a class of your own that gives it "
+                "what it takes, as docs/own_loss_or_metric.md shows"
+            ) from error
+    fault = f"a {type(found).__name__}"
+    if isinstance(found, torch.Tensor):
+        if found.numel() == 1 and found.requires_grad:
+            return
+        fault = "one without" if found.numel() == 1 else f"{found.numel()} of them"
+    raise ValueError(f"{name} must return one number that has a gradient; found {fault}")
 
 
 def _built_of_kind(

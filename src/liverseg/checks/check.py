@@ -79,8 +79,8 @@ def check_settings(config: DictConfig) -> None:
     first = {"data": 0, "trainer": 1}
     for section in sorted(plain, key=lambda name: first.get(name, 2)):
         for key, node in reversed([*class_nodes(plain[section], section)]):
-            check_node(key, node)
             check_kind(key, node)
+            check_node(key, node)
     if "data" in plain and "_target_" not in plain["data"]:  # evaluate.yaml: null keeps the run's
         changes = {key: value for key, value in plain["data"].items() if value is not None}
         check_values("data", changes, PairDataModule)

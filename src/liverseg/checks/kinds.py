@@ -2,20 +2,21 @@
 
 import re
 
-from lightning import Callback, LightningDataModule, Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
+from liverseg.data import PairDataModule
 from liverseg.settings.classes import Plain, find_target
 
-# The key of a section, what it makes, and an example. A network, a loss or data may also come from
-# a function; what that makes is seen when it is called.
+# The key of a section, what it makes, and an example. A network or a loss may also come from a
+# function; what that makes is seen when it is called.
 _KINDS: tuple[tuple[str, type, str, str], ...] = (
     (r"callbacks\.[^.]+", Callback, "callback", "lightning.pytorch.callbacks.EarlyStopping"),
     (r"logger(\.[^.]+)?", Logger, "logger", "lightning.pytorch.loggers.CSVLogger"),
     (r"model", nn.Module, "network", "liverseg.network.UNet"),
     (r"loss|loss\.losses\.\d+", nn.Module, "loss", "liverseg.training.CrossEntropy"),
-    (r"data", LightningDataModule, "data", "liverseg.data.PairDataModule"),
+    (r"data", PairDataModule, "PairDataModule", "liverseg.data.PairDataModule or a subclass"),
     (r"trainer", Trainer, "trainer", "lightning.Trainer"),
 )
 

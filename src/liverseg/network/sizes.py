@@ -66,17 +66,13 @@ def faulty_logits(net: nn.Module, channels: int, num_classes: int) -> str:
         wanted = (1, num_classes, net.output_size(side), net.output_size(side))
     with scoring(net), torch.no_grad(), torch.random.fork_rng(devices=[]):
         found = net(image)
-    shown = f"a {type(found).__name__}"
-    if isinstance(found, Tensor):
-        if found.shape == wanted:
-            return ""
-        shown = str(tuple(found.shape))
+    if isinstance(found, Tensor) and found.shape == wanted:
+        return ""
     hint = ""
     if isinstance(found, Mapping):
-        shown = "a dict"
         fitting = (key for key, one in found.items() if getattr(one, "shape", None) == wanted)
         hint = f", which its [{key!r}] are" if (key := next(fitting, None)) is not None else ""
-    return f"returns {shown} for an image {tuple(image.shape)}, not logits {wanted}{hint}"
+    return f"returns {_kind_of(found)} for an image {tuple(image.shape)}, not logits {wanted}{hint}"
 
 
 def training_logits(net: nn.Module, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,12 +88,18 @@ def training_logits(net: nn.Module, image: Tensor, mask: Tensor) -> tuple[Tensor
 
     Returns:
         Logits of shape (N, K, h, w) and a mask of shape (N, h, w), h <= H and w <= W.
+
+    Raises:
+        ValueError: If the network returns something else while it trains.
     """
     height, width = image.shape[-2:]
     if not isinstance(net, Shrinking) or net.input_size(height) == height:
-        return net(image), mask
+        return _logits_alone(net, image, (height, width)), mask
     rows, columns = _training_view(net, height), _training_view(net, width)
-    logits: Tensor = net(_see(image, rows, columns))
+    seen = _see(image, rows, columns)
+    logits = _logits_alone(
+        net, seen, (net.output_size(rows.length), net.output_size(columns.length))
+    )
     top, left = rows.start + rows.margin, columns.start + columns.margin
     mask = mask[:, top : top + logits.shape[-2], left : left + logits.shape[-1]]
     return logits[..., : mask.shape[-2], : mask.shape[-1]], mask
@@ -240,6 +242,24 @@ def _resized_rows(logits: Tensor, size: tuple[int, int], rows: slice) -> Tensor:
     part = (place - upper)[:, None]
     mixed = logits[:, :, upper] * (1 - part) + logits[:, :, lower] * part
     return functional.interpolate(mixed, size=(len(row), size[1]), mode="bilinear")
+
+
+def _logits_alone(net: nn.Module, image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return what a network gives for images, if it is logits: some give more while they train."""
+    found = net(image)
+    if isinstance(found, Tensor) and found.dim() == 4 and found.shape[-2:] == size:
+        return found
+    raise ValueError(
+        f"{type(net).__name__} returns {_kind_of(found)} for images {tuple(image.shape)} while it "
+        f"trains, not logits (N, num_classes, {size[0]}, {size[1]}); its forward is to return "
+        "logits alone, in training too"
+    )
+
+
+def _kind_of(found: object) -> str:
+    if isinstance(found, Tensor):
+        return str(tuple(found.shape))
+    return "a dict" if isinstance(found, Mapping) else f"a {type(found).__name__}"
 
 
 def _training_view(net: Shrinking, side: int) -> View:

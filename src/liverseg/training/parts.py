@@ -115,7 +115,7 @@ def with_rates(make: MakeOptimizer, net: nn.Module, rates: Mapping[str, float]) 
 
     Args:
         make: Makes an optimizer from parameters, or from groups of them.
-        net: The network whose parameters it will be given.
+        net: The network whose parameters it will be given, perhaps with others: of the loss.
         rates: For each part the factor of the optimizer's ``lr``; the name that says most counts.
 
     Raises:
@@ -128,9 +128,11 @@ def with_rates(make: MakeOptimizer, net: nn.Module, rates: Mapping[str, float]) 
         weights_of(net, part, "optimizer_parts")
     longest = sorted(rates, key=len, reverse=True)
 
-    def made(_: Iterable[Any]) -> Optimizer:
+    def made(parameters: Iterable[nn.Parameter]) -> Optimizer:
+        names = {parameter: name for name, parameter in net.named_parameters()}
         groups: dict[str, list[nn.Parameter]] = {"": [], **{part: [] for part in rates}}
-        for name, parameter in net.named_parameters():
+        for parameter in parameters:
+            name = names.get(parameter, "")
             part = next((one for one in longest if _is_within(name, one)), "")
             groups[part].append(parameter)
         kept = {part: group for part, group in groups.items() if group}

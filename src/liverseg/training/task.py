@@ -8,6 +8,7 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -82,7 +83,8 @@ class SegmentationTask(LightningModule):
 
     Args:
         net: Maps images of shape (N, C, H, W) to logits of shape (N, num_classes, h, w).
-        loss: Maps logits and mask to a scalar, see :mod:`liverseg.training.losses`.
+        loss: Maps logits and mask to a scalar, see :mod:`liverseg.training.losses`. Parameters of
+            its own are trained with those of the network.
         optimizer: Makes the optimizer from parameters; None for a task that only scores.
         scheduler: Makes the learning-rate schedule from the optimizer, None likewise.
         interval: Whether the schedule is stepped after each epoch or after each optimizer step.
@@ -96,6 +98,9 @@ class SegmentationTask(LightningModule):
         monitor: The score that chooses the best checkpoint and that a schedule may watch.
         seed: Seed of what is random in a training step, such as dropout.
         record: Plain values stored in every checkpoint under ``"liverseg"``.
+
+    Raises:
+        ValueError: If a layer of the network has no weights yet.
     """
 
     def __init__(
@@ -117,6 +122,7 @@ class SegmentationTask(LightningModule):
         record: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        _refuse_lazy_layers(net)
         self._format = torch.channels_last
         self.net = net.to(memory_format=self._format)
         self.loss = loss
@@ -248,7 +254,7 @@ class SegmentationTask(LightningModule):
         """Build optimizer and schedule."""
         if self._optimizer is None or self._scheduler is None:
             raise RuntimeError("a task without optimizer and scheduler cannot be trained")
-        optimizer = self._optimizer(self.net.parameters())
+        optimizer = self._optimizer(self._trained())
         # Gradients are unscaled before they are clipped, and Lightning refuses to clip where a
         # fused step would do it: https://github.com/Lightning-AI/pytorch-lightning/issues/21435
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
@@ -264,6 +270,11 @@ class SegmentationTask(LightningModule):
                 "reduce_on_plateau": False,  # it is stepped here, where there is a score
             },
         }
+
+    def _trained(self) -> list[nn.Parameter]:
+        """Return what is trained; a network within a loss is often fixed."""
+        of_loss = [one for one in self.loss.parameters() if one.requires_grad]
+        return [*self.net.parameters(), *of_loss]
 
     def _refuse_too_short(self, scheduler: LRScheduler) -> None:
         """Refuse a schedule of fewer steps than the run has, known once batches are counted."""
@@ -309,7 +320,7 @@ class SegmentationTask(LightningModule):
         lay_out(checkpoint, self._format)
         before, now = checkpoint["liverseg"].get("config"), self.record.get("config")
         if before and now and self._optimizer is not None and self._scheduler is not None:
-            optimizer = self._optimizer(self.net.parameters())
+            optimizer = self._optimizer(self._trained())
             follow_schedule(
                 checkpoint,
                 before=before,
@@ -379,11 +390,17 @@ class SegmentationTask(LightningModule):
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer's methods
         names = [data.dataset(split).pairs[number].name for number in images.tolist()]
+        precision, wider = str(self.trainer.precision), ""
+        if precision.startswith("16"):  # whose numbers end at 65504
+            wider = (
+                f"trainer.precision={precision} overflows easily: set trainer.precision=32-true or "
+                f"{precision.replace('16', 'bf16')}; else "
+            )
         callbacks = self.trainer.checkpoint_callbacks
         good = [file for one in callbacks if (file := getattr(one, "best_model_path", ""))]
         raise NotFiniteError(
             f"the {split} loss is {float(loss)} at step {step}, on "
-            f"{', '.join(names)}; look at these files, or lower optimizer.lr; "
+            f"{', '.join(names)}; {wider}look at these files, or lower optimizer.lr; "
             + (f"the last good checkpoint is {good[-1]}" if good else "no epoch had ended yet")
         )
 
@@ -452,6 +469,17 @@ class SegmentationTask(LightningModule):
             for board in self.loggers:
                 board.log_metrics(named, step=self.global_step - 1)
             self.tally("train").reset()
+
+
+def _refuse_lazy_layers(net: nn.Module) -> None:
+    """Refuse layers that make their weights when they see an image: a file could not fill them."""
+    lazy = next((name for name, one in net.named_parameters() if is_lazy(one)), None)
+    if lazy is not None:
+        raise ValueError(
+            f"{type(net).__name__} has no {lazy} yet, as its layer is a lazy one; give it its "
+            "number of channels, or end the network's __init__ with "
+            "self(torch.zeros(1, in_channels, 64, 64))"
+        )
 
 
 def _copy_begun(loss: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
