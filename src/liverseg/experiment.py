@@ -175,11 +175,6 @@ def check(config: DictConfig) -> list[Finding]:
     if "cache_megabytes" in config.data:
         config.data.cache_megabytes = 0  # files are read one by one
     data = instantiate(config.data, _convert_="all")
-    if not isinstance(data, PairDataModule):
-        raise ValueError(
-            f"data._target_={config.data._target_} is not looked into; check.py is for image/mask "
-            "pairs, such as data=pairs"
-        )
     data.prepare_data()
     surveyed = survey(data, num_processes=num_cores())
     findings = inspect(surveyed)

@@ -83,7 +83,7 @@ def test_parts_and_weights_are_called_as_the_library_calls_them(
     part = next(name for name, _ in inner_network(net).named_children())
     assert "frozen" in str(Freezing(net, [part]))
     optimizer = with_rates(lambda groups: torch.optim.SGD(groups, lr=0.5), net, {part: 0.1})
-    assert [group["lr"] for group in optimizer([]).param_groups] == [0.5, 0.05]
+    assert [group["lr"] for group in optimizer(net.parameters()).param_groups] == [0.5, 0.05]
 
 
 def test_weights_are_not_fetched_when_a_checkpoint_is_rebuilt(
