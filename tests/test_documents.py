@@ -453,7 +453,8 @@ class Workplace:
             "convert.py",
             "check.py",
             "compare.py",
-            "draw_volumes.py",  # which a guide shows
+            "draw_volumes.py",  # which a guide shows, as the next one
+            "my_script.py",
         ):
             return self.python(words[1:])
         if words[:2] == ["python", "split.py"]:

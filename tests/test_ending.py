@@ -9,16 +9,49 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning import Callback, Trainer
 from omegaconf import DictConfig
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from liverseg import experiment
 from liverseg.checks import check_settings
 from liverseg.ending import warn_of_classes_never_found
 from liverseg.experiment import evaluate, train
+from liverseg.training import SegmentationTask
 
 Compose = Callable[..., DictConfig]
 LIGHTNING = "lightning.pytorch.callbacks"
 SHORT = ["data.batch_size=2", "trainer.max_epochs=3", "scheduler=constant"]  # 3 steps in an epoch
+
+
+class OwnAverage(Callback):
+    """Scores an average of the weights that no checkpoint holds, in the network or in its place."""
+
+    def __init__(self, *, is_exchanged: bool) -> None:
+        self.is_exchanged = is_exchanged
+        self.average: AveragedModel | None = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: SegmentationTask, *of: object
+    ) -> None:
+        self.average = self.average or AveragedModel(pl_module.net)
+        self.average.update_parameters(pl_module.net)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: SegmentationTask) -> None:
+        self.net: nn.Module = pl_module.net
+        self.weights = {key: one.clone() for key, one in self.net.state_dict().items()}
+        if self.average is not None and self.is_exchanged:
+            pl_module.net = self.average
+        elif self.average is not None:
+            self.net.load_state_dict(self.average.module.state_dict())
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: SegmentationTask) -> None:
+        pl_module.net = self.net
+        self.net.load_state_dict(self.weights)
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_epoch_end = on_validation_epoch_end
 
 
 @pytest.mark.parametrize("found", [0, 9])  # pixels of the class, in the second of two images
@@ -48,13 +81,25 @@ def test_images_without_a_class_are_blamed_where_there_are_some(
             "+callbacks.swa.swa_epoch_start=1",
         ],
         ["optimizer.lr=1e-2", "model.dropout=0.3", "trainer.precision=bf16-mixed"],
+        [
+            f"+callbacks.own._target_={__name__}.OwnAverage",
+            "+callbacks.own.is_exchanged=false",
+            "optimizer.lr=3e-2",
+        ],
+        [
+            f"+callbacks.own._target_={__name__}.OwnAverage",
+            "+callbacks.own.is_exchanged=true",
+            "optimizer.lr=3e-2",
+        ],
     ],
-    ids=["exponential average", "stochastic average", "plain"],
+    ids=["exponential average", "stochastic average", "plain", "own average", "own network"],
 )
 def test_the_scores_at_the_end_are_those_of_the_file_that_is_handed_on(
-    overrides: list[str], compose: Compose, tmp_path: Path
+    overrides: list[str], compose: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     scores = train(compose([*SHORT, *overrides]))
+    told = [one for one in caplog.messages if "other weights than those that best.ckpt" in one]
+    assert len(told) == ("own" in overrides[0])
     assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == scores
     file = tmp_path / "run" / "checkpoints" / "best.ckpt"
     for split in ("val", "test"):
@@ -180,6 +225,26 @@ def test_a_check_on_val_after_more_batches_than_there_are_is_refused(compose: Co
     )
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         train(compose([*SHORT, "+trainer.val_check_interval=100"]))
+
+
+@pytest.mark.parametrize(
+    ("key", "part", "split", "count"),
+    [
+        ("limit_train", 0.3, "train", 3),  # 0.9 of a batch
+        ("limit_val", 0.4, "val", 2),
+        ("limit_test", 0.4, "test", 2),
+        ("overfit", 0.4, "val", 2),  # 1.2 batches of train
+    ],
+)
+def test_a_part_of_less_than_one_batch_is_refused_before_training(
+    key: str, part: float, split: str, count: int, compose: Compose
+) -> None:
+    sentence = (
+        f"trainer.{key}_batches={part} is less than one batch of {split}, which has {count}; set "
+        "it to a whole number of them, such as 1, or leave it out"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        train(compose([*SHORT, f"+trainer.{key}_batches={part}"]))
 
 
 def test_a_run_does_not_go_on_from_a_damaged_record(compose: Compose, tmp_path: Path) -> None:

@@ -178,6 +178,13 @@ def masks(folder: Path, like: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.slow
+def test_a_part_of_less_than_one_batch_is_not_scored(best: Path, compose: Compose) -> None:
+    sentence = r"^trainer\.limit_test_batches=0\.4 is less than one batch of test, which has 2; "
+    with pytest.raises(ValueError, match=sentence):
+        evaluate(compose([f"ckpt_path={best}", "+trainer.limit_test_batches=0.4"], name="evaluate"))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

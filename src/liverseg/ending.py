@@ -6,10 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import (
     ModelCheckpoint,
@@ -17,6 +18,7 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 from omegaconf import DictConfig, open_dict
+from torch import Tensor
 
 from liverseg.data import PairDataModule
 from liverseg.inference import Scores, plain_values, progress_of
@@ -59,7 +61,7 @@ def final_trainer(
     trainer = {key: value for key, value in settings["trainer"].items() if key in _OF_SCORING}
     trainer["precision"] = best["liverseg"]["config"]["trainer"].get("precision", "32-true")
     made: Trainer = instantiate(trainer, _convert_="all")(
-        callbacks=[one for one in callbacks.values() if _only_looks(one)],
+        callbacks=[*filter(_only_looks, callbacks.values()), _AsInFile(best["state_dict"])],
         logger=False,
         enable_checkpointing=False,
         plugins=cluster(),
@@ -75,6 +77,59 @@ def _only_looks(callback: Callback) -> bool:
     return isinstance(callback, PictureBoard | Calibration) or not (
         changes or package in ("liverseg", "lightning", "pytorch_lightning")
     )
+
+
+class _AsInFile(Callback):
+    """Scores the weights of a file, also where a callback before it has put in others.
+
+    Args:
+        weights: What the file holds of the task.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        self._weights = weights
+        self._net: Any = None
+        self._has_told = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Remember the network, which may be exchanged as well."""
+        self._net = pl_module.net
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,  # the hook's own signature
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Put back the weights of the file before the first batch, and say so once."""
+        if batch_idx > 0:
+            return
+        is_there, pl_module.net = pl_module.net is self._net, self._net
+        found = pl_module.state_dict()
+        same = (torch.equal(found[key].cpu(), one.cpu()) for key, one in self._weights.items())
+        if is_there and all(same):
+            return
+        pl_module.load_state_dict(self._weights)
+        if trainer.is_global_zero and not self._has_told:
+            logger.warning(
+                "a callback of your own scores other weights than those that best.ckpt holds; the "
+                "final scores are those of best.ckpt. To keep an average of the weights in it, use "
+                "lightning.pytorch.callbacks.EMAWeightAveraging"
+            )
+        self._has_told = True
+
+    def on_test_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,  # the hook's own signature
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Do so for test."""
+        self.on_validation_batch_start(trainer, pl_module, batch, batch_idx)
 
 
 def warn_of_parts(task: SegmentationTask, data: PairDataModule, config: DictConfig) -> None:

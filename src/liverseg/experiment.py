@@ -38,6 +38,7 @@ from liverseg.inference import (
     predict,
     progress_of,
     quieten,
+    refuse_no_batch,
     score,
     warn_of_absent_classes,
 )
@@ -73,6 +74,7 @@ from liverseg.training import (
     FittingLength,
     Freezing,
     SegmentationTask,
+    Split,
     bring_up_to_date,
     fast_precision,
     has_stopped,
@@ -388,6 +390,9 @@ def _fit(
         data.prepare_data()
         run.mkdir(parents=True, exist_ok=True)
         data.keep_hashes(run / "pairs.json")
+        splits: tuple[Split, ...] = ("train", "val", "test")
+        for split in filter(data.has_split, splits):
+            refuse_no_batch(trainer, data, split)
         task.record["intensities"] = data.dataset("train").statistics()
         described = describe_run(device=device, seed=config.seed)
         write_json(starts, [*earlier, {**described, "pairs": data.state_dict()}])

@@ -415,6 +415,11 @@ BAD: list[tuple[list[str], str]] = [
         "choose trainer=debug",
     ),
     (
+        ["+trainer.barebones=true"],
+        "trainer.barebones=true keeps neither checkpoints nor curves, so nothing could be scored; "
+        "leave it out",
+    ),
+    (
         ["+trainer.enable_checkpointing=false"],
         "trainer.enable_checkpointing=false leaves nothing to score; set it to true",
     ),

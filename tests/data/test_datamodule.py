@@ -89,6 +89,21 @@ def test_settings_reach_the_samples(pair_root):
     assert (other.num_classes, other.class_names, other.image_size) == (1, ["class_1"], None)
 
 
+@pytest.mark.parametrize("num_classes", [1, 3])
+def test_an_augmented_mask_holds_the_classes_of_the_data(pair_root, num_classes):
+    doubled = module_of(
+        pair_root,
+        augment={"own": lambda image, mask: (image, mask * 2)},
+        num_classes=num_classes,
+        mask_values=[0, 255] if num_classes == 1 else [0, 255, 7],
+    )
+    if num_classes == 3:
+        assert doubled.dataset("train")[0]["mask"].unique().tolist() == [0, 2]
+    else:
+        with pytest.raises(ValueError, match=r"own fails .* holds 2, which is no class"):
+            doubled.dataset("train")[0]
+
+
 def test_the_seed_reaches_the_augmentation(pair_root):
     first, second, third = (
         module_of(pair_root, augment={"noise": v2.GaussianNoise()}, seed=seed) for seed in (0, 0, 1)

@@ -1,5 +1,6 @@
 import pickle
 import re
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -135,6 +136,48 @@ def test_a_transform_that_fails_is_named_with_the_size_that_it_met() -> None:
     )
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         augment(ImageTensor(torch.zeros(1, 4, 6)), MaskTensor(torch.zeros(4, 6)))
+
+
+@pytest.mark.parametrize(
+    ("transform", "fault"),
+    [
+        (lambda image, mask: {"image": image, "mask": mask}, "it returns a dict, not image and"),
+        (lambda image, mask: None, "it returns a NoneType, not image and mask"),
+        (lambda image, mask: (image, mask, 1), "it returns a tuple, not image and mask"),
+        (lambda image, mask: (image.numpy(), mask), "it returns the image as ndarray, not as a"),
+        (lambda image, mask: (image[0], mask), "it returns the image in shape 4 x 6, for one of"),
+        (lambda image, mask: (image, mask[None]), "it returns the mask in shape 1 x 4 x 6, for"),
+        (lambda image, mask: (image.byte(), mask), "it returns the image as torch.uint8, not as"),
+        (lambda image, mask: (image, mask / 2), "it returns the mask as torch.float32, not as"),
+        (lambda image, mask: (image[..., :3], mask), "it returns an image of 1 x 4 x 3 with a"),
+        (lambda image, mask: (image / 0, mask), "it returns an image with values that are not"),
+        (lambda image, mask: (image, mask * 3), "it returns a mask that holds 3, which is no"),
+        (lambda image, mask: (image, mask * 254), "it returns a mask that holds 254, which is no"),
+    ],
+)
+def test_a_result_that_is_not_image_and_mask_is_refused(
+    transform: Callable[[Tensor, Tensor], object], fault: str
+) -> None:
+    mask = MaskTensor(torch.ones(4, 6, dtype=torch.uint8))
+    mask[0] = 0
+    sentence = (
+        rf"^data\.augment\.own fails on an image of 4 x 6 \({re.escape(fault)}.*\); change it"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        Augment({"own": transform}, num_classes=1)(ImageTensor(torch.zeros(1, 4, 6)), mask)
+
+
+@pytest.mark.parametrize(("num_classes", "last"), [(1, 1), (2, 1), (3, 2), (None, 254)])
+def test_all_classes_and_ignored_pixels_may_come_out(num_classes: int | None, last: int) -> None:
+    mask = MaskTensor(torch.zeros(4, 6, dtype=torch.uint8))
+
+    def lesion(image: Tensor, mask: Tensor) -> list[Tensor]:
+        mask[0], mask[1] = last, 255
+        return [image[..., :2, :], mask[:2]]
+
+    augment = Augment({"own": lesion}, num_classes=num_classes)
+    _, changed = augment(ImageTensor(torch.zeros(1, 4, 6)), mask)
+    assert changed.tolist() == [[last] * 6, [255] * 6]
 
 
 def test_another_process_is_given_no_copies_on_a_device() -> None:

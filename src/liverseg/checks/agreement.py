@@ -29,6 +29,11 @@ def check_trainer(plain: Plain, *, is_training: bool) -> None:
                 else "would leave images out; leave it out"
             )
         )
+    if is_training and trainer.get("barebones"):
+        raise ValueError(
+            f"trainer.barebones={as_typed(trainer['barebones'])} keeps neither checkpoints nor "
+            "curves, so nothing could be scored; leave it out"
+        )
     part = trainer.get("limit_predict_batches")
     if "source" in plain and part is not None and (part != 1 or is_whole(part)):
         raise ValueError(

@@ -183,7 +183,7 @@ class PairDataModule(LightningDataModule):
         self.folders = PairFolders(self.root, mask_suffix=mask_suffix, case_pattern=case_pattern)
         for_batches = {name: one for name, one in augment.items() if is_for_batches(one)}
         for_samples = {name: one for name, one in augment.items() if name not in for_batches}
-        self._augment = Augment(for_samples) if for_samples else None
+        self._augment = Augment(for_samples, num_classes=num_classes) if for_samples else None
         self._batch_augment = None
         if for_batches:
             self._batch_augment = BatchAugment(

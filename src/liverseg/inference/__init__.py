@@ -13,6 +13,7 @@ from liverseg.inference.running import (
     plain_values,
     progress_of,
     quieten,
+    refuse_no_batch,
     score,
     warn_of_absent_classes,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "predict",
     "progress_of",
     "quieten",
+    "refuse_no_batch",
     "score",
     "warn_of_absent_classes",
 ]

@@ -34,6 +34,7 @@ def score(
     trainer: Trainer, task: SegmentationTask, data: PairDataModule, split: Split, output_dir: Path
 ) -> Scores:
     """Score the task on a split, write a line per image and per patient, and return all numbers."""
+    refuse_no_batch(trainer, data, split)
     loop = trainer.validate if split == "val" else trainer.test
     loop(task, datamodule=data, verbose=False)
     if trainer.is_global_zero:
@@ -48,6 +49,26 @@ def score(
         )
     values = task.results[split] | final_numbers(task.tally(split).scores)
     return {f"{split}/{name}": value for name, value in values.items()}
+
+
+def refuse_no_batch(trainer: Trainer, data: PairDataModule, split: Split) -> None:
+    """Refuse to compute on a part of a split that is less than one batch.
+
+    Raises:
+        ValueError: If it is.
+    """
+    part = getattr(trainer, f"limit_{split}_batches")
+    if not isinstance(part, float) or part >= 1:  # a whole number counts batches
+        return
+    data.trainer = trainer  # loaders share images out to its processes
+    count = len(getattr(data, f"{split}_dataloader")())
+    if int(part * count) == 0:
+        overfit = 0 if split == "test" else getattr(trainer, "overfit_batches", 0)  # sets both
+        key = "overfit_batches" if overfit else f"limit_{split}_batches"
+        raise ValueError(
+            f"trainer.{key}={part} is less than one batch of {split}, which has {count}; set it to "
+            "a whole number of them, such as 1, or leave it out"
+        )
 
 
 def refuse_missing(data: PairDataModule, split: Split, others: Sequence[Split]) -> None:
