@@ -12,7 +12,8 @@ _MOST_LOOKED_AT = 24  # images whose colours are looked at where grey is read
 _MOST_REMEDIES = 3  # of one kind of fault
 _REMEDIES = {  # of kinds for which reading has none that fits
     "undeclared values": "correct the masks, or declare the values: data.num_classes, "
-    "data.mask_values or data.ignore_index",
+    "data.mask_values or data.ignore_index, or data.mask_threshold=1 where all above 0 are one "
+    "structure",
     "soft edges": "save masks without smoothing or loss, or set data.mask_threshold=128",
     "size": "save image and mask at the same size",
 }
