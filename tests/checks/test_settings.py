@@ -812,3 +812,15 @@ def test_a_folder_with_a_table_is_told_the_command_that_divides_it(
     (pair_root / "cases.csv").write_text("name,case\npatient001_slice00.png,anna\n")
     with pytest.raises(ValueError, match=rf"{re.escape(divide)} overwrite=true$"):
         check_settings(compose([]))
+
+
+def test_an_official_split_by_another_name_is_to_be_renamed(
+    compose: Compose, pair_root: Path
+) -> None:
+    (pair_root / "val").rename(pair_root / "valid")
+    remedy = r"holds no folder val/ \(found test/, train/, valid/\); rename valid/ to val/$"
+    with pytest.raises(ValueError, match=remedy):
+        check_settings(compose([]))
+    (pair_root / "train").rename(pair_root / "training")
+    with pytest.raises(ValueError, match=r"; rename training/ to train/$"):
+        check_settings(compose([]))

@@ -136,16 +136,20 @@ def test_a_missing_folder_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "census"),
-    [([], "nothing"), (["a.svg", "c.txt", "b.SVG"], "2 x .svg, 1 x .txt")],
+    ("files", "census", "remedy"),
+    [
+        ([], "nothing", "set data.root to the folder above train/ and val/"),
+        (
+            ["a.svg", "c.txt", "b.SVG"],
+            "2 x .svg, 1 x .txt",
+            "images are PNG, JPEG, TIFF, BMP, WebP, GIF, PPM or NPY: convert others",
+        ),
+    ],
 )
-def test_a_folder_without_pairs_is_refused_with_what_it_holds(tmp_path, files, census):
+def test_a_folder_without_pairs_is_refused_with_what_it_holds(tmp_path, files, census, remedy):
     for file in files:
         (tmp_path / file).touch()
-    sentence = (
-        f"{tmp_path} holds no pair NAME.png + NAME_mask.png (found {census}); "
-        "set data.root to the folder above train/ and val/"
-    )
+    sentence = f"{tmp_path} holds no pair NAME.png + NAME_mask.png (found {census}); {remedy}"
     with pytest.raises(ValueError, match=exactly(sentence)):
         find_pairs(tmp_path)
 
@@ -161,18 +165,17 @@ def touch(folder, files):
     [
         (
             ["images/a.png", "images/b.png", "labels/a.png", "labels/b.png"],
-            "images/ and labels/ hold like names, so call the folder of images images/ and that of "
-            "masks masks/",
+            "images/ and labels/ hold like names, so rename labels/ to masks/",
         ),
         (
             ["aachen/a.png", "aachen/a_mask.png", "ulm/a.png", "ulm/a_mask.png"],
-            "files in folders such as aachen/ are found by a cases.csv that names them; python "
-            "split.py writes one, which divides them anew",
+            "files in folders such as aachen/ are found by a cases.csv that names them and their "
+            "split; python split.py writes one, which divides them anew",
         ),
         (
             ["aachen/a.png", "bochum/b.png", "ulm/c.png"],
-            "files in folders such as aachen/ are found by a cases.csv that names them; python "
-            "split.py writes one, which divides them anew",
+            "files in folders such as aachen/ are found by a cases.csv that names them and their "
+            "split; python split.py writes one, which divides them anew",
         ),
     ],
 )

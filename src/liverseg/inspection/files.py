@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from liverseg.data import TABLE, is_coloured
+from liverseg.data import FORMATS, TABLE, is_coloured, renamed_split
 from liverseg.inspection.findings import File, Finding, number
 from liverseg.inspection.measures import Measured
 from liverseg.inspection.reading import SplitSurvey, Survey
@@ -54,6 +54,8 @@ def _absent(survey: Survey, name: str) -> Finding:
     what, remedy = f"there is no {name}/", "put pairs there, or divide train/ into folds: fold=0"
     if survey.is_by_table:
         what, remedy = f"{TABLE} names no image for {name}", f"write {name} into its column split"
+    elif renamed := renamed_split(survey.root, name):
+        remedy = renamed
     elif name == "train":
         remedy = f"put pairs there, or divide all anew: python split.py data.root={survey.root}"
     place = TABLE if survey.is_by_table else f"{name}/"
@@ -83,7 +85,9 @@ def _partners(survey: Survey, split: SplitSurvey) -> Iterator[Finding]:
             f"{number(len(split.alone), 'file')} of {split.name} "
             f"{'has' if len(split.alone) == 1 else 'have'} no partner, image or mask",
             len(split.alone),
-            remedy if remedy.startswith("set ") else "add the partner, or remove the file",
+            "add the partner, or remove the file"
+            if " has no partner " not in what or remedy == "add or remove it"
+            else remedy,
             [File(survey.shown(path)) for path in split.alone],
         )
     if split.clashing:
@@ -112,7 +116,7 @@ def _partners(survey: Survey, split: SplitSurvey) -> Iterator[Finding]:
             f"{'is' if len(split.others) == 1 else 'are'} no image by the end of "
             f"{'its name' if len(split.others) == 1 else 'their names'}, and not read",
             len(split.others),
-            "nothing, if that is meant; images are PNG, JPEG, TIFF, BMP, WebP, GIF or NPY",
+            f"nothing, if that is meant; images are {FORMATS}",
             [File(survey.shown(path)) for path in split.others],
         )
 
