@@ -120,7 +120,10 @@ BAD: list[tuple[list[str], str]] = [
         "each class",
     ),
     (["data.mean=dark"], "data.mean=dark must be a number or a list, each entry a number"),
-    (["data.ignore_index=none"], "data.ignore_index=none must be null or a whole number"),
+    (
+        ["data.ignore_index=none"],
+        "data.ignore_index=none must be null, a whole number, or a list of them",
+    ),
     (["data.class_names=liver"], "data.class_names=liver must be null or a list, each entry text"),
     (['data.case_pattern="("'], f"data.case_pattern=( must be {PATTERN}"),
     (["data.case_pattern=patient"], f"data.case_pattern=patient must be {PATTERN}"),
@@ -496,6 +499,10 @@ REFUSED_BY_THE_CLASS: list[tuple[list[str], str]] = [
     (["data.std=0"], "data.std=0 must be greater than 0"),
     (["data.mask_threshold=0"], "data.mask_threshold=0 must lie in 1 ... 65535"),
     (["data.ignore_index=-1"], "data.ignore_index=-1 must lie in 0 ... 65535"),
+    (
+        ["data.ignore_index=[255,1]"],
+        "data.ignore_index=1 is the value of a class too; choose another, or set data.mask_values",
+    ),
     (["loss=dice", "loss.smooth=0"], "loss.smooth=0 must be greater than 0"),
     (["loss=bce", "loss.class_weights=[1]"], "loss.class_weights=[1] must hold 2 positive numbers"),
     (["loss.weights=[1]"], "loss.weights=[1] must hold one factor for each of the 2 losses"),
@@ -868,4 +875,16 @@ def test_a_folder_with_a_table_is_told_the_command_that_divides_it(
         check_settings(compose([]))
     (pair_root / "cases.csv").write_text("name,case\npatient001_slice00.png,anna\n")
     with pytest.raises(ValueError, match=rf"{re.escape(divide)} overwrite=true$"):
+        check_settings(compose([]))
+
+
+def test_an_official_split_by_another_name_is_to_be_renamed(
+    compose: Compose, pair_root: Path
+) -> None:
+    (pair_root / "val").rename(pair_root / "valid")
+    remedy = r"holds no folder val/ \(found test/, train/, valid/\); rename valid/ to val/$"
+    with pytest.raises(ValueError, match=remedy):
+        check_settings(compose([]))
+    (pair_root / "train").rename(pair_root / "training")
+    with pytest.raises(ValueError, match=r"; rename training/ to train/$"):
         check_settings(compose([]))

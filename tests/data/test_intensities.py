@@ -55,6 +55,19 @@ def test_a_folder_is_far_where_it_differs_by_more_than_single_images_do() -> Non
     assert words == "mean 0.700 against 0.400, median 0.698 against 0.396, 0% black against 0%"
 
 
+def test_folders_that_differ_in_no_mean_nor_median_are_told_by_what_differs() -> None:
+    """A sixth of the pixels is 51 of 255 in one, 77 in the other; all others are alike."""
+
+    def folder(low: int) -> Intensities:
+        values = torch.tensor([low, 128, 128, 128, 128, 200], dtype=torch.uint8)
+        return Intensities([histogram(values.repeat(30).view(1, 6, 30))] * 50)
+
+    assert far_apart(folder(77).statistics(), folder(51).statistics()) == (
+        "mean 0.516 against 0.499, median 0.502 against 0.502, 0% black against 0%, 1st percentile "
+        "0.302 against 0.200"
+    )
+
+
 def test_many_slices_of_one_patient_are_as_odd_as_one() -> None:
     reference = of(*np.linspace(0.3, 0.5, 50)).statistics()  # of which 90 in 100 are within 0.09
     these = of(*np.linspace(0.42, 0.62, 50)).statistics()  # 0.12 further up

@@ -136,16 +136,20 @@ def test_a_missing_folder_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "census"),
-    [([], "nothing"), (["a.svg", "c.txt", "b.SVG"], "2 x .svg, 1 x .txt")],
+    ("files", "census", "remedy"),
+    [
+        ([], "nothing", "set data.root to the folder above train/ and val/"),
+        (
+            ["a.svg", "c.txt", "b.SVG"],
+            "2 x .svg, 1 x .txt",
+            "images are PNG, JPEG, TIFF, BMP, WebP, GIF, PPM or NPY: convert others",
+        ),
+    ],
 )
-def test_a_folder_without_pairs_is_refused_with_what_it_holds(tmp_path, files, census):
+def test_a_folder_without_pairs_is_refused_with_what_it_holds(tmp_path, files, census, remedy):
     for file in files:
         (tmp_path / file).touch()
-    sentence = (
-        f"{tmp_path} holds no pair NAME.png + NAME_mask.png (found {census}); "
-        "set data.root to the folder above train/ and val/"
-    )
+    sentence = f"{tmp_path} holds no pair NAME.png + NAME_mask.png (found {census}); {remedy}"
     with pytest.raises(ValueError, match=exactly(sentence)):
         find_pairs(tmp_path)
 
@@ -161,18 +165,17 @@ def touch(folder, files):
     [
         (
             ["images/a.png", "images/b.png", "labels/a.png", "labels/b.png"],
-            "images/ and labels/ hold like names, so call the folder of images images/ and that of "
-            "masks masks/",
+            "images/ and labels/ hold like names, so rename labels/ to masks/",
         ),
         (
             ["aachen/a.png", "aachen/a_mask.png", "ulm/a.png", "ulm/a_mask.png"],
-            "files in folders such as aachen/ are found by a cases.csv that names them; python "
-            "split.py writes one, which divides them anew",
+            "files in folders such as aachen/ are found by a cases.csv that names them and their "
+            "split; python split.py writes one, which divides them anew",
         ),
         (
             ["aachen/a.png", "bochum/b.png", "ulm/c.png"],
-            "files in folders such as aachen/ are found by a cases.csv that names them; python "
-            "split.py writes one, which divides them anew",
+            "files in folders such as aachen/ are found by a cases.csv that names them and their "
+            "split; python split.py writes one, which divides them anew",
         ),
     ],
 )
@@ -407,6 +410,12 @@ def test_an_image_is_resized_bilinear_and_antialiased():
         ({"num_classes": 1, "ignore_index": 255}, "1", [0, 1], [0, 1]),
         ({"num_classes": 11, "ignore_index": 11}, "L", [10, 11, 0], [10, IGNORED, 0]),
         ({"num_classes": 3, "ignore_index": 255}, "P", [2, 255, 0], [2, IGNORED, 0]),
+        ({"num_classes": 3, "ignore_index": [3, 255]}, "L", [2, 255, 3], [2, IGNORED, IGNORED]),
+        ({"num_classes": 1, "ignore_index": [7, 255]}, "L", [1, 255, 7], [1, IGNORED, IGNORED]),
+        (
+            {"num_classes": 2, "mask_values": [7, 8], "ignore_index": [0, 1]},
+            *("L", [8, 0, 1, 7], [1, IGNORED, IGNORED, 0]),
+        ),
         # declared values
         ({"num_classes": 1, "mask_values": [0, [1, 2]]}, "L", [0, 1, 2], [0, 1, 1]),
         ({"num_classes": 2, "mask_values": [[0, 2], 1]}, "L", [0, 1, 2], [0, 1, 0]),
@@ -423,7 +432,8 @@ def test_mask_values_become_class_indices(tmp_path, settings, mode, pixels, expe
 
 REMEDY = (
     "declare them in data.mask_values or data.ignore_index, set data.num_classes=N for several "
-    "classes (in train.py with data=pairs), or data.mask_threshold for soft edges"
+    "classes (in train.py with data=pairs), or data.mask_threshold: 1 where all above 0 are one "
+    "structure, as in masks of instances, 128 for soft edges"
 )
 REMEDY_OF_CLASSES = (
     "declare them in data.mask_values, a value or a list of them for each class, raise "
@@ -468,7 +478,7 @@ def test_an_undeclared_value_is_named_with_its_file_and_remedy(
     tmp_path, settings, pixels, sentence
 ):
     file = save(tmp_path / "a_mask.png", [pixels], "I;16" if 256 in pixels else "L")
-    alone = f"={pixels[0]}" if len(pixels) < 3 else ""
+    alone = f"={pixels[0]}" if len(pixels) < 3 else ", a value or a list of them,"
     remedy = REMEDY if settings["num_classes"] < 3 else REMEDY_OF_CLASSES.format(alone)
     with pytest.raises(ValueError, match=exactly(f"{file} {sentence}; {remedy}")):
         MaskReader(**settings).read(file)

@@ -139,6 +139,13 @@ def test_images_that_are_found_to_be_of_one_patient_are_put_together_again(
     assert not train & val
 
 
+def test_official_splits_that_are_divided_anew_are_told_by_any_name(pair_root: Path) -> None:
+    (pair_root / "val").rename(pair_root / "validation")
+    _, told = write_splits(module_of(pair_root), val=0.2, test=0.2, seed=0)
+    assert told[-1].startswith("the pairs of train/, validation/, test/ are divided anew")
+    assert told[-1].endswith("(its column split, written by hand, keeps them)")
+
+
 @pytest.mark.parametrize(("val", "test"), [(0.5, 0.5), (0.9, 0.3)])
 def test_a_division_without_train_is_refused(pair_root: Path, val: float, test: float) -> None:
     with pytest.raises(ValueError, match=f"val={val} and test={test} leave nothing for train"):
@@ -148,5 +155,8 @@ def test_a_division_without_train_is_refused(pair_root: Path, val: float, test: 
 
 def test_images_without_a_patient_are_told(pair_root: Path) -> None:
     _, told = write_splits(module_of(pair_root, case_pattern=""), val=0.2, test=0.2, seed=0)
-    assert told[-1].startswith("13 of 13 images have no patient (data.case_pattern, or ")
+    assert told[-1].startswith(
+        "13 of 13 images have no patient (data.case_pattern, or the column case of cases.csv where "
+        "folders are patients)"
+    )
     assert not any(row["case"] for row in rows_of(pair_root / "cases.csv"))

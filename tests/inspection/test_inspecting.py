@@ -343,6 +343,22 @@ def test_a_folder_without_splits_is_refused_in_a_sentence(tmp_path: Path) -> Non
         survey(module(tmp_path / "nowhere"))
 
 
+def test_a_split_by_another_name_is_told(study: Path) -> None:
+    (study / "val").rename(study / "validation")
+    ((kind, _, remedy),) = told(study)
+    assert (kind, remedy) == ("missing split", "rename validation/ to val/")
+    (study / "train").rename(study / "training")
+    with pytest.raises(FileNotFoundError, match=r"; rename training/ to train/$"):
+        survey(module(study))
+
+
+def test_one_more_mask_of_an_image_is_to_be_merged(study: Path) -> None:
+    shutil.copy(study / f"{TRAIN}_mask.png", study / f"{TRAIN}_mask_2.png")
+    ((kind, _, remedy),) = told(study)
+    assert kind == "no partner"
+    assert "is one more mask of patient" in remedy
+
+
 def test_images_of_many_channels_are_shown_too(tmp_path: Path) -> None:
     for split in ("train", "val"):
         (tmp_path / split).mkdir()

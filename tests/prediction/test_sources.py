@@ -93,6 +93,11 @@ def test_a_folder_whose_name_is_a_pattern_is_that_folder(tmp_path: Path) -> None
             "source={0}/labelled holds no image (.png, .jpg, .jpeg, .jpe, .jfif, .bmp ...); name a "
             "folder in it, such as {0}/labelled/images",
         ),
+        (
+            "drive",
+            "source={0}/drive holds no image (.png, .jpg, .jpeg, .jpe, .jfif, .bmp ...); name a "
+            "folder in it, such as {0}/drive/original",
+        ),
     ],
 )
 def test_a_source_without_an_image_is_named(source: str, sentence: str, tmp_path: Path) -> None:
@@ -100,8 +105,15 @@ def test_a_source_without_an_image_is_named(source: str, sentence: str, tmp_path
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("no image")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "drive" / "docs").mkdir(parents=True)
     (tmp_path / "nested" / "a").mkdir(parents=True)
-    for name in ("photographs/images/a.jpg", "labelled/images/a.jpg", "labelled/labels/a_id.png"):
+    for name in (
+        "photographs/images/a.jpg",
+        "labelled/images/a.jpg",
+        "labelled/labels/a_id.png",
+        "drive/1st_manual/a_1.png",
+        "drive/original/a.png",
+    ):
         (tmp_path / name).parent.mkdir(parents=True)
         save(tmp_path / name)
     save(tmp_path / "nested" / "a" / "b.png")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from liverseg.data import IMAGE_SUFFIXES, TABLE, PairDataModule, PairFolders
+from liverseg.data import IMAGE_SUFFIXES, TABLE, PairDataModule, PairFolders, renamed_split
 from liverseg.settings import what_blocks
 from liverseg.settings.classes import Plain, class_nodes, find_target
 
@@ -46,10 +46,8 @@ def check_root(plain: Plain) -> None:
             ):
                 again = "" if folders.table is None else " overwrite=true"
                 other = f", or divide it: python split.py data.root={root}{again}"
-            raise ValueError(
-                f"data.root={root} holds no folder {split}/ (found {shown}); name the folder that "
-                f"holds {needed}{other}"
-            )
+            remedy = renamed_split(root, split) or f"name the folder that holds {needed}{other}"
+            raise ValueError(f"data.root={root} holds no folder {split}/ (found {shown}); {remedy}")
 
 
 def _holds_images(root: Path) -> bool:

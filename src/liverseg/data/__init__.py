@@ -1,12 +1,13 @@
 """What a sample is and how it is served: from files on disk to batches of images and masks.
 
-Reading order: ``arrays``, ``images`` and ``masks`` (what files mean), ``pairs`` (the two of one
-name), ``table`` and ``folders`` (which are in which split), ``samples`` (as tensors),
-``transforms`` and ``augmentation`` (of one sample, of whole batches), ``patterns`` (of a patient's
-name), ``marks`` (what a prediction wrote), ``slices`` (neighbours, seen together), ``folds``,
-``splitting`` (by patient), ``patients`` (who is in which split), ``fingerprints`` (whether pairs
-are still the same), ``intensities`` (how bright they are), ``loaders`` (order and batches),
-``datamodule`` (all of it), ``phantom`` (the embedded pairs), ``volumes``.
+Reading order: ``arrays``, ``images`` and ``masks`` (what files mean), ``layouts`` (advice where
+they lie otherwise), ``pairs`` (the two of one name), ``table`` and ``folders`` (which are in which
+split), ``samples`` (as tensors), ``transforms`` and ``augmentation`` (of one sample, of whole
+batches), ``patterns`` (of a patient's name), ``marks`` (what a prediction wrote), ``slices``
+(neighbours, seen together), ``folds``, ``splitting`` (by patient), ``patients`` (who is in which
+split), ``fingerprints`` (whether pairs are still the same), ``intensities`` (how bright they are),
+``loaders`` (order and batches), ``datamodule`` (all of it), ``phantom`` (the embedded pairs),
+``volumes``.
 """
 
 from liverseg.data.datamodule import PairDataModule
@@ -14,6 +15,7 @@ from liverseg.data.fingerprints import hash_of_masks
 from liverseg.data.folders import PairFolders
 from liverseg.data.folds import divide
 from liverseg.data.images import (
+    FORMATS,
     IMAGE_SUFFIXES,
     TWELVE_BITS,
     WHITE,
@@ -33,6 +35,7 @@ from liverseg.data.intensities import (
     histogram,
     sample_statistics,
 )
+from liverseg.data.layouts import is_of_masks, likely_images, renamed_split
 from liverseg.data.loaders import ResumableSampler, SameSizeBatches, of_one_format
 from liverseg.data.marks import is_ours, mark
 from liverseg.data.masks import MaskReader, colour_names
@@ -45,6 +48,7 @@ from liverseg.data.splitting import write_splits
 from liverseg.data.table import TABLE
 
 __all__ = [
+    "FORMATS",
     "IMAGE_SUFFIXES",
     "PERCENTILES",
     "SPLITS",
@@ -73,13 +77,16 @@ __all__ = [
     "histogram",
     "is_coloured",
     "is_mask",
+    "is_of_masks",
     "is_ours",
+    "likely_images",
     "mark",
     "masks_of",
     "of_one_format",
     "read_image",
     "read_shown",
     "read_stack",
+    "renamed_split",
     "resize_image",
     "sample_statistics",
     "shown_channels",

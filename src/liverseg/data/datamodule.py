@@ -72,7 +72,7 @@ class PairDataModule(LightningDataModule):
         num_classes: 1 for foreground against background, N for classes 0 (background) ... N - 1.
         class_names: Names of the scored classes; None calls them as ``mask_colors`` does, or
             class_1, class_2, ...
-        ignore_index: Mask value of pixels that count nowhere.
+        ignore_index: Mask value, or values, of pixels that count nowhere.
         mask_values: Mask value, or values, of class 0, 1, ...; see :class:`MaskReader`.
         mask_threshold: Mask values from this one on are foreground; see :class:`MaskReader`.
         mask_colors: Colour, or colours, of each class by name; see :class:`MaskReader`.
@@ -110,7 +110,10 @@ class PairDataModule(LightningDataModule):
         std: float | Sequence[float],
         num_classes: int,
         class_names: Sequence[str] | None,
-        ignore_index: int | None,
+        ignore_index: Annotated[
+            int | Sequence[int] | None,
+            Field(description="null, a whole number, or a list of them"),
+        ],
         mask_values: Annotated[
             Sequence[int | Sequence[int]] | None,
             Field(

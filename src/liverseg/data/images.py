@@ -24,7 +24,11 @@ from liverseg.data.arrays import (
     read_channels,
 )
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".npy")
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".npy"),
+    *(".ppm", ".pgm", ".pbm"),
+)
+FORMATS = "PNG, JPEG, TIFF, BMP, WebP, GIF, PPM or NPY"  # those, for a sentence
 MOST_PIXELS = 2**27  # of an image; such a one takes half a gigabyte as float32
 WHITE = 65535  # of 16 bits a channel
 TWELVE_BITS = 4095  # the most that most scanners and cameras with deep pixels give

@@ -132,8 +132,9 @@ def far_apart(
             None takes each image for one of its own.
 
     Returns:
-        Such as ``mean 0.211 against 0.090, median 0.141 against 0.000, 38 % black against 59 %``;
-        None where they are near enough, or where either holds no image or is not known.
+        Such as ``mean 0.211 against 0.090, median 0.141 against 0.000, 38% black against 59%``;
+        where mean and median are alike, also the percentile that differs most. None where they
+        are near enough, or where either holds no image or is not known.
     """
     if not (_is_statistics(these) and _is_statistics(reference)):
         return None
@@ -142,11 +143,20 @@ def far_apart(
     most = reference["spread"] * (_FAR + _FAR_OF_ONE / count**0.5)
     if distance(these, reference) <= max(_LEAST, most):
         return None
-    middle = PERCENTILES.index(50)
-    return (
+    apart = np.abs(np.subtract(these["percentiles"], reference["percentiles"]))
+    middle, most_apart = PERCENTILES.index(50), int(apart.argmax())
+    told = (
         f"mean {these['mean']:.3f} against {reference['mean']:.3f}, median "
         f"{these['percentiles'][middle]:.3f} against {reference['percentiles'][middle]:.3f}, "
         f"{these['black']:.0%} black against {reference['black']:.0%}"
+    )
+    if max(abs(these["mean"] - reference["mean"]), apart[middle]) > _LEAST:
+        return told
+    percentile = PERCENTILES[most_apart]
+    return (
+        f"{told}, {percentile}{'st' if percentile == 1 else 'th'} percentile "
+        f"{these['percentiles'][most_apart]:.3f} against "
+        f"{reference['percentiles'][most_apart]:.3f}"
     )
 
 

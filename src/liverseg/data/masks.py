@@ -62,7 +62,7 @@ class MaskReader:
 
     Args:
         num_classes: 1 or 2 for foreground against background, N for the classes 0 ... N - 1.
-        ignore_index: Value of pixels that count nowhere.
+        ignore_index: Value, or values, of pixels that count nowhere.
         mask_values: The file's value, or list of values, for class 0, 1, ...; None means 0/1 or
             0/255 for foreground against background, and class indices else.
         mask_threshold: For masks with soft edges: values from this one on are foreground.
@@ -78,7 +78,7 @@ class MaskReader:
         self,
         *,
         num_classes: int,
-        ignore_index: int | None = None,
+        ignore_index: int | Sequence[int] | None = None,
         mask_values: Sequence[int | Sequence[int]] | None = None,
         mask_threshold: int | None = None,
         mask_colors: Mapping[str, Any] | None = None,
@@ -86,6 +86,7 @@ class MaskReader:
         if not 1 <= num_classes <= MAX_CLASSES:
             raise ValueError(f"data.num_classes={num_classes} must lie in 1 ... {MAX_CLASSES}")
         is_binary = num_classes <= 2
+        ignored = [ignore_index] if isinstance(ignore_index, int) else list(ignore_index or ())
         if mask_threshold is not None:
             if not is_binary or mask_values is not None:
                 raise ValueError(
@@ -103,7 +104,7 @@ class MaskReader:
                     "one (or a list) per class, background first"
                 )
         elif is_binary:
-            values = [[0], [1] if ignore_index == 255 else [1, 255]]
+            values = [[0], [1] if 255 in ignored else [1, 255]]
         else:
             values = [[index] for index in range(num_classes)]
 
@@ -112,9 +113,9 @@ class MaskReader:
             raise ValueError(
                 f"data.mask_values={mask_values} must be distinct numbers in 0 ... 65535"
             )
-        if ignore_index in flat and mask_threshold is None:
+        if mask_threshold is None and (both := sorted({*ignored} & {*flat})):
             raise ValueError(
-                f"data.ignore_index={ignore_index} is the value of a class too; choose another, "
+                f"data.ignore_index={both[0]} is the value of a class too; choose another, "
                 "or set data.mask_values"
             )
         self._colours = None
@@ -128,15 +129,14 @@ class MaskReader:
         self._is_soft = mask_threshold is not None
         self._declared = sorted(flat) if mask_threshold is None else []
         self._both_whites = values == [[0], [1, 255]] and mask_values is None
-        self._ignore_index = ignore_index
+        self._ignored = ignored
         self._written = _written(values, mask_threshold, is_white=self._both_whites)
         self._table = np.full(65536, _UNDECLARED, dtype=np.uint8)
         for index, group in enumerate(values):
             self._table[group] = index
-        if ignore_index is not None:
-            if not 0 <= ignore_index <= 65535:
-                raise ValueError(f"data.ignore_index={ignore_index} must lie in 0 ... 65535")
-            self._table[ignore_index] = IGNORED
+        if not all(0 <= value <= 65535 for value in ignored):
+            raise ValueError(f"data.ignore_index={ignore_index} must lie in 0 ... 65535")
+        self._table[ignored] = IGNORED
 
     def read(self, path: Path) -> Tensor:
         """Decode a mask to uint8 class indices of shape (H, W), ignored pixels as IGNORED.
@@ -168,11 +168,10 @@ class MaskReader:
         found = np.unique(numbers).tolist() if self._both_whites else []
         undeclared = np.unique(numbers[mask == _UNDECLARED]).tolist()
         if undeclared or (self._both_whites and 1 in found and 255 in found):
-            ignore = [] if self._ignore_index is None else [self._ignore_index]
             what = f"undeclared values ({_some(undeclared)})" if undeclared else _some(found)
             raise ValueError(
                 f"{path} holds {what}; declared are "
-                f"{_some(sorted(self._declared + ignore))}"
+                f"{_some(sorted(self._declared + self._ignored))}"
                 f"{' (1 and 255 not in one file)' if self._both_whites and not undeclared else ''}"
                 f"; {self._remedy_for(undeclared)}"
             )
@@ -182,10 +181,10 @@ class MaskReader:
         if self.is_binary:
             return (
                 "declare them in data.mask_values or data.ignore_index, set data.num_classes=N for "
-                "several classes (in train.py with data=pairs), or data.mask_threshold for soft "
-                "edges"
+                "several classes (in train.py with data=pairs), or data.mask_threshold: 1 where "
+                "all above 0 are one structure, as in masks of instances, 128 for soft edges"
             )
-        ignored = f"={undeclared[0]}" if len(undeclared) == 1 else ""
+        ignored = f"={undeclared[0]}" if len(undeclared) == 1 else ", a value or a list of them,"
         return (
             "declare them in data.mask_values, a value or a list of them for each class, raise "
             f"data.num_classes, or set data.ignore_index{ignored} where they are to count nowhere"

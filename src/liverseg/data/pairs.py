@@ -7,14 +7,15 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress, pairwise
+from itertools import compress
 from operator import attrgetter, not_
 from pathlib import Path
 
 from liverseg.data.arrays import channels_first
-from liverseg.data.images import IMAGE_SUFFIXES, decoded_bytes
+from liverseg.data.images import FORMATS, IMAGE_SUFFIXES, decoded_bytes
+from liverseg.data.layouts import no_masks, one_more_mask, one_name, other_folders, other_suffix
 
 _MOST_NAMED = 5
 Headers = Callable[[Sequence[Path]], Sequence[tuple[tuple[int, int], int]]]
@@ -57,7 +58,7 @@ def list_pairs(
 
     An image is ``NAME.png`` and its mask ``NAME_mask.png`` beside it, or they are
     ``images/NAME.png`` and ``masks/NAME.png`` (or ``NAME_mask.png`` there).
-    Files may be PNG, JPEG, TIFF, BMP, WebP or GIF; what a mask's format loses,
+    Files may be PNG, JPEG, TIFF, BMP, WebP, GIF, PPM or NPY; what a mask's format loses,
     :class:`~liverseg.data.MaskReader` refuses. Other files are ignored.
 
     Args:
@@ -95,10 +96,10 @@ def list_pairs(
         end = f"{mask_suffix if is_image and is_beside else ''}.png"
         wanted = (there / f"{lone[0]}{end}").relative_to(base).as_posix()
         more = f" (and {len(lone) - 1} more such files)" if len(lone) > 1 else ""
-        other = _other_suffix(list(named)) if is_beside and not masked else ""
+        other = other_suffix(list(named)) if is_beside and not masked else ""
         remedy = f"set data.mask_suffix={other}, by which names differ" if other else ""
-        stems = ([files[name].stem for name in lone if name in files] for files in (named, masked))
-        remedy = remedy or _one_name(_ends(*stems), mask_suffix) or "add or remove it"
+        alone = [[files[name] for name in lone if name in files] for files in (named, masked)]
+        remedy = remedy or _remedy_for(base, alone[0], alone[1], named, mask_suffix)
         raise ValueError(
             f"{base}: {file.relative_to(base).as_posix()} has no partner {wanted}{more}; {remedy}"
         )
@@ -121,14 +122,33 @@ def _other_layout(folder: Path, mask_suffix: str) -> str:
     listed = [_listed(folder / one) for one in below]
     hold_pairs = any(len({is_mask(one, mask_suffix) for one in files}) > 1 for files in listed)
     files = [] if hold_pairs else [one for some in listed for one in some]
-    if told := _folders_alike(folder, files, mask_suffix):
+    if told := other_folders(folder, files, mask_suffix):
         return told
     if below:
         return (
-            f"files in folders such as {below[0]}/ are found by a cases.csv that names them; "
-            "python split.py writes one, which divides them anew"
+            f"files in folders such as {below[0]}/ are found by a cases.csv that names them and "
+            "their split; python split.py writes one, which divides them anew"
         )
+    if any(one.is_file() and one.name[0] != "." for one in folder.iterdir()):
+        return f"images are {FORMATS}: convert others"
     return "set data.root to the folder above train/ and val/"
+
+
+def _remedy_for(
+    root: Path,
+    images: Sequence[Path],
+    masks: Sequence[Path],
+    names: Collection[str],
+    mask_suffix: str,
+) -> str:
+    """Say what to do with images and masks without a partner, from the names of all images."""
+    has_no_mask = not masks and len(images) >= len(names)
+    return (
+        (no_masks(root, images, mask_suffix) if has_no_mask else "")
+        or one_more_mask([*images, *masks], names, mask_suffix)
+        or one_name([one.stem for one in images], [one.stem for one in masks], mask_suffix)
+        or "add or remove it"
+    )
 
 
 def list_below(root: Path, *, mask_suffix: str = "_mask", case_pattern: str = "") -> list[Pair]:
@@ -161,17 +181,18 @@ def list_below(root: Path, *, mask_suffix: str = "_mask", case_pattern: str = ""
         file = images.get(lone[0]) or masks[lone[0]]
         what = "mask" if lone[0] in images else "image"
         more = f" (and {len(lone) - 1} more such files)" if len(lone) > 1 else ""
-        other = _other_suffix(list(images)) if not masks else ""
+        other = other_suffix(list(images)) if not masks else ""
         remedy = f"set data.mask_suffix={other}" if other else ""
         alone = [[kind[name] for name in lone if name in kind] for kind in (images, masks)]
-        remedy = remedy or _folders_alike(root, [*alone[0], *alone[1]], mask_suffix)
-        stems = ([one.stem for one in files] for files in alone)
-        remedy = remedy or _one_name(_ends(*stems), mask_suffix) or "add or remove it"
+        remedy = remedy or other_folders(root, [*alone[0], *alone[1]], mask_suffix)
+        names = {image.stem for image in images.values()}
+        remedy = remedy or _remedy_for(root, alone[0], alone[1], names, mask_suffix)
         raise ValueError(f"{root}: {file.relative_to(root)} has no {what}{more}; {remedy}")
     if not images:
         raise ValueError(
-            f"{root} holds no pair NAME.png + NAME{mask_suffix}.png (found {_census(root)}); set "
-            "data.root to the folder above the images"
+            f"{root} holds no pair NAME.png + NAME{mask_suffix}.png (found {_census(root)}); "
+            f"images are {FORMATS}: name a folder of them, or convert others (volumes by python "
+            "convert.py)"
         )
     shared = Counter(path.rpartition("/")[2] for path in images)
     pairs = [
@@ -307,80 +328,6 @@ def _by_name(folder: Path, files: Sequence[Path], mask_suffix: str = "") -> dict
             )
         named[name] = path
     return named
-
-
-def _other_suffix(names: Sequence[str]) -> str:
-    """Return the end by which every second name differs from another one, or ""."""
-    ends = Counter(
-        name[len(other) :] for other, name in pairwise(sorted(names)) if name.startswith(other)
-    )
-    end, count = ends.most_common(1)[0] if ends else ("", 0)
-    is_rule = 2 * count == len(names) and end.isascii() and not end.isdigit()
-    return end if is_rule else ""
-
-
-def _common_start(names: Sequence[str]) -> str:
-    """Return the longest start that all names have."""
-    least, most = min(names, default=""), max(names, default="")
-    differing = (at for at, (a, b) in enumerate(zip(least, most, strict=False)) if a != b)
-    return least[: next(differing, len(least))]
-
-
-def _ends(names: Sequence[str], others: Sequence[str]) -> tuple[str, str] | None:
-    """Return the ends by which most names of two folders differ, None where they differ otherwise.
-
-    >>> _ends(["1_sat", "2_sat"], ["1_mask", "2_mask"])
-    ('_sat', '_mask')
-    """
-    first, second = (_common_start([name[::-1] for name in some])[::-1] for some in (names, others))
-    bare = {name.removesuffix(first) for name in names}
-    bare_others = {name.removesuffix(second) for name in others}
-    if len(bare & bare_others) <= max(1, len(bare) / 2, len(bare_others) / 2):
-        return None
-    shared = _common_start([first, second])
-    is_whole = shared in (first, second)
-    start = len(shared) if is_whole else max(shared.rfind("_"), shared.rfind("-"), 0)
-    ends = first[start:], second[start:]
-    return ("", "") if ends[0] == ends[1] else None if ends[0][:1].isdigit() else ends
-
-
-def _one_name(ends: tuple[str, str] | None, mask_suffix: str) -> str:
-    """Say what gives image and mask one name, where they differ by their ends; "" elsewhere."""
-    of_images, of_masks = ends or ("", "")
-    told = [f"take {of_images} out of the names of images"] if of_images else []
-    if of_masks not in ("", mask_suffix):
-        told.append(f"set data.mask_suffix={of_masks}")
-    return " and ".join(told)
-
-
-def _folders_alike(root: Path, files: Sequence[Path], mask_suffix: str) -> str:
-    """Say what folders are to be called whose lone files have like names; "" where none have."""
-    stems: dict[tuple[str, ...], list[str]] = {}
-    for file in files:
-        stems.setdefault(file.relative_to(root).parts[:-1], []).append(file.stem)
-    first, *others = sorted(stems) or [()]
-    for other in others:
-        places = [at for at, (a, b) in enumerate(zip(first, other, strict=False)) if a != b]
-        ends = _ends(stems[first], stems[other])
-        if len(first) != len(other) or len(places) != 1 or ends is None:
-            continue
-        (at,) = places
-        words = first[at], other[at]
-        if set(words) <= {"train", "val", "test"}:
-            continue
-        above = "".join(f"{part}/" for part in first[:at])
-        split = _common_start(words).rstrip("_-")  # of train/ and train_masks/, say
-        is_one_of_many = len({folder[at] for folder in stems if len(folder) > at}) > 2
-        below = f"{split}/" if split and is_one_of_many else ""
-        name = _one_name(("", "".join(ends)), mask_suffix)
-        if all(ends):
-            name = f"give image and mask one name, without {ends[0]} and {ends[1]}"
-        return (
-            f"{above}{words[0]}/ and {above}{words[1]}/ hold like names, so call the folder of "
-            f"images {above}images/{below} and that of masks {above}masks/{below}"
-            + (f", and {name}" if name else "")
-        )
-    return ""
 
 
 def _census(folder: Path) -> str:

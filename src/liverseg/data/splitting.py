@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from liverseg.data.datamodule import PairDataModule
 from liverseg.data.fingerprints import in_threads
+from liverseg.data.layouts import split_meant
 from liverseg.data.masks import MaskReader
 from liverseg.data.pairs import Pair, check_sizes
 from liverseg.data.patients import count_pairs
@@ -77,17 +78,21 @@ def write_splits(
         draft.write_text(text, encoding="utf-8", newline="")
     told = [_told(pairs, counts, its, split) for split in shares if split in its]
     tops = {_top_folder(pair.image.relative_to(data.root)) for pair in pairs}
-    folders = [f"{name}/" for name in SPLIT_NAMES if name in tops]
+    meant = {
+        name: [top for top in sorted(tops) if split_meant(top) == name] for name in SPLIT_NAMES
+    }
+    folders = [f"{top}/" for name in SPLIT_NAMES for top in meant[name]]
     if folders and not (table is not None and table.names_splits):
         told.append(
             f"the pairs of {', '.join(folders)} are divided anew: as long as there is {TABLE}, "
-            "it says which split a pair is in, and its folder does not"
+            "it says which split a pair is in, and its folder does not (its column split, written "
+            "by hand, keeps them)"
         )
     if nameless := sum(pair.case is None for pair in pairs):
         told.append(
             f"{nameless} of {len(pairs)} images have no patient (data.case_pattern, or the column "
-            f"case of {TABLE}), so each such image is divided alone: slices of one patient may be "
-            "in two splits"
+            f"case of {TABLE} where folders are patients), so each such image is divided alone: "
+            "slices of one patient may be in two splits"
         )
     return file, told
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from liverseg.data import TABLE, is_coloured
+from liverseg.data import FORMATS, TABLE, is_coloured, renamed_split
 from liverseg.inspection.findings import File, Finding, number
 from liverseg.inspection.measures import Measured
 from liverseg.inspection.reading import SplitSurvey, Survey
@@ -12,7 +12,8 @@ _MOST_LOOKED_AT = 24  # images whose colours are looked at where grey is read
 _MOST_REMEDIES = 3  # of one kind of fault
 _REMEDIES = {  # of kinds for which reading has none that fits
     "undeclared values": "correct the masks, or declare the values: data.num_classes, "
-    "data.mask_values or data.ignore_index",
+    "data.mask_values or data.ignore_index, or data.mask_threshold=1 where all above 0 are one "
+    "structure",
     "soft edges": "save masks without smoothing or loss, or set data.mask_threshold=128",
     "size": "save image and mask at the same size",
 }
@@ -53,6 +54,8 @@ def _absent(survey: Survey, name: str) -> Finding:
     what, remedy = f"there is no {name}/", "put pairs there, or divide train/ into folds: fold=0"
     if survey.is_by_table:
         what, remedy = f"{TABLE} names no image for {name}", f"write {name} into its column split"
+    elif renamed := renamed_split(survey.root, name):
+        remedy = renamed
     elif name == "train":
         remedy = f"put pairs there, or divide all anew: python split.py data.root={survey.root}"
     place = TABLE if survey.is_by_table else f"{name}/"
@@ -82,7 +85,9 @@ def _partners(survey: Survey, split: SplitSurvey) -> Iterator[Finding]:
             f"{number(len(split.alone), 'file')} of {split.name} "
             f"{'has' if len(split.alone) == 1 else 'have'} no partner, image or mask",
             len(split.alone),
-            remedy if remedy.startswith("set ") else "add the partner, or remove the file",
+            "add the partner, or remove the file"
+            if " has no partner " not in what or remedy == "add or remove it"
+            else remedy,
             [File(survey.shown(path)) for path in split.alone],
         )
     if split.clashing:
@@ -111,7 +116,7 @@ def _partners(survey: Survey, split: SplitSurvey) -> Iterator[Finding]:
             f"{'is' if len(split.others) == 1 else 'are'} no image by the end of "
             f"{'its name' if len(split.others) == 1 else 'their names'}, and not read",
             len(split.others),
-            "nothing, if that is meant; images are PNG, JPEG, TIFF, BMP, WebP, GIF or NPY",
+            f"nothing, if that is meant; images are {FORMATS}",
             [File(survey.shown(path)) for path in split.others],
         )
 

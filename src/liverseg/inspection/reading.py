@@ -12,7 +12,15 @@ from typing import Any, Literal
 
 import torch
 
-from liverseg.data import IMAGE_SUFFIXES, Intensities, Pair, PairDataModule, is_mask, masks_of
+from liverseg.data import (
+    IMAGE_SUFFIXES,
+    Intensities,
+    Pair,
+    PairDataModule,
+    is_mask,
+    masks_of,
+    renamed_split,
+)
 from liverseg.inspection.measures import Measured, Recipe, measure
 from liverseg.labels import first_scored
 
@@ -124,11 +132,11 @@ def survey(data: PairDataModule, *, num_processes: int = 1) -> Survey:
         if data.folders.is_by_table:
             data.pairs("train")  # says what the table lacks
         shown = ", ".join(f"{name}/" for name in below[:5]) or "no folder"
-        raise FileNotFoundError(
-            f"data.root={data.root} holds no split (found {shown}); name the folder that holds "
-            "train/ and val/; a folder of pairs that is not divided is divided by: "
-            f"python split.py data.root={data.root}"
+        remedy = renamed_split(data.root, "train") or (
+            "name the folder that holds train/ and val/; a folder of pairs that is not divided is "
+            f"divided by: python split.py data.root={data.root}"
         )
+        raise FileNotFoundError(f"data.root={data.root} holds no split (found {shown}); {remedy}")
     read = below if data.folders.is_by_table else (*SPLITS, "images", "masks")
     found.unread = [name for name in below if name not in read and not name.startswith(".")]
     found.unread += [

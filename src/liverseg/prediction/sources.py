@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from liverseg.data import is_mask, is_ours, stored_size
+from liverseg.data import is_mask, is_of_masks, is_ours, likely_images, stored_size
 
 IMAGE_FORMATS = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
@@ -88,12 +88,15 @@ def _chosen(files: Sequence[Path], source: str | Path, mask_suffix: str) -> list
     if not images:
         remedy = "name an image or a folder of them" + (f" {_OF_VOLUMES}" if others else "")
         if inside := sorted(Path(source).glob("[!.]*/")):
-            remedy = f"name a folder in it, such as {inside[0]}"
             below = [one for one in Path(source).rglob("[!.]*") if not _is_in_masks(one)]
             below = [one for one in below if one.suffix.lower() in IMAGE_FORMATS]
+            inside = [one for one in inside if any(one in file.parents for file in below)] or inside
+            inside = likely_images(inside)
+            remedy = f"name a folder in it, such as {inside[0]}"
             endings = {one.suffix for one in below}
             names = {one.stem for one in below}  # each is the name of what is written
-            if len(endings) == 1 and len(names) == len(below):
+            are_images = not any(is_of_masks(folder.name) for folder in inside)
+            if are_images and len(endings) == 1 and len(names) == len(below):
                 remedy += f", or all: 'source={source}/**/*{endings.pop()}'"
         raise ValueError(
             f"source={source} holds no image ({', '.join(IMAGE_FORMATS[:6])} ...); {remedy}"
