@@ -72,7 +72,8 @@ def test_without_resume_nothing_is_resumed(arguments: list[str]) -> None:
         ("resume_overrides=[trainer.max_epochs=9,seed=2]", "trainer.max_epochs", 9),
         ("resume_overrides=[trainer.max_epochs=9,seed=2]", "seed", 2),
         ("resume_overrides=[+optimizer.betas=[0.8,0.9],seed=2]", "optimizer.betas", [0.8, 0.9]),
-        ("data.root=/a/0_seed=1", "data.root", "/a/0_seed=1"),
+        ("data.root='/a/0_seed=1'", "data.root", "/a/0_seed=1"),  # as prepare_command writes it
+        ("resume_overrides=[data.root=/a/Läsion]", "data.root", "/a/Läsion"),
         ("data.image_size=null", "data.image_size", None),
     ],
 )
@@ -137,13 +138,21 @@ def test_what_leaves_the_result_alone_or_is_said_twice_is_taken(
             "name single keys, or start a new run",
         ),
         ("seed=1,2", "seed=1,2 stands for several runs, and resume continues one; name a value"),
-        ("seed={", "seed={ cannot be read; write KEY=VALUE, its brackets and quotes closed"),
+        (
+            "seed={",
+            "seed={ cannot be read; close its brackets and quotes, or make its value a text: "
+            "'seed=\"{\"'",
+        ),
         (
             "resume_overrides=[seed={]",
             "resume_overrides=[seed={] cannot be read; close its brackets and quotes, as in "
             "'resume_overrides=[trainer.max_epochs=40]'",
         ),
-        ("resume_overrides=[seed]", "seed cannot be read; write KEY=VALUE"),
+        (
+            "resume_overrides=[seed]",
+            "seed has no = in it; write seed=VALUE, and quote the whole where a value holds spaces",
+        ),
+        ("resume_overrides=[~seed]", "~seed cannot be read; write KEY=VALUE"),
         ("-m", "-m does not go with resume={run}, which continues one run"),
     ],
 )

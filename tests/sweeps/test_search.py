@@ -139,7 +139,7 @@ def test_a_search_that_could_not_run_is_refused(changes: dict[str, Any], sentenc
             "search.space.model.width=8 leaves no choice; list several, or give model.width=8 to "
             "the command",
         ),
-        ({"model.width": "choice("}, [], "search.space.model.width=choice( cannot be read: "),
+        ({"model.width": "choice("}, [], "model.width=choice( cannot be read; close its brackets "),
         (
             {},
             ["lr=tag(log,interval(0,1))"],

@@ -116,7 +116,7 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> lis
         return []
     if any(re.fullmatch(r"resume=(?!null$).+", one) for one in options.overrides):
         return []  # the rest is held against the config of that run, not against ours
-    overrides = [_parse(one) for one in options.overrides]
+    overrides = [parse_override(one) for one in options.overrides]
     for one in overrides:
         _refuse_number_of_runs(one, is_sweep=options.multirun)
     with initialize_config_dir(str(folder), version_base="1.3"):
@@ -157,7 +157,12 @@ def what_is_lacking(choice: str) -> str:
     return f"{choice} needs a package that is not installed; pip install {package}"
 
 
-def _parse(argument: str) -> Override:
+def parse_override(argument: str) -> Override:
+    """Read an argument as Hydra does.
+
+    Raises:
+        ValueError: If it cannot be read, with the remedy.
+    """
     key, equals, value = argument.partition("=")
     if not key.strip("+~"):
         raise ValueError(f"{argument} names no key; write KEY=VALUE")
@@ -229,8 +234,8 @@ def _values(override: Override) -> list[Override]:
     if isinstance(sweep, Glob):  # takes what exists
         return []
     if isinstance(sweep, RangeSweep | IntervalSweep):
-        return [_parse(f"{key}={sweep.start}")]
-    return [_parse(f"{key}={value}") for value in override.sweep_string_iterator()]
+        return [parse_override(f"{key}={sweep.start}")]
+    return [parse_override(f"{key}={value}") for value in override.sweep_string_iterator()]
 
 
 def _compose(loader: ConfigLoader, name: str, overrides: list[Override]) -> DictConfig | None:

@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import optuna
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
@@ -37,6 +36,7 @@ from liverseg.runs import (
     prepare,
     refuse_changed_search,
 )
+from liverseg.settings import parse_override
 from liverseg.sweeps.grid import values_of
 
 _OUTCOMES = {
@@ -86,11 +86,7 @@ class OptunaSearch:
         """
         found: dict[str, Override] = {}
         for key, values in self.space.items():
-            try:
-                (found[key],) = OverridesParser.create().parse_overrides([f"{key}={values}"])
-            except HydraException as error:
-                reason = str(error).splitlines()[0]
-                raise ValueError(f"search.space.{key}={values} cannot be read: {reason}") from error
+            found[key] = parse_override(f"{key}={values}")
             if not found[key].is_sweep_override():
                 raise ValueError(
                     f"search.space.{key}={values} leaves no choice; list several, or give "

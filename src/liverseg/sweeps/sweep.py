@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.plugins.launcher import Launcher
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from liverseg.runs import Compose, Job, find_jobs, load_config, prepare_jobs, write_text
+from liverseg.settings import parse_override
 from liverseg.sweeps.grid import combinations, unfinished
 from liverseg.sweeps.pool import Pool, is_elsewhere, warned_of_the_disk
 from liverseg.sweeps.statistics import format_groups, group_rows
@@ -165,7 +165,7 @@ def write_experiment(sweep: Path, job: Job, title: str, is_group: Callable[[str]
     """
     config, content = load_config(job.folder), OmegaConf.create({"defaults": []})
     command = [f"python train.py --config-dir {sweep} experiment=best"]
-    for override in OverridesParser.create().parse_overrides(job.telling()):
+    for override in map(parse_override, job.telling()):
         key, is_removed = override.key_or_group, override.type == OverrideType.DEL
         if key == "experiment" and not is_removed:
             content.defaults.insert(0, str(override.value()))
