@@ -78,13 +78,11 @@ class Job:
         if self.status() not in ("waiting", "interrupted", "failed"):
             return
         saved = load_config(self.folder)
-        before = saved.copy()
         for key in _HARMLESS:
             value = OmegaConf.select(config, key, default=_MISSING)
-            if value is not _MISSING and value != OmegaConf.select(saved, key):
+            if value is not _MISSING:
                 OmegaConf.update(saved, key, value, force_add=True)
-        if saved != before:
-            save_config(saved, self.folder)
+        save_config(saved, self.folder)
 
 
 def find_jobs(sweep: Path) -> list[Job]:
