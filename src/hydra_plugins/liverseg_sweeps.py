@@ -83,8 +83,9 @@ class ResumableSweeper(Sweeper):
             if isinstance(launcher, ProcessLauncher):
                 command = (sys.executable, "-m", "liverseg.worker", "job")
                 launcher = Pool(command, num_slots=launcher.jobs, devices=launcher.devices)
+            folder = Path(config.hydra.sweep.dir)
             run_sweep(
-                config.hydra.sweep.dir,
+                folder,
                 OverridesParser.create(config_loader=loader).parse_overrides(
                     [*self.listed(arguments), *arguments]
                 ),
@@ -95,7 +96,7 @@ class ResumableSweeper(Sweeper):
                 draw=lambda file, rows: get_method(self.draw)(file, rows),
             )
             if self.conclude and config.get("search") is None:
-                get_method(self.conclude)(Path(config.hydra.sweep.dir))
+                get_method(self.conclude)(folder)
 
     def listed(self, typed: Sequence[str]) -> Iterator[str]:
         """Yield overrides of the experiment that are not typed.

@@ -1,7 +1,7 @@
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,15 +13,19 @@ from liverseg.runs.jobs import (
     find_jobs,
     flat,
     folder_name,
-    identity,
     prepare,
     recorded,
     refuse_changes,
     task_config,
+    telling,
 )
 from liverseg.runs.resume import load_config
 
 Compose = Callable[..., DictConfig]
+
+
+def _identity(overrides: Sequence[str], swept: Sequence[str]) -> set[str]:
+    return set(telling(overrides, swept))
 
 
 @pytest.fixture
@@ -50,19 +54,19 @@ def test_a_long_name_is_cut() -> None:
 
 
 def test_jobs_are_the_same_whatever_the_order_and_the_harmless_overrides() -> None:
-    one = identity(["model=unet", "seed=1", "sweep_name=a", "data.num_workers=2"], [])
-    assert one == identity(["seed=1", "++trainer.enable_progress_bar=false", "model=unet"], [])
-    assert one != identity(["seed=2", "model=unet"], [])
+    one = _identity(["model=unet", "seed=1", "sweep_name=a", "data.num_workers=2"], [])
+    assert one == _identity(["seed=1", "++trainer.enable_progress_bar=false", "model=unet"], [])
+    assert one != _identity(["seed=2", "model=unet"], [])
 
 
 @pytest.mark.parametrize("key", ["data.root", "data.num_workers"])
 def test_jobs_over_what_is_harmless_otherwise_are_told_apart(key: str) -> None:
     one, other = ([f"{key}={value}"] for value in (1, 2))
-    assert identity(one, one) != identity(other, other)
+    assert _identity(one, one) != _identity(other, other)
 
 
 def test_the_same_job_on_another_folder_is_another_job() -> None:
-    assert identity(["data.root=a"], []) != identity(["data.root=b"], [])
+    assert _identity(["data.root=a"], []) != _identity(["data.root=b"], [])
 
 
 def test_a_job_that_is_still_to_run_takes_harmless_settings(

@@ -72,7 +72,8 @@ def test_without_resume_nothing_is_resumed(arguments: list[str]) -> None:
         ("resume_overrides=[trainer.max_epochs=9,seed=2]", "trainer.max_epochs", 9),
         ("resume_overrides=[trainer.max_epochs=9,seed=2]", "seed", 2),
         ("resume_overrides=[+optimizer.betas=[0.8,0.9],seed=2]", "optimizer.betas", [0.8, 0.9]),
-        ("data.root=/a/0_seed=1", "data.root", "/a/0_seed=1"),
+        ("data.root='/a/0_seed=1'", "data.root", "/a/0_seed=1"),  # as prepare_command writes it
+        ("resume_overrides=[data.root=/a/Läsion]", "data.root", "/a/Läsion"),
         ("data.image_size=null", "data.image_size", None),
     ],
 )
@@ -137,13 +138,26 @@ def test_what_leaves_the_result_alone_or_is_said_twice_is_taken(
             "name single keys, or start a new run",
         ),
         ("seed=1,2", "seed=1,2 stands for several runs, and resume continues one; name a value"),
-        ("seed={", "seed={ cannot be read; write KEY=VALUE, its brackets and quotes closed"),
+        (
+            "seed={",
+            "seed={ cannot be read; close its brackets and quotes, or make its value a text: "
+            "'seed=\"{\"'",
+        ),
         (
             "resume_overrides=[seed={]",
-            "resume_overrides=[seed={] cannot be read; close its brackets and quotes, as in "
-            "'resume_overrides=[trainer.max_epochs=40]'",
+            "seed={ cannot be read; close its brackets and quotes, or make its value a text: "
+            "'seed=\"{\"'",
         ),
-        ("resume_overrides=[seed]", "seed cannot be read; write KEY=VALUE"),
+        (
+            "resume_overrides=[optimizer.betas=[0.8,0.9]",
+            "optimizer.betas=[0.8,0.9 cannot be read; close its brackets and quotes, or make its "
+            "value a text: 'optimizer.betas=\"[0.8,0.9\"'",
+        ),
+        (
+            "resume_overrides=[seed]",
+            "seed has no = in it; write seed=VALUE, and quote the whole where a value holds spaces",
+        ),
+        ("resume_overrides=[~seed]", "~seed cannot be read; write KEY=VALUE"),
         ("-m", "-m does not go with resume={run}, which continues one run"),
     ],
 )
@@ -156,7 +170,7 @@ def test_a_run_that_is_not_there_is_named(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"^resume= names no run; name a run folder, or last$"):
+    with pytest.raises(FileNotFoundError, match=r"^resume= is no run folder: it holds no config"):
         resumed_config(["resume="])
     with pytest.raises(FileNotFoundError, match=r"^resume=no does not exist; name a run folder,"):
         resumed_config(["resume=no"])
@@ -191,7 +205,8 @@ def test_a_damaged_file_of_a_run_is_named(
 def test_a_run_lives_where_its_folder_lies(run: Path, tmp_path: Path) -> None:
     logs = {"handlers": {"file": {"class": "logging.FileHandler", "level": "INFO"}}}
     logs["handlers"]["file"]["filename"] = "${hydra.runtime.output_dir}/run.log"
-    logs |= {"version": 1, "root": {"handlers": ["file"], "level": "INFO"}}
+    logs |= {"version": 1, "disable_existing_loggers": False}
+    logs |= {"root": {"handlers": ["file"], "level": "INFO"}}
     hydra = {"runtime": {"output_dir": str(run)}, "job_logging": logs}
     (run / ".hydra").mkdir(exist_ok=True)
     OmegaConf.save({"hydra": hydra}, run / ".hydra" / "hydra.yaml")

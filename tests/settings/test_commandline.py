@@ -194,13 +194,6 @@ def test_the_other_commands_have_their_own_keys(name: str, line: str, sentence: 
         check_overrides(CONFIGS, name, [*needed, line])
 
 
-@pytest.mark.parametrize("typed", ["launcher=null", "launcher=5", "sweeper=null"])
-def test_a_launcher_or_sweeper_that_is_none_is_refused(typed: str) -> None:
-    sentence = f"^hydra.{typed} must name a class by _target_; leave hydra.{typed.split('=')[0]} o"
-    with pytest.raises(ValueError, match=sentence):
-        check_overrides(CONFIGS, "train", ["-m", "data=liver", "data.root=x", f"hydra.{typed}"])
-
-
 def test_predict_may_write_beside_its_source(tmp_path: Path) -> None:
     words = ["ckpt_path=a.ckpt", f"source={tmp_path}", f"output_dir={tmp_path}"]
     check_overrides(CONFIGS, "predict", words)

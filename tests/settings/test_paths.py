@@ -76,10 +76,9 @@ def test_the_folder_that_hydra_makes_is_expanded_where_a_file_names_it(
         ("evaluate", "~split", "split is missing from the config; leave out ~split, or set it"),
         ("evaluate", "output_dir=null", "output_dir=null must be a folder"),
         ("train", "hydra.run.dir=", "hydra.run.dir= must be a folder; leave it out"),
+        ("train", "-m hydra.sweep.dir=", "hydra.sweep.dir= must be a folder; leave it out"),
         ("train", "-m seed=1,2 sweep_name=", "sweep_name= must be a name"),
         ("train", "-m seed=1,2 sweep_name={}", "sweep_name={} must be a name"),
-        ("train", "-m model.width=range(5,1)", "model.width=range(5,1) holds no value, so nothing"),
-        ("train", "-m seed=range(0,3,0)", "seed=range(0,3,0) holds no value, so nothing"),
         ("train", "-m seed=1,2 --cfg job", "--cfg shows the config of one run; leave out -m"),
     ],
 )

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from liverseg.experiment import train
 from liverseg.runs.jobs import Job, find_jobs
 from liverseg.runs.resume import load_config
+from liverseg.settings.classes import check_values
 from liverseg.sweeps.search import OptunaSearch, Study, open_storage
 
 Compose = Callable[..., DictConfig]
@@ -103,14 +104,6 @@ def test_a_range_may_count_down() -> None:
     ("changes", "sentence"),
     [
         (
-            {"sampler": None},
-            "search.sampler=None names no class; give it a _target_, and its settings",
-        ),
-        (
-            {"pruner": {"lower": 1}},
-            "search.pruner={'lower': 1} names no class; give it a _target_, and its settings",
-        ),
-        (
             {"pruner": {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": -1}},
             "search.pruner cannot be made: Number of startup trials cannot be negative, but got "
             "n_startup_trials=-1.",
@@ -130,6 +123,14 @@ def test_a_search_that_could_not_run_is_refused(changes: dict[str, Any], sentenc
         search(**changes)
 
 
+@pytest.mark.parametrize("part", [{"sampler": None}, {"pruner": {"lower": 1}}])
+def test_a_part_of_a_search_that_names_no_class_is_refused(part: dict[str, Any]) -> None:
+    (word,) = part
+    sentence = rf"^search\.{word}=.+ must be (null or )?a section that names a class by _target_"
+    with pytest.raises(ValueError, match=sentence):
+        check_values("search", part, OptunaSearch)
+
+
 @pytest.mark.parametrize(
     ("space", "typed", "sentence"),
     [
@@ -139,7 +140,7 @@ def test_a_search_that_could_not_run_is_refused(changes: dict[str, Any], sentenc
             "search.space.model.width=8 leaves no choice; list several, or give model.width=8 to "
             "the command",
         ),
-        ({"model.width": "choice("}, [], "search.space.model.width=choice( cannot be read: "),
+        ({"model.width": "choice("}, [], "model.width=choice( cannot be read; close its brackets "),
         (
             {},
             ["lr=tag(log,interval(0,1))"],

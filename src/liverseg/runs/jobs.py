@@ -71,20 +71,18 @@ class Job:
 
     def telling(self) -> list[str]:
         """Return the overrides that tell it from others: swept, or able to change a result."""
-        return _telling(self.overrides, self.swept)
+        return telling(self.overrides, self.swept)
 
     def renew(self, config: DictConfig) -> None:
         """Let it take harmless settings from a config composed anew, where it is still to run."""
         if self.status() not in ("waiting", "interrupted", "failed"):
             return
         saved = load_config(self.folder)
-        before = saved.copy()
         for key in _HARMLESS:
             value = OmegaConf.select(config, key, default=_MISSING)
-            if value is not _MISSING and value != OmegaConf.select(saved, key):
+            if value is not _MISSING:
                 OmegaConf.update(saved, key, value, force_add=True)
-        if saved != before:
-            save_config(saved, self.folder)
+        save_config(saved, self.folder)
 
 
 def find_jobs(sweep: Path) -> list[Job]:
@@ -101,12 +99,8 @@ def _numbered(sweep: Path) -> list[tuple[int, Path]]:
     return sorted((int(name[1]), file) for name, file in files if name)
 
 
-def identity(overrides: Sequence[str], swept: Sequence[str]) -> tuple[str, ...]:
-    """Return what makes two jobs the same: their telling overrides in any order."""
-    return tuple(sorted(_telling(overrides, swept)))
-
-
-def _telling(overrides: Sequence[str], swept: Sequence[str]) -> list[str]:
+def telling(overrides: Sequence[str], swept: Sequence[str]) -> list[str]:
+    """Return the overrides that tell a job from others; the same in any order, the same job."""
     quiet = ("hydra.", *(f"{key}=" for key in ("sweep_name", *_HARMLESS)))
     return [one for one in overrides if one in swept or not one.lstrip("+").startswith(quiet)]
 
@@ -133,10 +127,10 @@ def prepare_jobs(
         ValueError: If a job's config has changed since it was prepared.
     """
     with locked(sweep / LOCK, wait=True):
-        known = {identity(job.overrides, job.swept): job for job in find_jobs(sweep)}
+        known = {frozenset(job.telling()): job for job in find_jobs(sweep)}
         jobs = []
         for overrides, swept in wanted:
-            config, name = compose(overrides), identity(overrides, swept)
+            config, name = compose(overrides), frozenset(telling(overrides, swept))
             if (job := known.get(name)) is None:
                 job = known[name] = prepare(sweep, config, overrides, swept)
             else:

@@ -6,20 +6,17 @@ Read before Hydra composes anything, because a resumed run has no new folder and
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.utils import configure_log
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]  # its stubs are another package
 
 from liverseg.runs.files import read_json, write_text
 from liverseg.runs.ranks import is_first_process
-from liverseg.settings import all_keys, nearest_key, remedy
+from liverseg.settings import all_keys, as_hydra_reads_it, nearest_key, parse_override, remedy
 
 CONFIG_FILE = "config.yaml"
 SCORES_FILE = "metrics.json"
@@ -34,27 +31,23 @@ HARMLESS = (
     *("callbacks.pictures.num_pictures", "callbacks.pictures.num_worst"),
     *("callbacks.dashboard.pr_curve", "callbacks.dashboard.graph"),
 )
+_OF_THE_FOLDER = r"(output_dir|sweep_name|resume|resume_overrides|search|hydra)(\.|$)"
 # What may not differ: patterns of keys, and why. Everything else holds from the next step on.
-_FIXED = (
-    (r"model(\.|$)", "the weights are those of this network"),
-    (r"loss(\.|$)", "the best checkpoint and a schedule may depend on its values so far"),
-    (
-        r"(weights|freeze|freeze_epochs|optimizer_parts)(\.|$)",
-        "the run has begun with it, and its optimizer is made for it",
+_FIXED = {
+    r"model(\.|$)": "the weights are those of this network",
+    r"loss(\.|$)": "the best checkpoint and a schedule may depend on its values so far",
+    r"(weights|freeze|freeze_epochs|optimizer_parts)(\.|$)": (
+        "the run has begun with it, and its optimizer is made for it"
     ),
-    (r"scheduler_interval$", "its steps have been counted so far"),
-    (r"optimizer\.(_\w+_|largest_side)$", "what an optimizer keeps of each weight is its own"),
-    (r"data\.(?!batch_size$|seed$|augment(\.|$))", "the weights were trained and scored with it"),
-    (
-        r"(monitor|monitor_mode|threshold|fold|trainer\.limit_val_batches)$"
-        r"|callbacks\.best(\.|$)|callbacks\.\w+\.(monitor|mode)$",
-        "the best checkpoint so far was chosen by it",
+    r"scheduler_interval$": "its steps have been counted so far",
+    r"optimizer\.(_\w+_|largest_side)$": "what an optimizer keeps of each weight is its own",
+    r"data\.(?!batch_size$|seed$|augment(\.|$))": "the weights were trained and scored with it",
+    r"(monitor|monitor_mode|threshold|fold|trainer\.limit_val_batches)$"
+    r"|callbacks\.best(\.|$)|callbacks\.\w+\.(monitor|mode)$": (
+        "the best checkpoint so far was chosen by it"
     ),
-    (
-        r"(output_dir|sweep_name|resume|resume_overrides|search|hydra)(\.|$)",
-        "it goes on in its own folder",
-    ),
-)
+    _OF_THE_FOLDER: "it goes on in its own folder",
+}
 
 
 def refuse_fixed(change: str) -> None:
@@ -64,7 +57,7 @@ def refuse_fixed(change: str) -> None:
         ValueError: If the key is one of those that stay as they are.
     """
     key = change.partition("=")[0]
-    for pattern, reason in _FIXED:
+    for pattern, reason in _FIXED.items():
         if key not in HARMLESS and re.match(pattern, key):
             raise ValueError(
                 f"{change} cannot differ from the run that is resumed: {reason}; leave it out, or "
@@ -142,8 +135,6 @@ def resumed_config(arguments: list[str]) -> DictConfig | None:
     name = given.pop("resume", "null")
     if name == "null":
         return None
-    if not name:
-        raise ValueError("resume= names no run; name a run folder, or last")
     if others := [one for one in arguments if "=" not in one]:
         raise ValueError(f"{others[0]} does not go with resume={name}, which continues one run")
     checkpoint = _find_checkpoint(name)
@@ -152,7 +143,7 @@ def resumed_config(arguments: list[str]) -> DictConfig | None:
     for key, value in given.items():
         _change(config, _parse(f"{key}={value}"), is_listed=False)
     for text in config.resume_overrides:
-        _change(config, _parse(text), is_listed=True)
+        _change(config, _parse(as_hydra_reads_it(text)), is_listed=True)
     config.resume = str(checkpoint)
     return config
 
@@ -189,27 +180,14 @@ def _newest(files: Iterable[Path]) -> Path | None:
 
 def _split(text: str) -> list[str]:
     """Return the entries of ``[KEY=VALUE,...]``, whose values may hold brackets and quotes."""
-    bare = re.sub(r"""'[^']*'|"[^"]*\"""", "", text)
-    if set("'\"") & set(bare) or any(bare.count(a) != bare.count(b) for a, b in ("[]", "{}", "()")):
-        raise ValueError(
-            f"resume_overrides={text} cannot be read; close its brackets and quotes, as in "
-            "'resume_overrides=[trainer.max_epochs=40]'"
-        )
     entries = _BETWEEN_ENTRIES.split(re.sub(r"^\[|\]$", "", text.strip()))
     return [entry.strip() for entry in entries if entry.strip()]
 
 
 def _parse(text: str) -> Override:
     """Read ``KEY=VALUE`` as Hydra does, or refuse it."""
-    key, _, value = text.partition("=")
-    is_text = re.fullmatch(r"[^\[\]{}()'\",]*", value)  # a path, say, with a = in it
-    override = None
-    for candidate in (text, f"{key}='{value}'") if is_text else (text,):
-        with suppress(HydraException):
-            override = override or OverridesParser.create().parse_override(candidate)
-    if override is None:
-        raise ValueError(f"{text} cannot be read; write KEY=VALUE, its brackets and quotes closed")
-    if override.type == OverrideType.DEL or not override.key_or_group or "=" not in text:
+    override = parse_override(text)
+    if override.is_delete():
         raise ValueError(f"{text} cannot be read; write KEY=VALUE")
     if override.is_sweep_override():
         raise ValueError(f"{text} stands for several runs, and resume continues one; name a value")
@@ -224,7 +202,7 @@ def _change(config: DictConfig, override: Override, *, is_listed: bool) -> None:
     before = OmegaConf.select(config, key, default=missing)
     parent = OmegaConf.select(config, key.rpartition(".")[0] or "trainer")
     is_added = override.type != OverrideType.CHANGE and OmegaConf.is_dict(parent)
-    if before is missing and re.match(_FIXED[-1][0], key):
+    if before is missing and re.match(_OF_THE_FOLDER, key):
         refuse_fixed(text)
     if before is missing and not is_added:
         known = all_keys(OmegaConf.to_container(config, resolve=False))
@@ -236,9 +214,7 @@ def _change(config: DictConfig, override: Override, *, is_listed: bool) -> None:
             f"{text} is a choice of settings, and those of a resumed run are there already; name "
             "single keys, or start a new run"
         )
-    after = config.copy()
-    OmegaConf.update(after, key, value, force_add=True)
-    if before is not missing and OmegaConf.select(after, key) == before:
+    if before == value:
         return
     refuse_fixed(text)
     if not is_listed and key not in HARMLESS:

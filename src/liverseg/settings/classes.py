@@ -21,11 +21,6 @@ Plain = dict[str, Any]  # a config as plain dictionaries, lists and values
 _TYPED = ("liverseg", "lightning", "torch", "torchvision", "optuna")  # with hints that are true
 
 
-def _words(*words: str) -> Any:
-    """Return the type of one of several words, of which some look like numbers: 16, say."""
-    return Annotated[Literal[words], BeforeValidator(str)]
-
-
 def _is_strategy(name: str) -> bool:
     from lightning.pytorch.strategies import StrategyRegistry
 
@@ -49,6 +44,10 @@ Time = (
     | dict[Literal["weeks", "days", "hours", "minutes", "seconds"], NotNegative]
 )
 _TIME = "days:hours:minutes:seconds, such as 00:08:00:00"
+_PRECISIONS = (  # some of these words look like numbers
+    *("auto", "32-true", "16-mixed", "bf16-mixed", "64-true", "16-true", "bf16-true"),
+    *("transformer-engine", "transformer-engine-float16", "64", "32", "16", "bf16"),
+)
 
 # By package and class: a rule holds for the parameter of the class and of those derived from it.
 _OTHERS: dict[str, dict[str, Any]] = {
@@ -90,10 +89,7 @@ _OTHERS: dict[str, dict[str, Any]] = {
             "auto, ddp or another strategy of Lightning",
         ),
         "num_nodes": AtLeastOne,
-        "precision": _words(
-            *("auto", "32-true", "16-mixed", "bf16-mixed", "64-true", "16-true", "bf16-true"),
-            *("transformer-engine", "transformer-engine-float16", "64", "32", "16", "bf16"),
-        ),
+        "precision": Annotated[Literal[_PRECISIONS], BeforeValidator(str)],
         "profiler": Literal["simple", "advanced", "pytorch", "xla"] | None,
         "max_epochs": Endless,
         "max_steps": Endless,

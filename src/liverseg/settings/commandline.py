@@ -40,9 +40,8 @@ _OPTIONS = (
 )
 _FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
 _LISTS = ("allow", "augment", "ckpt_path", "freeze", "logger", "runs", "scores", "spacing")
-_SUBMITIT = ("hydra_plugins.hydra_submitit_launcher", "'liverseg[slurm]'")
 _PACKAGES = {  # by a choice: the module that it needs, and what brings it
-    "hydra/launcher=submitit_slurm": _SUBMITIT,
+    "hydra/launcher=submitit_slurm": ("hydra_plugins.hydra_submitit_launcher", "'liverseg[slurm]'"),
     "model=smp_unet": ("segmentation_models_pytorch", "'liverseg[networks]'"),
     "model=monai_dynunet": ("monai", "'liverseg[networks]'"),
     "search=optuna": ("optuna", "'liverseg[search]'"),
@@ -116,7 +115,7 @@ def check_overrides(folder: Path, config_name: str, arguments: list[str]) -> lis
         return []
     if any(re.fullmatch(r"resume=(?!null$).+", one) for one in options.overrides):
         return []  # the rest is held against the config of that run, not against ours
-    overrides = [_parse(one) for one in options.overrides]
+    overrides = [parse_override(one) for one in options.overrides]
     for one in overrides:
         _refuse_number_of_runs(one, is_sweep=options.multirun)
     with initialize_config_dir(str(folder), version_base="1.3"):
@@ -157,7 +156,12 @@ def what_is_lacking(choice: str) -> str:
     return f"{choice} needs a package that is not installed; pip install {package}"
 
 
-def _parse(argument: str) -> Override:
+def parse_override(argument: str) -> Override:
+    """Read an argument as Hydra does.
+
+    Raises:
+        ValueError: If it cannot be read, with the remedy.
+    """
     key, equals, value = argument.partition("=")
     if not key.strip("+~"):
         raise ValueError(f"{argument} names no key; write KEY=VALUE")
@@ -187,10 +191,9 @@ def _what_was_meant(argument: str) -> str:
 
 
 def _refuse_number_of_runs(override: Override, *, is_sweep: bool) -> None:
-    """Refuse several values for one run, and for a sweep none, or a folder that no job has."""
+    """Refuse several values for one run, and for a sweep a folder that no job has."""
     line = override.input_line or ""
-    several = override.value() if override.is_sweep_override() else None
-    if not is_sweep and several is not None:
+    if not is_sweep and override.is_sweep_override():
         key, _, value = line.partition("=")
         can_be_list = "." in key or key.lstrip("+") in _LISTS
         is_list = can_be_list and override.is_choice_sweep() and not value.startswith("choice(")
@@ -201,10 +204,6 @@ def _refuse_number_of_runs(override: Override, *, is_sweep: bool) -> None:
             f"{line} has no effect on a sweep, where each job has its own folder; name the folder "
             "of the sweep: sweep_name=NAME, or hydra.sweep.dir=FOLDER"
         )
-    if isinstance(several, RangeSweep) and (
-        not several.step or next(iter(several.range()), None) is None
-    ):
-        raise ValueError(f"{line} holds no value, so nothing would run")
 
 
 def _jobs(overrides: list[Override], loader: ConfigLoader) -> Iterator[tuple[list[Override], str]]:
@@ -229,8 +228,8 @@ def _values(override: Override) -> list[Override]:
     if isinstance(sweep, Glob):  # takes what exists
         return []
     if isinstance(sweep, RangeSweep | IntervalSweep):
-        return [_parse(f"{key}={sweep.start}")]
-    return [_parse(f"{key}={value}") for value in override.sweep_string_iterator()]
+        return [parse_override(f"{key}={sweep.start}")]
+    return [parse_override(f"{key}={value}") for value in override.sweep_string_iterator()]
 
 
 def _compose(loader: ConfigLoader, name: str, overrides: list[Override]) -> DictConfig | None:
@@ -350,13 +349,6 @@ def _folder_of(config: DictConfig, multirun: bool, overrides: list[Override]) ->
     if not isinstance(output_dir, str):
         shown = "null" if output_dir is None else output_dir
         raise ValueError(f"output_dir={shown} must be a folder")
-    for part in ("launcher", "sweeper"):
-        node = config.hydra[part]
-        if not OmegaConf.is_dict(node) or "_target_" not in node:
-            shown = "null" if node is None else node
-            raise ValueError(
-                f"hydra.{part}={shown} must name a class by _target_; leave hydra.{part} out"
-            )
     key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
     try:
         typed = made = OmegaConf.select(config, key)

@@ -25,9 +25,6 @@ def nearest_key(key: str, known: Iterable[str]) -> str | None:
     keys = sorted(set(known), key=lambda one: (one.count("."), one))
     section, _, last = key.rpartition(".")
     names = {one: one.rpartition(".")[2] for one in keys}
-    below = [one for one in keys if names[one] == key]
-    if below and key not in keys:  # depth=3 for model.depth=3
-        return below[0]
     scores = {one: _likeness(key, one) + _likeness(last, names[one]) for one in keys}
     best = max(keys, key=scores.__getitem__, default=None)
     if best is not None and scores[best] >= 2 * 0.7:

@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import optuna
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
@@ -37,6 +36,8 @@ from liverseg.runs import (
     prepare,
     refuse_changed_search,
 )
+from liverseg.settings import parse_override
+from liverseg.settings.values import Section
 from liverseg.sweeps.grid import values_of
 
 _OUTCOMES = {
@@ -66,8 +67,8 @@ class OptunaSearch:
         Mapping[str, str | int | float],
         Field(description="a mapping of keys to values, such as interval(1e-4, 1e-2)"),
     ]
-    sampler: Mapping[str, Any]  # is given a seed
-    pruner: Mapping[str, Any] | None  # works in the process of each job
+    sampler: Section  # is given a seed
+    pruner: Section | None  # works in the process of each job
 
     def __post_init__(self) -> None:
         """Refuse here what would fail in each job."""
@@ -86,11 +87,7 @@ class OptunaSearch:
         """
         found: dict[str, Override] = {}
         for key, values in self.space.items():
-            try:
-                (found[key],) = OverridesParser.create().parse_overrides([f"{key}={values}"])
-            except HydraException as error:
-                reason = str(error).splitlines()[0]
-                raise ValueError(f"search.space.{key}={values} cannot be read: {reason}") from error
+            found[key] = parse_override(f"{key}={values}")
             if not found[key].is_sweep_override():
                 raise ValueError(
                     f"search.space.{key}={values} leaves no choice; list several, or give "
@@ -262,10 +259,6 @@ def _told_of_the_storage(place: str) -> Iterator[None]:
 
 def _make(word: str, config: Mapping[str, Any], kind: type, **given: int) -> None:
     """Make a part of Optuna's for trial."""
-    if not isinstance(config, Mapping) or "_target_" not in config:
-        raise ValueError(
-            f"search.{word}={config} names no class; give it a _target_, and its settings"
-        )
     try:
         made = instantiate(config, **given)
     except InstantiationException as error:

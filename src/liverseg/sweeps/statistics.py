@@ -17,7 +17,6 @@ class Summary:
     One value has neither deviation nor interval.
     """
 
-    n: int
     mean: float
     std: float | None
     low: float | None
@@ -55,22 +54,14 @@ def summarise(values: Sequence[float]) -> Summary:
     Raises:
         ValueError: If there is no value.
     """
-    n = len(values)
-    if n == 0:
-        raise ValueError("no values to summarise")
-    mean = fmean(values)
-    if n == 1:
-        return Summary(n, mean, None, None, None)
-    std = stdev(values) if all(map(math.isfinite, values)) else math.nan
-    half = students_t(n - 1) * std / math.sqrt(n)
-    return Summary(n, mean, std, mean - half, mean + half)
-
-
-def students_t(degrees_of_freedom: int, confidence: float = 0.95) -> float:
-    """Return the t that Student's distribution exceeds, on both sides, by 1 - confidence in all."""
     from scipy.special import stdtrit  # here, because it takes a while
 
-    return float(stdtrit(degrees_of_freedom, (1 + confidence) / 2))
+    n, mean = len(values), fmean(values)
+    if n == 1:
+        return Summary(mean, None, None, None)
+    std = stdev(values) if all(map(math.isfinite, values)) else math.nan
+    half = float(stdtrit(n - 1, 0.975)) * std / math.sqrt(n)
+    return Summary(mean, std, mean - half, mean + half)
 
 
 def group_rows(rows: Sequence[Row], over: Sequence[str] = REPEATS) -> list[Group]:

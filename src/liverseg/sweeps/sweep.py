@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.plugins.launcher import Launcher
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from liverseg.runs import Compose, Job, find_jobs, load_config, prepare_jobs, write_text
+from liverseg.settings import parse_override
 from liverseg.sweeps.grid import combinations, unfinished
 from liverseg.sweeps.pool import Pool, is_elsewhere, warned_of_the_disk
 from liverseg.sweeps.statistics import format_groups, group_rows
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_sweep(
-    folder: str,
+    sweep: Path,
     overrides: Sequence[Override],
     *,
     config: DictConfig,
@@ -37,15 +37,13 @@ def run_sweep(
 ) -> None:
     """Run the jobs of a sweep that are not finished, and say what came out of all of them.
 
-    ``overrides`` are the command's, and ``config`` is what it composes apart from what it sweeps;
-    ``is_group`` tells whether a key is a config group.
+    ``sweep`` is its folder, ``overrides`` are the command's, and ``config`` is what it composes
+    apart from what it sweeps; ``is_group`` tells whether a key is a config group.
 
     Raises:
-        ValueError: If a setting is wrong, a job has failed, or the folder cannot be written.
+        ValueError: If a setting is wrong, or a job has failed.
+        OSError: If the folder cannot be written.
     """
-    if not isinstance(folder, str) or not folder:
-        raise ValueError(f"hydra.sweep.dir={folder} must be a folder; leave it out")
-    sweep = Path(folder)
     with _stopped_with_a_word(sweep):
         study, jobs = None, []
         if config.get("search") is None:
@@ -74,15 +72,11 @@ def run_sweep(
 @contextmanager
 def _stopped_with_a_word(sweep: Path) -> Iterator[None]:
     """Say how a sweep that a signal stops, or a disk without room, goes on."""
-    how = f"the same command with sweep_name={sweep.name} goes on"
     try:
         yield
-    except SystemExit:
-        logger.warning(how)
+    except (SystemExit, OSError):
+        logger.warning("the same command with sweep_name=%s goes on", sweep.name)
         raise
-    except OSError as error:
-        where = error.filename or sweep
-        raise ValueError(f"{where}: {error.strerror}; mend that, then {how}") from error
 
 
 def _report(sweep: Path, draw: Draw) -> None:
@@ -165,7 +159,7 @@ def write_experiment(sweep: Path, job: Job, title: str, is_group: Callable[[str]
     """
     config, content = load_config(job.folder), OmegaConf.create({"defaults": []})
     command = [f"python train.py --config-dir {sweep} experiment=best"]
-    for override in OverridesParser.create().parse_overrides(job.telling()):
+    for override in map(parse_override, job.telling()):
         key, is_removed = override.key_or_group, override.type == OverrideType.DEL
         if key == "experiment" and not is_removed:
             content.defaults.insert(0, str(override.value()))
