@@ -135,9 +135,9 @@ class Study:
                 direction="maximize" if self.mode == "max" else "minimize",
                 load_if_exists=True,
             )
-        for trial in self.study.get_trials(deepcopy=False):
-            for key in trial.distributions.keys() & self._distributions.keys():
-                _refuse_other_values(key, trial.distributions[key], self._distributions[key])
+            for trial in self.study.get_trials(deepcopy=False):
+                for key in trial.distributions.keys() & self._distributions.keys():
+                    _refuse_other_values(key, trial.distributions[key], self._distributions[key])
 
     def jobs(self) -> Iterator[Job]:
         """Yield interrupted jobs, then new ones until the study has its trials.
