@@ -1,4 +1,5 @@
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -279,3 +280,10 @@ def test_without_a_finished_job_nothing_is_drawn(tmp_path: Path) -> None:
     assert draw_comparison(file, []) is None
     assert draw_comparison(file, [job("loss=a"), job("loss=b")]) is None
     assert not file.exists()
+
+
+def test_letters_that_no_font_has_bring_no_warning_of_matplotlib(tmp_path: Path) -> None:
+    rows = [job(f"model={name}", 0.5) for name in ("\u809d\u81d3", "unet")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert draw_comparison(tmp_path / "a.png", rows) is not None
