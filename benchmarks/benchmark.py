@@ -50,7 +50,7 @@ from liverseg.data import Phantom
 from liverseg.experiment import predict, train
 from liverseg.network import UNet
 from liverseg.runs import num_cores
-from liverseg.training import AUTOCAST_FORMATS, fast_precision
+from liverseg.training import AUTOCAST_FORMATS, compile_network, fast_precision
 
 ROOT = Path(__file__).parents[1]
 Rows = list[tuple[str, ...]]
@@ -122,9 +122,8 @@ def loops_of(
         return [*tuned, *(Apart(one, is_tuned=False, **shared) for one in simple)]
     loops = [Here(one, model=model, **shared) for one in (OurLoop, BestLoop)]
     for name, change in (("from files", "data.cache_megabytes=0"), ("compiled", "compile=true")):
-        if change != "compile=true" or batch_size > 4:  # takes its time, for long runs
-            made = {**shared, "model": model, "changes": (change,)}
-            loops.append(Here(OurLoop, name=f"liverseg, {name}", **made))
+        made = {**shared, "model": model, "changes": (change,)}
+        loops.append(Here(OurLoop, name=f"liverseg, {name}", **made))
     return [*loops, *(Here(one, **shared) for one in simple)]
 
 
@@ -132,9 +131,9 @@ def compiling(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, An
     """Say after how many steps ``compile=true`` has saved the time that it takes."""
     rows: Rows = [("size", "batch", "step, ms", "compiled, ms", "compiling, s", "pays after")]
     numbers: dict[str, Any] = {}
-    if not any(map(shutil.which, ("g++", "clang++", "c++"))):
-        return numbers, [("it needs a C++ compiler, and none is here",)]
     is_gpu = arguments.device == "cuda"
+    if not is_gpu and not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        return numbers, [("it needs a C++ compiler, and none is here",)]
     batch_size = arguments.best_batch if is_gpu else 4
     for size in arguments.sizes or ([512] if is_gpu else [128, 256]):
         shared = {"width": arguments.width, "batch_size": batch_size, "device": arguments.device}
@@ -142,7 +141,8 @@ def compiling(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, An
             Here(BestLoop, name=name, root=pairs_of(folder, size), **shared)
             for name in ("as it is", "compiled")
         ]
-        loops[1].loop.net.compile()  # type: ignore[attr-defined]  # a BestLoop
+        net = loops[1].loop.net  # type: ignore[attr-defined]  # a BestLoop
+        compile_network(net, torch.device(arguments.device))
         start = now()
         with inductor.patch(force_disable_caches=True):  # as on a machine that has compiled nothing
             loops[1].seconds(1)

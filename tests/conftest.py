@@ -1,6 +1,7 @@
 """What many tests begin with: a folder of small pairs, and the real config, shrunk."""
 
 import gc
+import os
 import pickle
 import re
 import shutil
@@ -11,6 +12,7 @@ from typing import IO
 
 import hydra
 import pytest
+import torch
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,8 +25,10 @@ PATIENTS = {"train": (1, 1, 2, 2, 3, 3), "val": (4, 4, 5, 5), "test": (6, 6, 7)}
 
 
 def pytest_configure() -> None:
-    """Look for garbage less often than among the few objects of a small program."""
+    """Look for garbage less often than among few objects, and have kernels of GPUs interpreted."""
     gc.set_threshold(50_000, 20, 20)
+    if not torch.cuda.is_available():  # Triton looks when it is imported: it then needs no GPU
+        os.environ["TRITON_INTERPRET"] = "1"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -76,6 +76,7 @@ from liverseg.training import (
     SegmentationTask,
     Split,
     bring_up_to_date,
+    compile_network,
     fast_precision,
     has_stopped,
     is_limited,
@@ -112,9 +113,9 @@ def train(config: DictConfig, begun: Mapping[str, Any] | None = None) -> Scores:
     task = _task_for(parts, config, _record_of(config, data, is_length_known))
     _refuse_faulty_logits(task, data)
     _start_from_weights(task, config)
-    if config.compile:
-        task.net.compile()
     trainer = _trainer_for(parts, config, task, is_length_known)
+    if config.compile:
+        compile_network(task.net, trainer.strategy.root_device)
     logger.info(
         "%s, %s parameters%s, on %s, in %s%s",
         type(task.net).__name__,

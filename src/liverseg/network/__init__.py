@@ -1,9 +1,10 @@
 """From an image to logits.
 
 Reading order: ``unet`` (the network) with its ``gates``, ``winograd`` (its convolutions on
-processors with AVX2 alone), ``sizes`` (how image, logits and mask come to agree in size), ``tiles``
-(large images piece by piece), ``libraries`` (networks of others), ``anatomy`` (map sizes and
-receptive field of any network, measured).
+processors with AVX2 alone), ``fused`` and ``kernels`` (what lies between them, on GPUs), ``sizes``
+(how image, logits and mask come to agree in size), ``tiles`` (large images piece by piece),
+``libraries`` (networks of others), ``anatomy`` (map sizes and receptive field of any network,
+measured).
 """
 
 from liverseg.network.anatomy import LayerSizes, field_size, map_sizes, receptive_field

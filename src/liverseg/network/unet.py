@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from liverseg.network import winograd
+from liverseg.network import fused, winograd
 from liverseg.network.gates import AttentionGate
 
 Upsampling = Literal["transposed", "nearest", "bilinear"]
 Padding = Literal["same", "valid"]
 Norm = Literal["batch", "group", "instance", "none"]
+_ALIGNED = 8  # channels, of 2 bytes: with fewer, a GPU takes a slow kernel
 _MOST_CHANNELS = 4096  # of a level; 8192 would mean 2e9 parameters
 
 
@@ -147,14 +148,19 @@ class UNet(nn.Module):
         else:
             self.output_size(height), self.output_size(width)
 
+        if image.is_cuda and image.shape[1] == 1:
+            # One channel lies in any order. The gradient of the first convolution is copied to the
+            # order that the image is said to lie in.
+            image = image.clone(memory_format=torch.channels_last)
+
         features = image
         skips: list[Tensor] = []
-        for level, block in enumerate(self.encoder):
-            if level:
-                features = functional.max_pool2d(features, kernel_size=2)  # (N, C, h / 2, w / 2)
-            features = block(features)  # (N, 2C, h / 2, w / 2)
-            skips.append(features)
-        features = self.dropout(skips.pop())
+        *blocks, deepest = self.encoder
+        for block in blocks:
+            halved: list[Tensor] = []
+            skips.append(block(features, halved))  # (N, C, h, w)
+            features = halved[0]  # (N, C, h / 2, w / 2)
+        features = self.dropout(deepest(features))
         for step_up in self.decoder:
             features = step_up(features, skips.pop())  # (N, C, h, w)
         logits: Tensor = self.classify(features)
@@ -241,16 +247,25 @@ class ConvBlock(nn.Module):
                 nn.Conv2d(in_channels, out_channels, kernel_size=1), _norm_layer(norm, out_channels)
             )
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Return features of shape (N, out_channels, h, w), trimmed where padding is valid."""
-        given = features
+    def forward(self, features: Tensor, halved: list[Tensor] | None = None) -> Tensor:
+        """Return features of shape (N, out_channels, h, w), trimmed where padding is valid.
+
+        Args:
+            features: Shape (N, in_channels, H, W).
+            halved: The largest of each 2 x 2 is added to it, of shape (N, out_channels, h / 2,
+                w / 2): on a GPU both cost less together.
+        """
+        given, pools = features, halved is not None
         first, first_norm, activation, second, second_norm, last = self.layers
-        features = activation(_convolved(first, first_norm, features))
-        features = _convolved(second, second_norm, features)
-        if self.shortcut is not None:
-            features = features + self.shortcut(_middle(given, features))
-        activated: Tensor = last(features)
-        return activated
+        features, pooled = _activated(first, first_norm, activation, features)  # not pooled yet
+        if self.shortcut is None:
+            features, pooled = _activated(second, second_norm, last, features, pools=pools)
+        else:
+            features = _convolved(second, second_norm, features)
+            features = last(features + self.shortcut(_middle(given, features.shape)))
+        if halved is not None:
+            halved.append(functional.max_pool2d(features, 2) if pooled is None else pooled)
+        return features
 
 
 class UpStep(nn.Module):
@@ -308,35 +323,55 @@ class UpStep(nn.Module):
             deep: Features of shape (N, deep_channels, h, w).
             skip: Features of shape (N, skip_channels, at least 2h, at least 2w).
         """
+        features: Tensor = self.fuse(self._joined(deep, skip))
+        return features
+
+    def _joined(self, deep: Tensor, skip: Tensor) -> Tensor:
+        """Return enlarged features and the skip connection in one map."""
         enlarge = self.enlarge
-        if self.training and deep.device.type == "cpu" and isinstance(enlarge, nn.ConvTranspose2d):
+        is_product = self.training and isinstance(enlarge, nn.ConvTranspose2d)
+        if is_product and self.gate is None and fused.trains_faster(deep):
+            skip = _middle(skip, [2 * side for side in deep.shape])
+            assert isinstance(enlarge.bias, Tensor)
+            return fused.joined(_four(enlarge, deep, None), enlarge.bias, skip)
+        if is_product and deep.device.type == "cpu":
             enlarged = _enlarged_by_product(enlarge, deep)
         else:
             enlarged = enlarge(deep)  # (N, skip_channels, 2h, 2w)
-        skip = _middle(skip, enlarged)
+        skip = _middle(skip, enlarged.shape)
         if self.gate is not None:
             skip = self.gate(skip, enlarged)
-        fused: Tensor = self.fuse(torch.cat([enlarged, skip], dim=1))
-        return fused
+        return torch.cat([enlarged, skip], dim=1)
 
 
-def _enlarged_by_product(enlarge: nn.ConvTranspose2d, deep: Tensor) -> Tensor:
+def _enlarged_by_product(enlarge: nn.Module, deep: Tensor) -> Tensor:
     """Return what a transposed convolution of kernel 2 and stride 2 gives, by one matrix product.
 
     Its windows do not overlap: each pixel becomes four by itself. A CPU computes the gradients of
     the product sooner.
     """
-    assert enlarge.bias is not None
     batch, _, height, width = deep.shape
-    rows = enlarge.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * out, in)
-    four = functional.linear(deep.movedim(1, -1), rows, enlarge.bias.repeat(4))
-    four = four.view(batch, height, width, 2, 2, enlarge.out_channels).transpose(2, 3)
+    assert isinstance(enlarge.bias, Tensor)
+    four = (
+        _four(enlarge, deep, enlarge.bias.repeat(4))
+        .view(batch, height, width, 2, 2, -1)
+        .transpose(2, 3)
+    )
     return four.reshape(batch, 2 * height, 2 * width, -1).movedim(-1, 1)
 
 
-def _middle(features: Tensor, like: Tensor) -> Tensor:
-    """Crop features around their centre to the height and width of others."""
-    height, width = like.shape[-2:]
+def _four(enlarge: nn.Module, deep: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the four pixels that each becomes, of shape (N h w, 2 * 2 * out)."""
+    assert isinstance(enlarge.weight, Tensor)
+    rows = enlarge.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * out, in)
+    return functional.linear(deep.movedim(1, -1).flatten(0, 2), rows, bias)
+
+
+def _middle(features: Tensor, shape: Sequence[int]) -> Tensor:
+    """Crop features around their centre to the height and width of a shape."""
+    height, width = shape[-2:]
+    if features.shape[-2:] == (height, width):
+        return features
     top, left = (features.shape[-2] - height) // 2, (features.shape[-1] - width) // 2
     return features[..., top : top + height, left : left + width]
 
@@ -355,6 +390,33 @@ def _rates(dilations: int | Sequence[int], *, num_levels: int) -> list[int]:
             f"(model.depth + 1), each at least 1"
         )
     return [1] * (num_levels - len(named)) + named
+
+
+def _activated(
+    convolution: nn.Module,
+    norm: nn.Module,
+    activation: nn.Module,
+    features: Tensor,
+    *,
+    pools: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Return activated features, and pooled ones where these are asked for and cost less so."""
+    if not isinstance(norm, nn.BatchNorm2d) or not norm.training or norm.momentum is None:
+        return activation(_convolved(convolution, norm, features)), None
+    if not fused.trains_faster(features):
+        return activation(_convolved(convolution, norm, features)), None
+    assert isinstance(convolution, nn.Conv2d)
+    assert convolution.bias is not None
+    weight = convolution.weight
+    if (missing := _ALIGNED - features.shape[1]) > 0:
+        features, weight = (
+            functional.pad(one, (0, 0, 0, 0, 0, missing)) for one in (features, weight)
+        )
+    features = functional.conv2d(
+        features, weight, padding=convolution.padding, dilation=convolution.dilation
+    )
+    _refuse_single_value(norm, features)
+    return fused.activated(features, norm, convolution.bias, pools=pools)
 
 
 def _convolved(convolution: nn.Module, norm: nn.Module, features: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class Dashboard(Callback):
         self._pr_curve = pr_curve
         self._graph = graph
         self._counts: Tensor | None = None
-        self._due: dict[str, float] = {}
+        self._due: dict[str, float | Tensor] = {}
         self._num_images = 0
         self._seconds = 0.0
         self._since = 0.0
@@ -111,7 +111,7 @@ class Dashboard(Callback):
         gradients = [one.grad for one in parameters if one.grad is not None]
         self._due = {
             "train/lr": optimizer.param_groups[0]["lr"],
-            "train/gradient_norm": float(get_total_norm(gradients)),
+            "train/gradient_norm": get_total_norm(gradients),
         }
 
     def on_train_batch_end(
@@ -133,8 +133,10 @@ class Dashboard(Callback):
         peak = _peak_memory(trainer.strategy.root_device)
         if peak is not None:
             self._due["machine/peak_memory_megabytes"] = peak / 2**20
+        # Read now that the optimizer's step is queued: to read it sooner, a GPU would stand still.
+        values = {name: float(value) for name, value in self._due.items()}
         for board in trainer.loggers:
-            board.log_metrics(self._due, step=trainer.global_step - 1)
+            board.log_metrics(values, step=trainer.global_step - 1)
         self._due, self._num_images, self._seconds = {}, 0, 0.0
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,0 +1,227 @@
+"""Batch norm, ReLU and pooling on a GPU, in as few passes over memory as their sums allow.
+
+In 16 bits, a GPU computes the convolutions of a U-Net in less time than it takes to read and write
+the maps between them layer by layer. A batch norm and its ReLU need eight passes over a map: three
+forward (sums; then read, write) and five backward (sums over two maps; then read two, write one).
+Pooling, its gradient and the gradient of the skip connection go along.
+
+Ioffe and Szegedy, "Batch Normalization", ICML 2015 (arXiv:1502.03167), section 3, has the sums.
+"""
+
+import importlib
+import logging
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+_ELEMENTS = 2048  # of a block, which four warps take
+_PROGRAMS = 1024  # that sum at the same time
+_WIDEST = 64  # channels of a block
+_ROOM = "_room"  # an attribute: the map of twice the channels whose second half a map is
+_FEW = 16  # channels of a block that only adds up sums
+logger = logging.getLogger(__name__)
+
+
+def trains_faster(features: Tensor) -> bool:
+    """Return whether the functions here are known to train faster than layers one by one.
+
+    So it is in mixed precision on a GPU, where Triton can compile for it.
+    """
+    if not features.is_cuda or not torch.is_autocast_enabled("cuda"):
+        return False
+    return not torch.compiler.is_compiling() and _why_not(features.device) is None
+
+
+@cache
+def _why_not(device: torch.device) -> str | None:
+    """Return why Triton cannot compile for a device, None where it can."""
+    try:
+        image = torch.zeros(1, 1, 2, 2, dtype=torch.bfloat16, device=device)
+        activated(image, nn.BatchNorm2d(1, device=device), image[0, 0, 0, :1].float())
+    except Exception as error:  # whatever compilers and drivers raise
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        logger.info("a part of a step takes longer here, as Triton compiles nothing: %s", why)
+        return why
+    return None
+
+
+def activated(
+    features: Tensor, norm: nn.BatchNorm2d, bias: Tensor, *, pools: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Return the ReLU of a batch norm in training, and the largest of each 2 x 2 of it if asked.
+
+    Args:
+        features: What a convolution without its bias gives, shape (N, C, H, W).
+        norm: Takes the mean and variance of the batch, and goes on with the running ones.
+        bias: That of the convolution, shape (C,). The norm takes it off again, so that it is only
+            added to the running mean; its gradient is 0.
+        pools: Whether it is pooled, too; H and W are even then.
+
+    Returns:
+        Shape (N, C, H, W), and None or shape (N, C, H / 2, W / 2).
+    """
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    room = None
+    if pools:
+        batch, channels, height, width = features.shape
+        room = _map(features, (batch, 2 * channels, height, width))
+    found, pooled = _Activated.apply(features, norm.weight, norm.bias, bias, norm, room)
+    setattr(found, _ROOM, room)
+    return found, pooled
+
+
+def joined(four: Tensor, bias: Tensor, skip: Tensor) -> Tensor:
+    """Return enlarged features and a skip connection as one map, shape (N, 2C, H, W).
+
+    Args:
+        four: The four pixels that each of the level below becomes, top left, top right, bottom
+            left, bottom right: shape (N H / 2 W / 2, 4C).
+        bias: Is added to each of them, shape (C,).
+        skip: Shape (N, C, H, W). One that :func:`activated` has pooled lies where it is needed.
+    """
+    found: Tensor = _Joined.apply(four, bias, skip, getattr(skip, _ROOM, None))
+    return found
+
+
+class _Activated(torch.autograd.Function):
+    """Batch norm, ReLU and pooling."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        before: Tensor,
+        norm: nn.BatchNorm2d,
+        room: Tensor | None,
+    ) -> Any:
+        kernels, pools = _kernels(), room is not None
+        x = x.contiguous(memory_format=torch.channels_last)
+        batch, channels, height, width = x.shape
+        count = batch * height * width
+        block, wide, columns = _blocks(channels)
+        parts = min(-(-count // block), -(-_PROGRAMS // columns))
+        partial = x.new_empty(parts, 2, channels, dtype=torch.float32)
+        found = x.new_empty(2, channels, dtype=torch.float32)
+        kernels.add_up[parts, columns](x, partial, count, channels, block, wide)
+        kernels.find[(-(-channels // _FEW),)](
+            *(x, partial, found, before, norm.running_mean, norm.running_var),
+            *(parts, count, channels, norm.momentum, norm.eps, _FEW),
+        )
+        y, y_step, pooled = torch.empty_like(x), channels, None
+        if room is not None:
+            # No view of autograd, which watches over those.
+            y = _half(room)
+            y_step, pooled = 2 * channels, _map(x, (batch, channels, height // 2, width // 2))
+        rows = count // 4 if pools else count
+        block = block // 4 if pools else block
+        kernels.activate[-(-rows // block), columns](
+            *(x, y, pooled, found, weight, bias),
+            *(rows, width, channels, y_step, pools, block, wide),
+        )
+        ctx.save_for_backward(x, weight, bias, found)
+        ctx.pools = pools
+        return y, pooled
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor, dpooled: Tensor | None = None) -> Any:
+        kernels, pools = _kernels(), ctx.pools
+        x, weight, bias, found = ctx.saved_tensors
+        batch, channels, height, width = x.shape
+        dy, dy_step = _by_rows(dy)
+        if dpooled is not None:
+            dpooled = dpooled.contiguous(memory_format=torch.channels_last)
+        count = batch * height * width
+        rows = count // 4 if pools else count
+        block, wide, columns = _blocks(channels)
+        block = block // 4 if pools else block
+        parts = min(-(-rows // block), -(-_PROGRAMS // columns))
+        partial = x.new_empty(parts, 2, channels, dtype=torch.float32)
+        dweight, dbias, dbefore = x.new_zeros(3, channels, dtype=torch.float32)
+        kernels.add_up_gradients[parts, columns](
+            *(x, dy, dpooled, partial, found, weight, bias),
+            *(rows, width, channels, dy_step, pools, block, wide),
+        )
+        kernels.find_gradients[(-(-channels // _FEW),)](
+            partial, found, dweight, dbias, parts, channels, _FEW
+        )
+        dx = torch.empty_like(x)
+        kernels.give_back[-(-rows // block), columns](
+            *(x, dy, dpooled, dx, dweight, dbias, found, weight, bias),
+            *(rows, count, width, channels, dy_step, pools, block, wide),
+        )
+        return dx, dweight, dbias, dbefore, None, None
+
+
+class _Joined(torch.autograd.Function):
+    """Enlarged features and a skip connection in one map, and their gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, four: Tensor, bias: Tensor, skip: Tensor, room: Tensor | None) -> Tensor:
+        batch, channels, height, width = skip.shape
+        if room is None:
+            room = _map(skip, (batch, 2 * channels, height, width))
+            room[:, channels:] = skip
+        block, wide, columns = _blocks(channels)
+        cells, block = batch * height * width // 4, block // 4
+        _kernels().join[-(-cells // block), columns](
+            four.contiguous(), bias, room, cells, width, channels, block, wide
+        )
+        return room
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        batch, both, height, width = gradient.shape
+        channels, cells = both // 2, batch * height * width // 4
+        block, wide, columns = _blocks(channels)
+        block //= 4
+        parts = min(-(-cells // block), -(-_PROGRAMS // columns))
+        four = gradient.new_empty(cells, 4 * channels)
+        partial = gradient.new_empty(parts, channels, dtype=torch.float32)
+        _kernels().part[parts, columns](
+            gradient, four, partial, cells, width, channels, block, wide
+        )
+        return four, partial.sum(dim=0), gradient[:, channels:], None
+
+
+@cache
+def _kernels() -> Any:
+    # Only where they are called: Triton takes its time to load, and is missing on some systems.
+    return importlib.import_module("liverseg.network.kernels")
+
+
+def _blocks(channels: int) -> tuple[int, int, int]:
+    """Return rows and channels of a block, powers of 2, and how many lie side by side."""
+    wide = min(_WIDEST, 1 << (channels - 1).bit_length())
+    return _ELEMENTS // wide, wide, -(-channels // wide)
+
+
+def _map(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return a map that nothing is written to yet, channels last."""
+    return torch.empty(
+        shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last
+    )
+
+
+def _half(room: Tensor) -> Tensor:
+    """Return the second half of the channels of a map, as a tensor of the same memory."""
+    channels = room.shape[1] // 2
+    shape = (len(room), channels, *room.shape[2:])
+    return room.new_empty(0).set_(room.untyped_storage(), channels, shape, room.stride())
+
+
+def _by_rows(features: Tensor) -> tuple[Tensor, int]:
+    """Return a map whose pixels lie at one distance from each other, and that distance."""
+    _, channels, height, width = features.shape
+    of_image, of_channel, of_row, of_pixel = features.stride()
+    if (of_channel, of_row, of_image) == (1, width * of_pixel, height * width * of_pixel):
+        return features, of_pixel
+    return features.contiguous(memory_format=torch.channels_last), channels

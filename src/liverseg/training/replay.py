@@ -1,0 +1,151 @@
+"""Training steps of a U-Net on a GPU, recorded once and replayed.
+
+A step is a thousand kernels. Of small images or few, a GPU computes them sooner than Python asks
+for them, one by one; a CUDA graph asks for all of them at once (Nguyen, Gray et al., "Accelerating
+PyTorch with CUDA Graphs", https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.func import functional_call
+
+from liverseg.network import UNet
+
+_WARM_UP = 3  # steps before one is recorded, in which libraries choose and compile their kernels
+
+
+def compile_network(net: nn.Module, device: torch.device) -> None:
+    """Have a network train faster from now on, at the price of some time before.
+
+    A U-Net with batch norm is replayed on a GPU, where its own kernels are faster than compiled
+    ones (:mod:`liverseg.network.fused`). ``torch.compile`` compiles everything else.
+    """
+    has_batch_norm = any(isinstance(one, nn.BatchNorm2d) for one in net.modules())
+    if device.type == "cuda" and isinstance(net, UNet) and has_batch_norm:
+        net.forward = Replayed(net)  # type: ignore[method-assign]
+    else:
+        net.compile()
+
+
+class Replayed:
+    """What a network computes in training, replayed where a batch has the size of those before.
+
+    The first size that comes twice in a row is recorded; other sizes, and images that are scored,
+    are computed as without it. What is trained, and which layers train, may change: it is then
+    recorded anew. Weights, running means and random numbers are those of a step that is computed.
+
+    Args:
+        net: The network, on its device; weights must stay where they are in memory.
+        record: Records a step, see :class:`Step`.
+    """
+
+    def __init__(self, net: nn.Module, record: "type[Step] | None" = None) -> None:
+        self._net = net
+        self._record = record or Step
+        self._latest: torch.Size | None = None
+        self._step: Step | None = None
+        self._state: Any = None
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return logits."""
+        if not self._net.training or not torch.is_grad_enabled() or image.requires_grad:
+            return self._computed(image)
+        if image.shape != self._latest:
+            if self._step is None:
+                self._latest = image.shape
+            return self._computed(image)
+        state = self._state_now()
+        if self._step is None or state != self._state:
+            self._step = None  # lets go of its memory first
+            del self._net.forward  # that of its class is recorded
+            try:
+                self._step, self._state = self._record(self._net, image), state
+            finally:
+                self._net.forward = self
+        return self._step(image)
+
+    def _computed(self, image: Tensor) -> Tensor:
+        logits: Tensor = type(self._net).forward(self._net, image)
+        return logits
+
+    def _state_now(self) -> Any:
+        return (
+            [one.requires_grad for one in self._net.parameters()],
+            [one.training for one in self._net.modules()],
+            torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda"),
+        )
+
+
+class Step:
+    """Logits and gradients of batches of one size, recorded.
+
+    Args:
+        net: The network, in training.
+        image: A batch.
+    """
+
+    def __init__(self, net: nn.Module, image: Tensor) -> None:
+        self._net = net
+        self.image = image.clone()
+        self.weights = {name: one for name, one in net.named_parameters() if one.requires_grad}
+        # The same memory, but nothing of autograd that another stream has begun.
+        self._own = {name: one.detach().requires_grad_() for name, one in self.weights.items()}
+        before = [one.clone() for one in net.buffers()]
+        random = torch.cuda.get_rng_state(image.device)
+        is_mixed, kind = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+        # Weights that were cast to 16 bits once would be those of this step for ever.
+        with torch.autocast("cuda", kind, is_mixed, cache_enabled=False):
+            self._warm_up()
+            self.forward, self.backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+            # Threads that load images may ask for memory meanwhile.
+            with torch.cuda.graph(self.forward, capture_error_mode="thread_local"):
+                logits = self._compute()
+            self.due = torch.empty_like(logits)
+            pool = self.forward.pool()
+            with torch.cuda.graph(self.backward, pool=pool, capture_error_mode="thread_local"):
+                self.gradients = torch.autograd.grad(logits, list(self._own.values()), self.due)
+        self.logits = logits.detach()
+        for one, old in zip(net.buffers(), before, strict=True):
+            one.copy_(old)
+        torch.cuda.set_rng_state(random, image.device)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return logits."""
+        logits: Tensor = _Replay.apply(self, image, *self.weights.values())
+        return logits
+
+    def _compute(self) -> Tensor:
+        logits: Tensor = functional_call(self._net, self._own, (self.image,))
+        return logits
+
+    def _warm_up(self) -> None:
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UP):
+                logits = self._compute()
+                torch.autograd.grad(logits, list(self._own.values()), torch.zeros_like(logits))
+        torch.cuda.current_stream().wait_stream(stream)
+
+
+class _Replay(torch.autograd.Function):
+    """A recorded step, for autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, step: Step, image: Tensor, *weights: Tensor) -> Tensor:
+        ctx.step = step
+        step.image.copy_(image)
+        step.forward.replay()
+        return step.logits.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, due: Tensor) -> Any:
+        step: Step = ctx.step
+        step.due.copy_(due)
+        step.backward.replay()
+        # The next step overwrites them: autograd copies them, as they are held here as well.
+        return None, None, *step.gradients

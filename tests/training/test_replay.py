@@ -1,0 +1,150 @@
+"""What is recorded on a GPU and when; with a GPU, whether a replayed step is a computed one."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from liverseg.network import UNet
+from liverseg.training import compile_network
+from liverseg.training.replay import Replayed, Step
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+
+class Recorder:
+    """Stands for what a GPU records: notes it, and computes."""
+
+    def __init__(self) -> None:
+        self.recorded: list[tuple[int, ...]] = []
+        self.replayed = 0
+
+    def __call__(self, net: nn.Module, image: Tensor) -> Callable[[Tensor], Tensor]:
+        self.recorded.append(tuple(image.shape))
+        assert net(image).shape == image.shape  # it is the network's own forward
+
+        def replay(image: Tensor) -> Tensor:
+            self.replayed += 1
+            return type(net).forward(net, image)  # type: ignore[arg-type]
+
+        return replay
+
+
+def replayed_net(**choice: object) -> tuple[UNet, Recorder]:
+    net, recorder = UNet(1, 1, depth=1, width=4, **choice), Recorder()  # type: ignore[arg-type]
+    net.forward = Replayed(net, recorder)  # type: ignore[method-assign, arg-type]
+    return net, recorder
+
+
+def test_the_first_size_that_comes_twice_is_recorded_and_others_are_computed() -> None:
+    net, recorder = replayed_net()
+    small, large = torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 16, 8)
+    for image in (large, small, small, small):
+        net(image)
+    assert recorder.recorded == [(2, 1, 8, 8)]
+    assert recorder.replayed == 2
+    for image in (large, large, small[:1]):  # a last batch, too, is smaller
+        assert net(image).shape == image.shape
+    assert recorder.replayed == 2
+    net(small)
+    assert recorder.recorded == [(2, 1, 8, 8)]
+    assert recorder.replayed == 3
+
+
+def test_what_is_scored_is_computed() -> None:
+    net, recorder = replayed_net()
+    image = torch.zeros(2, 1, 8, 8)
+    for _ in range(3):
+        with torch.no_grad():
+            net(image)
+        net.eval()(image)
+        net.train()
+    assert not recorder.recorded
+
+
+def test_another_part_that_trains_is_recorded_anew() -> None:
+    net, recorder = replayed_net()
+    image = torch.zeros(2, 1, 8, 8)
+    for _ in range(3):
+        net(image)
+    net.encoder.requires_grad_(False)
+    net(image)
+    net(image)
+    assert len(recorder.recorded) == 2
+    net.encoder.eval()  # its norms go on with their running means
+    net(image)
+    assert len(recorder.recorded) == 3
+
+
+def test_a_copy_of_a_network_computes_with_weights_of_its_own() -> None:
+    net, _ = replayed_net()
+    image = torch.ones(2, 1, 8, 8)
+    averaged = copy.deepcopy(net).eval()  # as a moving average of weights is made
+    before = averaged(image)
+    nn.init.zeros_(net.classify.weight)
+    assert net.eval()(image).std() < 1e-6
+    torch.testing.assert_close(averaged(image), before)
+
+
+def test_a_u_net_on_a_gpu_is_replayed_and_all_else_is_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+    kinds = [
+        (UNet(1, 1, 1, 4), "cuda", True),
+        (UNet(1, 1, 1, 4), "cpu", False),
+        (UNet(1, 1, 1, 4, norm="group"), "cuda", False),
+        (nn.Sequential(nn.BatchNorm2d(1)), "cuda", False),
+    ]
+    for net, device, is_replayed in kinds:
+        compile_network(net, torch.device(device))
+        assert isinstance(net.forward, Replayed) == is_replayed
+        assert (net in compiled) != is_replayed
+
+
+@needs_gpu
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16, None], ids=str)
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_replayed_steps_are_those_that_are_computed(
+    precision: torch.dtype | None, dropout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    torch.manual_seed(0)
+    net = UNet(1, 1, depth=2, width=16, dropout=dropout).cuda()
+    net.to(memory_format=torch.channels_last)
+    other = copy.deepcopy(net)
+    compile_network(other, torch.device("cuda"))
+    images = torch.randn(9, 4, 1, 64, 64, device="cuda")
+    found = [_trained(one, images, precision) for one in (net, other)]
+    assert isinstance(other.forward, Replayed)
+    assert isinstance(other.forward._step, Step)
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+
+def _trained(net: UNet, images: Tensor, precision: torch.dtype | None) -> list[Tensor]:
+    """Return losses, weights and running means after steps of all kinds."""
+    optimizer = torch.optim.AdamW(net.parameters(), 1e-3, fused=True)
+    losses = []
+    for number, image in enumerate(images):
+        torch.cuda.manual_seed(number)
+        if number == 4:  # a small last batch, and images that are scored
+            image = image[:3]
+            with torch.no_grad():
+                losses.append(net.eval()(image).float().mean())
+            net.train()
+        if number == 6:
+            net.encoder[0].requires_grad_(False)
+        for part in (image, image.flip(3)) if number == 7 else (image,):  # gradients added up
+            with torch.autocast("cuda", precision, enabled=precision is not None):
+                loss = (net(part).float() - part).square().mean()
+            loss.backward()
+            losses.append(loss.detach())
+        optimizer.step()
+        optimizer.zero_grad()
+    return [*losses, *(one.detach().clone() for one in [*net.parameters(), *net.buffers()])]
