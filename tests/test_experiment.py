@@ -471,7 +471,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_files_and_checkpoint(
     monkeypatch.setattr(SoftDiceLoss, "forward", broken)
     if is_late:  # as on a GPU, whose losses arrive while the next step is prepared
         event = SimpleNamespace(synchronize=lambda: None)
-        monkeypatch.setattr(task_module, "_copy_begun", lambda loss: (loss, event))
+        monkeypatch.setattr(task_module, "copy_begun", lambda loss: (loss, event))
     config = compose(["trainer.max_epochs=9", "data.batch_size=3"])
     run = tmp_path / "run"
     with pytest.raises(NotFiniteError) as caught:

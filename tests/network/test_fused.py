@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from liverseg.network import fused
@@ -26,7 +27,7 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take every device, and only what is in 32 bits, for a GPU in mixed precision."""
-    monkeypatch.setattr(fused, "trains_faster", lambda features: features.dtype == torch.float32)
+    monkeypatch.setattr(fused, "trains_faster", lambda features, _: features.dtype == torch.float32)
 
 
 def by_layers(norm: nn.BatchNorm2d, features: Tensor, bias: Tensor) -> Tensor:
@@ -202,4 +203,24 @@ def test_layers_are_computed_one_by_one_where_triton_cannot_compile(
     assert why in caplog.text
     monkeypatch.undo()
     assert fused._why_not.__wrapped__(device) is None
-    assert not fused.trains_faster(torch.zeros(1, 1, 2, 2))  # in 32 bits, and on any CPU
+
+
+def test_large_maps_in_mixed_precision_on_a_gpu_are_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "_why_not", lambda _: None)
+    with FakeTensorMode(), torch.device("cuda"):  # without a GPU, and without memory
+        image, small = torch.empty(4, 1, 512, 512), torch.empty(4, 1, 512, 511)
+        assert not fused.trains_faster(image, 64)  # in 32 bits
+        torch.set_autocast_enabled("cuda", True)  # autocast() refuses without a GPU
+        try:
+            assert fused.trains_faster(image, 64)
+            assert not fused.trains_faster(small, 64)
+            assert not fused.trains_faster(image, 63)
+            with fused.fused_at_all_sizes():
+                assert fused.trains_faster(small, 1)
+            assert not fused.trains_faster(small, 64)
+            monkeypatch.setattr(fused, "_why_not", lambda _: "no compiler")
+            assert not fused.trains_faster(image, 64)
+        finally:
+            torch.set_autocast_enabled("cuda", False)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not fused.trains_faster(torch.empty(4, 1, 512, 512, device="cpu"), 64)

@@ -133,6 +133,42 @@ def test_points_come_every_few_steps_and_at_the_end_of_an_epoch(tmp_path: Path) 
         assert [step for step, _ in points(board, tag)] == [1, 2, 3, 5]
 
 
+class Written(Callback):
+    """Notes the steps whose gradients are on the dashboard, whenever a step has ended."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, stops_after: int) -> None:
+        self.steps: list[int] = []
+        self.after: list[list[int]] = []
+        self.stops_after = stops_after
+        log = TensorBoard.log_metrics
+
+        def noting(board: TensorBoard, metrics: Any, step: int | None = None) -> None:
+            self.steps += [step] if "train/gradient_norm" in metrics and step is not None else []
+            log(board, metrics, step)
+
+        monkeypatch.setattr(TensorBoard, "log_metrics", noting)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.after.append([*self.steps])
+        trainer.should_stop = trainer.global_step == self.stops_after
+
+
+@pytest.mark.parametrize("stops_after", [4, 2], ids=["whole epoch", "part of one"])
+def test_what_a_gpu_measures_is_read_when_it_has_gone_on(
+    stops_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = SimpleNamespace(synchronize=lambda: None)
+    monkeypatch.setattr(dashboard, "copy_begun", lambda value: (value.clone(), event))
+    written = Written(monkeypatch, stops_after)
+    _, board = fit(tmp_path, written, num_batches=4, max_steps=stops_after, max_epochs=-1)
+    late = [[], [0], [0, 1], [0, 1, 2, 3]]  # nothing comes after the last batch of an epoch
+    assert written.after == late[:stops_after]
+    steps = list(range(stops_after))
+    assert points(board, "gradient_norm") == [(step, 5.0) for step in steps]
+    for tag in ("lr", "machine/images_per_second"):
+        assert [step for step, _ in points(board, tag)] == steps
+
+
 def test_gradients_that_are_added_up_are_one_point(tmp_path: Path) -> None:
     _, board = fit(tmp_path, num_batches=4, accumulate_grad_batches=2, gradient_clip_val=None)
     assert points(board, "gradient_norm") == [(0, 5.0), (1, 5.0)]

@@ -127,7 +127,8 @@ class PairDataset(Dataset[Sample]):
             image = self._normalize(image)
         return {
             "image": image.as_subclass(Tensor).contiguous(),
-            "mask": mask.as_subclass(Tensor).clone(),
+            # One thread copies it sooner than torch wakes all of them.
+            "mask": torch.from_numpy(mask.numpy().copy()),
             "index": index,
             "case": self.case_numbers[index],
             "epoch": epoch,

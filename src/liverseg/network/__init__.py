@@ -8,6 +8,7 @@ measured).
 """
 
 from liverseg.network.anatomy import LayerSizes, field_size, map_sizes, receptive_field
+from liverseg.network.fused import fused_at_all_sizes
 from liverseg.network.libraries import (
     LibraryNetwork,
     MonaiDynUNet,
@@ -41,6 +42,7 @@ __all__ = [
     "UpStep",
     "faulty_logits",
     "field_size",
+    "fused_at_all_sizes",
     "inner_network",
     "logits_one_by_one",
     "map_sizes",

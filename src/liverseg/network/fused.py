@@ -10,6 +10,9 @@ Ioffe and Szegedy, "Batch Normalization", ICML 2015 (arXiv:1502.03167), section 
 
 import importlib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
@@ -17,22 +20,41 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+_FEWEST = 2**26  # values of a map: four images of 512 x 512 at 64 channels
 _ELEMENTS = 2048  # of a block, which four warps take
 _PROGRAMS = 1024  # that sum at the same time
 _WIDEST = 64  # channels of a block
 _ROOM = "_room"  # an attribute: the map of twice the channels whose second half a map is
 _FEW = 16  # channels of a block that only adds up sums
+_fewest = ContextVar("_fewest", default=_FEWEST)
 logger = logging.getLogger(__name__)
 
 
-def trains_faster(features: Tensor) -> bool:
+def trains_faster(features: Tensor, channels: int) -> bool:
     """Return whether the functions here are known to train faster than layers one by one.
 
-    So it is in mixed precision on a GPU, where Triton can compile for it.
+    So it is in mixed precision on a GPU for which Triton can compile, with large maps: small ones
+    are computed in less time than Python takes to ask for the kernels.
+
+    Args:
+        features: A map on the device, of the height and width and in the batch that count.
+        channels: Those of the map that is written.
     """
     if not features.is_cuda or not torch.is_autocast_enabled("cuda"):
         return False
-    return not torch.compiler.is_compiling() and _why_not(features.device) is None
+    if torch.compiler.is_compiling() or features[:, 0].numel() * channels < _fewest.get():
+        return False
+    return _why_not(features.device) is None
+
+
+@contextmanager
+def fused_at_all_sizes() -> Iterator[None]:
+    """Take the functions here for small maps, too, as where kernels are asked for once."""
+    before = _fewest.set(0)
+    try:
+        yield
+    finally:
+        _fewest.reset(before)
 
 
 @cache

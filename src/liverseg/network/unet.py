@@ -330,15 +330,14 @@ class UpStep(nn.Module):
         """Return enlarged features and the skip connection in one map."""
         enlarge = self.enlarge
         is_product = self.training and isinstance(enlarge, nn.ConvTranspose2d)
-        if is_product and self.gate is None and fused.trains_faster(deep):
-            skip = _middle(skip, [2 * side for side in deep.shape])
+        skip = _middle(skip, [2 * side for side in deep.shape])
+        if is_product and self.gate is None and fused.trains_faster(skip, skip.shape[1]):
             assert isinstance(enlarge.bias, Tensor)
             return fused.joined(_four(enlarge, deep, None), enlarge.bias, skip)
         if is_product and deep.device.type == "cpu":
             enlarged = _enlarged_by_product(enlarge, deep)
         else:
             enlarged = enlarge(deep)  # (N, skip_channels, 2h, 2w)
-        skip = _middle(skip, enlarged.shape)
         if self.gate is not None:
             skip = self.gate(skip, enlarged)
         return torch.cat([enlarged, skip], dim=1)
@@ -403,9 +402,9 @@ def _activated(
     """Return activated features, and pooled ones where these are asked for and cost less so."""
     if not isinstance(norm, nn.BatchNorm2d) or not norm.training or norm.momentum is None:
         return activation(_convolved(convolution, norm, features)), None
-    if not fused.trains_faster(features):
-        return activation(_convolved(convolution, norm, features)), None
     assert isinstance(convolution, nn.Conv2d)
+    if not fused.trains_faster(features, convolution.out_channels):
+        return activation(_convolved(convolution, norm, features)), None
     assert convolution.bias is not None
     weight = convolution.weight
     if (missing := _ALIGNED - features.shape[1]) > 0:

@@ -29,7 +29,7 @@ from liverseg.scores import (
     precision_recall,
     title_of,
 )
-from liverseg.training import SegmentationTask
+from liverseg.training import SegmentationTask, copy_begun
 
 _Chart = tuple[str, list[str]]  # a kind, and patterns of tags
 
@@ -76,7 +76,9 @@ class Dashboard(Callback):
         self._pr_curve = pr_curve
         self._graph = graph
         self._counts: Tensor | None = None
-        self._due: dict[str, float | Tensor] = {}
+        self._due: dict[str, float] = {}
+        self._norm: tuple[Tensor, torch.cuda.Event | None] | None = None
+        self._late_step: int | None = None  # what is due of it waits for a GPU
         self._num_images = 0
         self._seconds = 0.0
         self._since = 0.0
@@ -109,10 +111,9 @@ class Dashboard(Callback):
             return
         parameters = [one for group in optimizer.param_groups for one in group["params"]]
         gradients = [one.grad for one in parameters if one.grad is not None]
-        self._due = {
-            "train/lr": optimizer.param_groups[0]["lr"],
-            "train/gradient_norm": get_total_norm(gradients),
-        }
+        self._write_late(trainer)
+        self._due = {"train/lr": optimizer.param_groups[0]["lr"]}
+        self._norm = copy_begun(get_total_norm(gradients))
 
     def on_train_batch_end(
         self,
@@ -122,22 +123,44 @@ class Dashboard(Callback):
         batch: dict[str, Tensor],
         batch_idx: int,
     ) -> None:
-        """Log what is due."""
+        """Log what is due: of a GPU a step later, which would stand still to be read at once."""
         now = time.perf_counter()
         self._seconds += now - self._since
         self._since = now
         self._num_images += len(batch["mask"]) * trainer.world_size
-        if not self._due:
+        self._write_late(trainer)
+        if self._norm is None:
             return
         self._due["machine/images_per_second"] = self._num_images / self._seconds
         peak = _peak_memory(trainer.strategy.root_device)
         if peak is not None:
             self._due["machine/peak_memory_megabytes"] = peak / 2**20
-        # Read now that the optimizer's step is queued: to read it sooner, a GPU would stand still.
-        values = {name: float(value) for name, value in self._due.items()}
+        self._num_images, self._seconds = 0, 0.0
+        self._late_step = trainer.global_step - 1
+        if self._norm[1] is None or trainer.is_last_batch:
+            self._write_late(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Log what is due, lest the dashboard be behind a checkpoint."""
+        self._write_late(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log what is due."""
+        self._write_late(trainer)
+
+    def _write_late(self, trainer: Trainer) -> None:
+        """Log what an earlier step has left."""
+        if self._late_step is None or self._norm is None:
+            return
+        norm, copied = self._norm
+        if copied is not None:
+            copied.synchronize()
+        self._due["train/gradient_norm"] = float(norm)
         for board in trainer.loggers:
-            board.log_metrics(values, step=trainer.global_step - 1)
-        self._due, self._num_images, self._seconds = {}, 0, 0.0
+            board.log_metrics(self._due, step=self._late_step)
+        self._due, self._norm, self._late_step = {}, None, None
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget an earlier pass."""

@@ -25,7 +25,14 @@ from liverseg.training.precision import AUTOCAST_FORMATS, fast_memory_format, fa
 from liverseg.training.profiling import RunProfile
 from liverseg.training.replay import compile_network
 from liverseg.training.starting import start_from, weights_in
-from liverseg.training.task import Batch, NotFiniteError, Scored, SegmentationTask, Split
+from liverseg.training.task import (
+    Batch,
+    NotFiniteError,
+    Scored,
+    SegmentationTask,
+    Split,
+    copy_begun,
+)
 
 __all__ = [
     "AUTOCAST_FORMATS",
@@ -45,6 +52,7 @@ __all__ = [
     "SumLoss",
     "bring_up_to_date",
     "compile_network",
+    "copy_begun",
     "fast_memory_format",
     "fast_precision",
     "has_stopped",

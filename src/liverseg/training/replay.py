@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
-from liverseg.network import UNet
+from liverseg.network import UNet, fused_at_all_sizes
 
 _WARM_UP = 3  # steps before one is recorded, in which libraries choose and compile their kernels
 
@@ -44,6 +44,7 @@ class Replayed:
 
     def __init__(self, net: nn.Module, record: "type[Step] | None" = None) -> None:
         self._net = net
+        self._parts = list(net.parameters()), list(net.modules())
         self._record = record or Step
         self._latest: torch.Size | None = None
         self._step: Step | None = None
@@ -72,9 +73,10 @@ class Replayed:
         return logits
 
     def _state_now(self) -> Any:
+        weights, layers = self._parts
         return (
-            [one.requires_grad for one in self._net.parameters()],
-            [one.training for one in self._net.modules()],
+            [one.requires_grad for one in weights],
+            [one.training for one in layers],
             torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda"),
         )
 
@@ -97,7 +99,8 @@ class Step:
         random = torch.cuda.get_rng_state(image.device)
         is_mixed, kind = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
         # Weights that were cast to 16 bits once would be those of this step for ever.
-        with torch.autocast("cuda", kind, is_mixed, cache_enabled=False):
+        no_cache = torch.autocast("cuda", kind, is_mixed, cache_enabled=False)
+        with no_cache, fused_at_all_sizes():
             self._warm_up()
             self.forward, self.backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
             # Threads that load images may ask for memory meanwhile.

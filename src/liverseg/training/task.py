@@ -373,7 +373,7 @@ class SegmentationTask(LightningModule):
         would make it wait in every step.
         """
         self._refuse_not_finite()
-        self._watched = _Watched(split, self.global_step, batch["index"], *_copy_begun(loss))
+        self._watched = _Watched(split, self.global_step, batch["index"], *copy_begun(loss))
         if self._watched.copied is None:
             self._refuse_not_finite()
 
@@ -482,14 +482,14 @@ def _refuse_lazy_layers(net: nn.Module) -> None:
         )
 
 
-def _copy_begun(loss: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
-    """Return a loss on the CPU, and for a GPU the event after which it is there."""
-    if not loss.is_cuda:
-        return loss, None
+def copy_begun(value: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    """Return a value on the CPU, and for a GPU the event after which it is there."""
+    if not value.is_cuda:
+        return value, None
     copied = torch.cuda.Event()
-    loss = loss.to("cpu", non_blocking=True)
+    value = value.to("cpu", non_blocking=True)
     copied.record()
-    return loss, copied
+    return value, copied
 
 
 def _moved(value: Tensor | list[Tensor], metric: Metric) -> Tensor | list[Tensor]:
