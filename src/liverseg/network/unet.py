@@ -149,8 +149,8 @@ class UNet(nn.Module):
             self.output_size(height), self.output_size(width)
 
         if image.is_cuda and image.shape[1] == 1:
-            # One channel lies in any order. The gradient of the first convolution is copied to the
-            # order that the image is said to lie in.
+            # One channel lies in any order: say that it lies channels last, lest the gradient of
+            # the first convolution be copied to another.
             image = image.clone(memory_format=torch.channels_last)
 
         features = image
@@ -333,7 +333,7 @@ class UpStep(nn.Module):
         skip = _middle(skip, [2 * side for side in deep.shape])
         if is_product and self.gate is None and fused.trains_faster(skip, skip.shape[1]):
             assert isinstance(enlarge.bias, Tensor)
-            return fused.joined(_four(enlarge, deep, None), enlarge.bias, skip)
+            return fused.joined(_four(enlarge, deep, None).flatten(0, 2), enlarge.bias, skip)
         if is_product and deep.device.type == "cpu":
             enlarged = _enlarged_by_product(enlarge, deep)
         else:
@@ -351,19 +351,16 @@ def _enlarged_by_product(enlarge: nn.Module, deep: Tensor) -> Tensor:
     """
     batch, _, height, width = deep.shape
     assert isinstance(enlarge.bias, Tensor)
-    four = (
-        _four(enlarge, deep, enlarge.bias.repeat(4))
-        .view(batch, height, width, 2, 2, -1)
-        .transpose(2, 3)
-    )
+    four = _four(enlarge, deep, enlarge.bias.repeat(4))
+    four = four.view(batch, height, width, 2, 2, -1).transpose(2, 3)
     return four.reshape(batch, 2 * height, 2 * width, -1).movedim(-1, 1)
 
 
 def _four(enlarge: nn.Module, deep: Tensor, bias: Tensor | None) -> Tensor:
-    """Return the four pixels that each becomes, of shape (N h w, 2 * 2 * out)."""
+    """Return the four pixels that each becomes, of shape (N, h, w, 2 * 2 * out)."""
     assert isinstance(enlarge.weight, Tensor)
     rows = enlarge.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * out, in)
-    return functional.linear(deep.movedim(1, -1).flatten(0, 2), rows, bias)
+    return functional.linear(deep.movedim(1, -1), rows, bias)
 
 
 def _middle(features: Tensor, shape: Sequence[int]) -> Tensor:
@@ -399,7 +396,10 @@ def _activated(
     *,
     pools: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Return activated features, and pooled ones where these are asked for and cost less so."""
+    """Return features after a convolution, its norm and activation.
+
+    Pooled ones come with them if they are asked for and cost less so.
+    """
     if not isinstance(norm, nn.BatchNorm2d) or not norm.training or norm.momentum is None:
         return activation(_convolved(convolution, norm, features)), None
     assert isinstance(convolution, nn.Conv2d)
