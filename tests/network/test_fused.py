@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -61,20 +62,19 @@ def test_values_gradients_and_statistics_are_those_of_the_layers(
     due = due[:, channels:] if is_half else due[:, :channels].contiguous()
     due_pooled = torch.randn(batch, channels, height // 2, width // 2)
 
-    found, pooled = fused.activated(features, norm, bias, pools=pools)
+    found = fused.activated(features, norm, bias, is_pooled=pools, is_joined=pools)
     exact = features.detach().double().requires_grad_()
     expected = by_layers(stock, exact, bias.detach().double())
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
     assert found.stride(1) == 1  # channels last
     total, expected_total = (found * due).sum(), (expected * due.double()).sum()
     if pools:
-        assert pooled is not None
+        pooled = fused.pooled(found)
         torch.testing.assert_close(pooled, functional.max_pool2d(found, 2))
+        assert "MaxPool" not in str(pooled.grad_fn)
         total = total + (pooled * due_pooled).sum()
         of_windows = functional.max_pool2d(expected, 2) * due_pooled.double()
         expected_total = expected_total + of_windows.sum()
-    else:
-        assert pooled is None
     total.backward()
     expected_total.backward()
     for one, other in [
@@ -95,7 +95,8 @@ def test_equal_pixels_of_a_window_share_no_gradient() -> None:
     norm = nn.BatchNorm2d(1)
     image = torch.tensor([[3.0, 3.0, 0.0, 0.0], [0.0, 3.0, 0.0, 0.0]])[None, None].requires_grad_()
     due = torch.ones(1, 1, 1, 2)
-    found, pooled = fused.activated(image, norm, torch.zeros(1), pools=True)
+    found = fused.activated(image, norm, torch.zeros(1), is_pooled=True)
+    pooled = fused.pooled(found)
     ours = torch.autograd.grad([found, pooled], image, [torch.zeros_like(found), due])
     activated = functional.relu(nn.BatchNorm2d(1)(image))
     theirs = torch.autograd.grad(functional.max_pool2d(activated, 2), image, due)
@@ -122,16 +123,59 @@ def test_a_joined_map_is_the_enlarged_one_and_the_skip_connection(is_cropped: bo
         torch.testing.assert_close(one, other)
 
 
-def test_a_pooled_map_lies_where_it_is_joined() -> None:
+def test_a_map_lies_where_it_is_joined_first_and_is_copied_after_that() -> None:
     torch.manual_seed(0)
     norm, features = nn.BatchNorm2d(5), torch.randn(2, 5, 6, 8)
-    skip, pooled = fused.activated(features, norm, torch.zeros(5), pools=True)
+    skip = fused.activated(features, norm, torch.zeros(5), is_pooled=True, is_joined=True)
     before = skip.clone()
-    assert pooled is not None
-    found = fused.joined(torch.randn(2 * 3 * 4, 4 * 5), torch.zeros(5), skip)
-    assert found[:, 5:].data_ptr() == skip.data_ptr()
-    torch.testing.assert_close(found[:, 5:], before, rtol=0, atol=0)
-    torch.testing.assert_close(skip, before, rtol=0, atol=0)
+    first, second = (
+        fused.joined(torch.randn(2 * 3 * 4, 4 * 5), torch.zeros(5), skip) for _ in range(2)
+    )
+    assert first[:, 5:].data_ptr() == skip.data_ptr()
+    assert not torch.equal(first[:, :5], second[:, :5])
+    for one in (skip, first[:, 5:], second[:, 5:]):
+        torch.testing.assert_close(one, before, rtol=0, atol=0)
+    alone = fused.activated(features, norm, torch.zeros(5), is_pooled=True)
+    assert alone.untyped_storage().nbytes() == alone.nbytes  # no room that nobody takes
+
+
+def test_a_map_that_was_changed_is_pooled_as_it_is() -> None:
+    torch.manual_seed(0)
+    norm, features = nn.BatchNorm2d(5), torch.randn(2, 5, 6, 8)
+    found = fused.activated(features, norm, torch.zeros(5), is_pooled=True)
+    with torch.no_grad():
+        found.mul_(-1)
+    torch.testing.assert_close(fused.pooled(found), functional.max_pool2d(found, 2))
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # the interpreter's
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_stays_none(value: float) -> None:
+    norm, features = nn.BatchNorm2d(2), torch.ones(1, 2, 4, 4)
+    features[0, 1, 2, 3] = value
+    found = fused.activated(features, norm, torch.zeros(2), is_pooled=True)
+    for one in (found, fused.pooled(found)):
+        assert one[:, 1].isnan().all()
+        assert not one[:, 0].isnan().any()
+    assert norm.running_var is not None
+    assert norm.running_var.isnan().tolist() == [False, True]
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_hooks_see_and_change_what_a_level_gives() -> None:
+    torch.manual_seed(0)
+    net = UNet(1, 1, depth=1, width=8).to(memory_format=LAST)
+    stock = copy.deepcopy(net).double()
+    image, seen = torch.randn(2, 1, 8, 8, requires_grad=True), []
+    for one in (net, stock):
+        one.encoder[0].register_forward_pre_hook(lambda _, given: (given[0] * 2,))
+        one.encoder[0].register_forward_hook(lambda _, __, found: found * 0.5)
+        one.encoder[0].register_full_backward_hook(lambda _, __, due: seen.append(due[0]))
+    found, expected = net(image), stock(image.double())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+    found.square().sum().backward()
+    expected.square().sum().backward()
+    torch.testing.assert_close(seen[0].double(), seen[1], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.usefixtures("everywhere")
@@ -170,23 +214,31 @@ def test_a_network_trains_alike(choice: dict[str, object]) -> None:
 def test_only_a_norm_that_takes_the_mean_of_its_batch_is_fused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    calls: list[bool] = []
+    calls: list[tuple[bool, bool]] = []
     real = fused.activated
 
-    def noting(*given: object, pools: bool = False) -> tuple[Tensor, Tensor | None]:
-        calls.append(pools)
-        return real(*given, pools=pools)  # type: ignore[arg-type]
+    def noting(*given: Any, is_pooled: bool, is_joined: bool) -> Tensor:
+        calls.append((is_pooled, is_joined))
+        return real(*given, is_pooled=is_pooled, is_joined=is_joined)
 
     monkeypatch.setattr(fused, "activated", noting)
     net, image = UNet(1, 1, depth=1, width=4), torch.randn(1, 1, 8, 8)
     net(image)
-    assert calls == [False, True, False, False, False, False]  # pooled after the first level
+    none = (False, False)
+    assert calls == [none, (True, True), none, none, none, none]  # pooled after the first level
+    UNet(1, 1, depth=1, width=4, upsampling="bilinear")(image)
+    assert calls[7] == (True, False)  # enlarged by others, it is copied
+    calls.clear()
     net.eval()(image)
     for one in net.train().modules():
         if isinstance(one, nn.BatchNorm2d):
             one.momentum = None  # the mean of all batches, as an average of weights sets it
     net(image)
-    assert len(calls) == 6
+    other = UNet(1, 1, depth=1, width=4)
+    for block in (*other.encoder, other.decoder[0].fuse):  # of another activation, made by hand
+        block.layers[2], block.layers[5] = nn.LeakyReLU(), nn.LeakyReLU()
+    other(image)
+    assert not calls
 
 
 def test_layers_are_computed_one_by_one_where_triton_cannot_compile(

@@ -169,6 +169,24 @@ def test_what_a_gpu_measures_is_read_when_it_has_gone_on(
         assert [step for step, _ in points(board, tag)] == steps
 
 
+class Failing(Callback):
+    """Ends training by an error after two steps."""
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == 2:
+            raise ZeroDivisionError
+
+
+def test_the_last_step_of_a_run_that_fails_is_on_the_dashboard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = SimpleNamespace(synchronize=lambda: None)
+    monkeypatch.setattr(dashboard, "copy_begun", lambda value: (value.clone(), event))
+    with pytest.raises(ZeroDivisionError):
+        fit(tmp_path, Failing())
+    assert points(events(tmp_path, "train"), "gradient_norm") == [(0, 5.0), (1, 5.0)]
+
+
 def test_gradients_that_are_added_up_are_one_point(tmp_path: Path) -> None:
     _, board = fit(tmp_path, num_batches=4, accumulate_grad_batches=2, gradient_clip_val=None)
     assert points(board, "gradient_norm") == [(0, 5.0), (1, 5.0)]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from liverseg.network import UNet
 from liverseg.training import compile_network
-from liverseg.training.replay import Replayed, Step
+from liverseg.training.replay import Replayed, Step, computed
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -23,11 +23,10 @@ class Recorder:
 
     def __call__(self, net: nn.Module, image: Tensor) -> Callable[[Tensor], Tensor]:
         self.recorded.append(tuple(image.shape))
-        assert net(image).shape == image.shape  # it is the network's own forward
 
         def replay(image: Tensor) -> Tensor:
             self.replayed += 1
-            return type(net).forward(net, image)  # type: ignore[arg-type]
+            return computed(net, image)
 
         return replay
 
@@ -78,6 +77,60 @@ def test_another_part_that_trains_is_recorded_anew() -> None:
     assert len(recorder.recorded) == 3
 
 
+def moved_weight(net: UNet) -> None:
+    net.classify.weight.data = net.classify.weight.data.clone()
+
+
+def moved_mean(net: UNet) -> None:
+    norm = net.encoder[0].layers[1]
+    norm.running_mean = torch.zeros_like(norm.running_mean)  # as Lightning's SWA does
+
+
+def other_momentum(net: UNet) -> None:
+    net.encoder[0].layers[1].momentum = None
+
+
+@pytest.mark.parametrize("change", [moved_weight, moved_mean, other_momentum])
+def test_what_lies_elsewhere_or_goes_on_otherwise_is_recorded_anew(
+    change: Callable[[UNet], None],
+) -> None:
+    net, recorder = replayed_net()
+    image = torch.zeros(2, 1, 8, 8)
+    for _ in range(3):
+        net(image)
+    change(net)
+    net(image)
+    net(image)
+    assert (len(recorder.recorded), recorder.replayed) == (2, 4)
+
+
+def test_hooks_within_a_network_are_called_in_each_step() -> None:
+    net, recorder = replayed_net()
+    image, calls = torch.zeros(2, 1, 8, 8), []
+    net.register_forward_hook(lambda *_: calls.append("net"))
+    hook = net.encoder[0].register_forward_hook(lambda *_: calls.append("level"))
+    for _ in range(3):
+        net(image)
+    assert calls == ["level", "net"] * 3
+    assert not recorder.recorded
+    hook.remove()
+    net(image)
+    assert calls[6:] == ["net"]
+    assert recorder.replayed == 1
+    net.encoder[1].register_full_backward_hook(lambda *_: None)
+    net(image)
+    assert recorder.replayed == 1
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+def test_nothing_is_recorded_where_gradients_are_looked_at_for_anomalies() -> None:
+    net, recorder = replayed_net()
+    with torch.autograd.detect_anomaly(check_nan=True):
+        for _ in range(3):
+            net(torch.zeros(2, 1, 8, 8))
+    assert not recorder.recorded
+
+
 def test_a_copy_of_a_network_computes_with_weights_of_its_own() -> None:
     net, _ = replayed_net()
     image = torch.ones(2, 1, 8, 8)
@@ -97,6 +150,7 @@ def test_a_u_net_on_a_gpu_is_replayed_and_all_else_is_compiled(
         (UNet(1, 1, 1, 4), "cuda", True),
         (UNet(1, 1, 1, 4), "cpu", False),
         (UNet(1, 1, 1, 4, norm="group"), "cuda", False),
+        (type("Own", (UNet,), {})(1, 1, 1, 4), "cuda", False),  # may choose as it goes
         (nn.Sequential(nn.BatchNorm2d(1)), "cuda", False),
     ]
     for net, device, is_replayed in kinds:
@@ -125,6 +179,21 @@ def test_replayed_steps_are_those_that_are_computed(
     assert isinstance(other.forward._step, Step)
     for one, two in zip(*found, strict=True):
         torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+
+@needs_gpu
+@pytest.mark.slow
+def test_a_recorded_step_goes_back_once_and_only_the_latest() -> None:
+    net = UNet(1, 1, depth=1, width=4).cuda()
+    compile_network(net, torch.device("cuda"))
+    image = torch.randn(2, 1, 8, 8, device="cuda")
+    for _ in range(2):
+        net(image)
+    first, second = net(image).sum(), net(image).sum()
+    second.backward(retain_graph=True)
+    for one in (first, second):
+        with pytest.raises(RuntimeError, match="goes back once"):
+            one.backward()
 
 
 def _trained(net: UNet, images: Tensor, precision: torch.dtype | None) -> list[Tensor]:

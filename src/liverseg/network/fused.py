@@ -19,12 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 _FEWEST = 2**26  # values of a map: four images of 512 x 512 at 64 channels
 _ELEMENTS = 2048  # of a block, which four warps take
 _PROGRAMS = 1024  # that sum at the same time
 _WIDEST = 64  # channels of a block
-_ROOM = "_room"  # an attribute: the map of twice the channels whose second half a map is
+# Attributes of a map, which a hook that returns another one in its place leaves behind.
+_POOLED = "_pooled"  # what is pooled of it, and its version then
+_ROOM = "_room"  # the map of twice the channels whose second half it is
 _FEW = 16  # channels of a block that only adds up sums
 _fewest = ContextVar("_fewest", default=_FEWEST)
 logger = logging.getLogger(__name__)
@@ -71,29 +74,44 @@ def _why_not(device: torch.device) -> str | None:
 
 
 def activated(
-    features: Tensor, norm: nn.BatchNorm2d, bias: Tensor, *, pools: bool = False
-) -> tuple[Tensor, Tensor | None]:
-    """Return the ReLU of a batch norm in training, and the largest of each 2 x 2 of it if asked.
+    features: Tensor,
+    norm: nn.BatchNorm2d,
+    bias: Tensor,
+    *,
+    is_pooled: bool = False,
+    is_joined: bool = False,
+) -> Tensor:
+    """Return the ReLU of a batch norm in training, of shape (N, C, H, W).
 
     Args:
         features: What a convolution without its bias gives, shape (N, C, H, W).
         norm: Takes the mean and variance of the batch, and goes on with the running ones.
         bias: That of the convolution, shape (C,). The norm takes it off again, so that it is only
             added to the running mean; its gradient is 0.
-        pools: Whether it is pooled, too; H and W are even then.
-
-    Returns:
-        Shape (N, C, H, W), and None or shape (N, C, H / 2, W / 2).
+        is_pooled: Whether :func:`pooled` takes it, which then has nothing left to do; H and W are
+            even.
+        is_joined: Whether :func:`joined` takes it, too, which then need not copy it.
     """
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked.add_(1)
     room = None
-    if pools:
+    if is_joined:
         batch, channels, height, width = features.shape
         room = _map(features, (batch, 2 * channels, height, width))
-    found, pooled = _Activated.apply(features, norm.weight, norm.bias, bias, norm, room)
+    found: Tensor
+    found, halved = _Activated.apply(features, norm.weight, norm.bias, bias, norm, is_pooled, room)
     setattr(found, _ROOM, room)
-    return found, pooled
+    setattr(found, _POOLED, (halved, found._version) if is_pooled else None)
+    return found
+
+
+def pooled(features: Tensor) -> Tensor:
+    """Return the largest of each 2 x 2 of a map (N, C, H, W): shape (N, C, H / 2, W / 2)."""
+    halved, version = _taken(features, _POOLED) or (None, None)
+    if halved is None or version != features._version:
+        return functional.max_pool2d(features, kernel_size=2)
+    found: Tensor = halved
+    return found
 
 
 def joined(four: Tensor, bias: Tensor, skip: Tensor) -> Tensor:
@@ -103,9 +121,10 @@ def joined(four: Tensor, bias: Tensor, skip: Tensor) -> Tensor:
         four: The four pixels that each of the level below becomes, top left, top right, bottom
             left, bottom right: shape (N H / 2 W / 2, 4C).
         bias: Is added to each of them, shape (C,).
-        skip: Shape (N, C, H, W). One that :func:`activated` has pooled lies where it is needed.
+        skip: Shape (N, C, H, W). One of :func:`activated` may lie where it is needed, for the first
+            that joins it.
     """
-    found: Tensor = _Joined.apply(four, bias, skip, getattr(skip, _ROOM, None))
+    found: Tensor = _Joined.apply(four, bias, skip, _taken(skip, _ROOM))
     return found
 
 
@@ -120,9 +139,10 @@ class _Activated(torch.autograd.Function):
         bias: Tensor,
         before: Tensor,
         norm: nn.BatchNorm2d,
+        pools: bool,
         room: Tensor | None,
     ) -> Any:
-        kernels, pools = _kernels(), room is not None
+        kernels = _kernels()
         x = x.contiguous(memory_format=torch.channels_last)
         batch, channels, height, width = x.shape
         count = batch * height * width
@@ -130,25 +150,24 @@ class _Activated(torch.autograd.Function):
         parts = min(-(-count // block), -(-_PROGRAMS // columns))
         partial = x.new_empty(parts, 2, channels, dtype=torch.float32)
         found = x.new_empty(2, channels, dtype=torch.float32)
-        kernels.add_up[parts, columns](x, partial, count, channels, block, wide)
-        kernels.find[(-(-channels // _FEW),)](
-            *(x, partial, found, before, norm.running_mean, norm.running_var),
-            *(parts, count, channels, norm.momentum, norm.eps, _FEW),
-        )
-        y, y_step, pooled = torch.empty_like(x), channels, None
-        if room is not None:
-            # No view of autograd, which watches over those.
-            y = _half(room)
-            y_step, pooled = 2 * channels, _map(x, (batch, channels, height // 2, width // 2))
+        # No view of autograd, which watches over those.
+        y, y_step = (torch.empty_like(x), channels) if room is None else (_half(room), 2 * channels)
+        halved = _map(x, (batch, channels, height // 2, width // 2)) if pools else None
         rows = count // 4 if pools else count
-        block = block // 4 if pools else block
-        kernels.activate[-(-rows // block), columns](
-            *(x, y, pooled, found, weight, bias),
-            *(rows, width, channels, y_step, pools, block, wide),
-        )
+        rows_of_block = block // 4 if pools else block
+        with torch.cuda.device_of(x):  # backward, autograd sees to that
+            kernels.add_up[parts, columns](x, partial, count, channels, block, wide)
+            kernels.find[(-(-channels // _FEW),)](
+                *(x, partial, found, before, norm.running_mean, norm.running_var),
+                *(parts, count, channels, norm.momentum, norm.eps, _FEW),
+            )
+            kernels.activate[-(-rows // rows_of_block), columns](
+                *(x, y, halved, found, weight, bias),
+                *(rows, width, channels, y_step, pools, rows_of_block, wide),
+            )
         ctx.save_for_backward(x, weight, bias, found)
         ctx.pools = pools
-        return y, pooled
+        return y, halved
 
     @staticmethod
     @once_differentiable
@@ -178,7 +197,7 @@ class _Activated(torch.autograd.Function):
             *(x, dy, dpooled, dx, dweight, dbias, found, weight, bias),
             *(rows, count, width, channels, dy_step, pools, block, wide),
         )
-        return dx, dweight, dbias, dbefore, None, None
+        return dx, dweight, dbias, dbefore, None, None, None
 
 
 class _Joined(torch.autograd.Function):
@@ -192,9 +211,10 @@ class _Joined(torch.autograd.Function):
             room[:, channels:] = skip
         block, wide, columns = _blocks(channels)
         cells, block = batch * height * width // 4, block // 4
-        _kernels().join[-(-cells // block), columns](
-            four.contiguous(), bias, room, cells, width, channels, block, wide
-        )
+        with torch.cuda.device_of(four):
+            _kernels().join[-(-cells // block), columns](
+                four.contiguous(), bias, room, cells, width, channels, block, wide
+            )
         return room
 
     @staticmethod
@@ -218,6 +238,14 @@ class _Joined(torch.autograd.Function):
 def _kernels() -> Any:
     # Only where they are called: Triton takes its time to load, and is missing on some systems.
     return importlib.import_module("liverseg.network.kernels")
+
+
+def _taken(features: Tensor, name: str) -> Any:
+    """Return an attribute of a map, None if it has none, which it no longer has then."""
+    found = getattr(features, name, None)
+    if found is not None:
+        delattr(features, name)
+    return found
 
 
 def _blocks(channels: int) -> tuple[int, int, int]:

@@ -10,6 +10,12 @@ from triton import language as tl
 
 
 @triton.jit
+def _largest(one, other):
+    """Return the larger one of each pair, and NaN where one is: an overflow must be noticed."""
+    return tl.maximum(one, other, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
 def _columns(wide: tl.constexpr):
     """Return the channels of this program."""
     return tl.program_id(1) * wide + tl.arange(0, wide)
@@ -57,7 +63,7 @@ def _load_sums(partial, parts, c, known, channels, wide: tl.constexpr):
 
 @triton.jit
 def add_up(x, partial, rows, channels, block: tl.constexpr, wide: tl.constexpr):
-    """Sum each channel and its squares, both less its first pixel, which keeps them exact."""
+    """Sum each channel and its squares, less its first pixel, lest digits be lost far from 0."""
     c = _columns(wide)
     origin = tl.load(x + c, mask=c < channels, other=0).to(tl.float32)
     total = tl.zeros((block, wide), tl.float32)
@@ -83,7 +89,7 @@ def find(
     known = c < channels
     total, squares = _load_sums(partial, parts, c, known, channels, wide)
     mean = total / rows
-    variance = tl.maximum(squares / rows - mean * mean, 0.0)
+    variance = _largest(squares / rows - mean * mean, 0.0)
     mean += tl.load(x + c, mask=known, other=0).to(tl.float32)
     tl.store(found + c, mean, mask=known)
     tl.store(found + channels + c, 1 / tl.sqrt(variance + eps), mask=known)
@@ -109,9 +115,9 @@ def activate(
     for k in tl.static_range(4 if pools else 1):
         pixel = _pixel(r, width, k, pools)
         value = tl.load(x + pixel * channels + c[None, :], mask=known, other=0).to(tl.float32)
-        value = tl.maximum(value * scale[None, :] + shift[None, :], 0.0)
+        value = _largest(value * scale[None, :] + shift[None, :], 0.0)
         tl.store(y + pixel * y_step + c[None, :], value, mask=known)
-        largest = tl.maximum(largest, value)
+        largest = _largest(largest, value)
     if pools:
         tl.store(pooled + _pixel(r, 0, 0, False) * channels + c[None, :], largest, mask=known)
 

@@ -105,6 +105,8 @@ class UNet(nn.Module):
                 padding=padding,
                 norm=norm,
                 residual=residual,
+                is_pooled=level < depth,
+                is_joined=upsampling == "transposed" and padding == "same" and not attention,
             )
             for level in range(depth + 1)
         )
@@ -157,9 +159,9 @@ class UNet(nn.Module):
         skips: list[Tensor] = []
         *blocks, deepest = self.encoder
         for block in blocks:
-            halved: list[Tensor] = []
-            skips.append(block(features, halved))  # (N, C, h, w)
-            features = halved[0]  # (N, C, h / 2, w / 2)
+            features = block(features)  # (N, C, h, w)
+            skips.append(features)
+            features = fused.pooled(features)  # (N, C, h / 2, w / 2)
         features = self.dropout(deepest(features))
         for step_up in self.decoder:
             features = step_up(features, skips.pop())  # (N, C, h, w)
@@ -211,6 +213,16 @@ class ConvBlock(nn.Module):
 
     A residual block adds what it was given, cropped around its centre where padding is valid,
     before its last ReLU.
+
+    Args:
+        in_channels: Channels of what it is given.
+        out_channels: Channels of the result.
+        dilation: Rate of the convolutions.
+        padding: With ``"valid"`` each convolution trims ``dilation`` pixels at either border.
+        norm: What follows each convolution, see :class:`UNet`.
+        residual: Whether it is a residual block.
+        is_pooled: Whether the result is pooled: on a GPU both cost less together.
+        is_joined: Whether the result, if pooled, is a skip connection of an :class:`UpStep`, too.
     """
 
     def __init__(
@@ -222,9 +234,12 @@ class ConvBlock(nn.Module):
         padding: Padding,
         norm: Norm,
         residual: bool = False,
+        is_pooled: bool = False,
+        is_joined: bool = False,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
+        self.is_pooled, self.is_joined = is_pooled, is_pooled and is_joined
         layers: list[nn.Module] = []
         for channels in (in_channels, out_channels):
             layers += [
@@ -247,25 +262,20 @@ class ConvBlock(nn.Module):
                 nn.Conv2d(in_channels, out_channels, kernel_size=1), _norm_layer(norm, out_channels)
             )
 
-    def forward(self, features: Tensor, halved: list[Tensor] | None = None) -> Tensor:
-        """Return features of shape (N, out_channels, h, w), trimmed where padding is valid.
-
-        Args:
-            features: Shape (N, in_channels, H, W).
-            halved: The largest of each 2 x 2 is added to it, of shape (N, out_channels, h / 2,
-                w / 2): on a GPU both cost less together.
-        """
-        given, pools = features, halved is not None
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features of shape (N, out_channels, h, w), trimmed where padding is valid."""
+        given = features
         first, first_norm, activation, second, second_norm, last = self.layers
-        features, pooled = _activated(first, first_norm, activation, features)  # not pooled yet
+        features = _activated(first, first_norm, activation, features)
         if self.shortcut is None:
-            features, pooled = _activated(second, second_norm, last, features, pools=pools)
-        else:
-            features = _convolved(second, second_norm, features)
-            features = last(features + self.shortcut(_middle(given, features.shape)))
-        if halved is not None:
-            halved.append(functional.max_pool2d(features, 2) if pooled is None else pooled)
-        return features
+            return _activated(
+                *(second, second_norm, last, features),
+                is_pooled=self.is_pooled,
+                is_joined=self.is_joined,
+            )
+        features = _convolved(second, second_norm, features)
+        activated: Tensor = last(features + self.shortcut(_middle(given, features.shape)))
+        return activated
 
 
 class UpStep(nn.Module):
@@ -394,17 +404,19 @@ def _activated(
     activation: nn.Module,
     features: Tensor,
     *,
-    pools: bool = False,
-) -> tuple[Tensor, Tensor | None]:
-    """Return features after a convolution, its norm and activation.
-
-    Pooled ones come with them if they are asked for and cost less so.
-    """
-    if not isinstance(norm, nn.BatchNorm2d) or not norm.training or norm.momentum is None:
-        return activation(_convolved(convolution, norm, features)), None
+    is_pooled: bool = False,
+    is_joined: bool = False,
+) -> Tensor:
+    """Return features after a convolution, its norm and activation."""
     assert isinstance(convolution, nn.Conv2d)
-    if not fused.trains_faster(features, convolution.out_channels):
-        return activation(_convolved(convolution, norm, features)), None
+    if not fused.trains_faster(features, convolution.out_channels) or not (
+        type(norm) is nn.BatchNorm2d
+        and type(activation) is nn.ReLU
+        and norm.training
+        and norm.momentum is not None
+    ):
+        activated: Tensor = activation(_convolved(convolution, norm, features))
+        return activated
     assert convolution.bias is not None
     weight = convolution.weight
     if (missing := _ALIGNED - features.shape[1]) > 0:
@@ -415,7 +427,9 @@ def _activated(
         features, weight, padding=convolution.padding, dilation=convolution.dilation
     )
     _refuse_single_value(norm, features)
-    return fused.activated(features, norm, convolution.bias, pools=pools)
+    return fused.activated(
+        features, norm, convolution.bias, is_pooled=is_pooled, is_joined=is_joined
+    )
 
 
 def _convolved(convolution: nn.Module, norm: nn.Module, features: Tensor) -> Tensor:

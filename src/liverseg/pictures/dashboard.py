@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,13 @@ class Dashboard(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what is due."""
         self._write_late(trainer)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Log what is due, as far as a GPU still answers: it may show why the run has failed."""
+        with suppress(RuntimeError):
+            self._write_late(trainer)
 
     def _write_late(self, trainer: Trainer) -> None:
         """Log what an earlier step has left."""

@@ -24,7 +24,7 @@ def compile_network(net: nn.Module, device: torch.device) -> None:
     ones (:mod:`liverseg.network.fused`). ``torch.compile`` compiles everything else.
     """
     has_batch_norm = any(isinstance(one, nn.BatchNorm2d) for one in net.modules())
-    if device.type == "cuda" and isinstance(net, UNet) and has_batch_norm:
+    if device.type == "cuda" and type(net) is UNet and has_batch_norm:
         net.forward = Replayed(net)  # type: ignore[method-assign]
     else:
         net.compile()
@@ -34,51 +34,74 @@ class Replayed:
     """What a network computes in training, replayed where a batch has the size of those before.
 
     The first size that comes twice in a row is recorded; other sizes, and images that are scored,
-    are computed as without it. What is trained, and which layers train, may change: it is then
-    recorded anew. Weights, running means and random numbers are those of a step that is computed.
+    are computed as without it. What is trained, which layers train, and where weights and running
+    means lie, may change: it is then recorded anew. Weights, running means and random numbers are
+    those of a step that is computed.
 
     Args:
-        net: The network, on its device; weights must stay where they are in memory.
+        net: The network, on its device.
         record: Records a step, see :class:`Step`.
     """
 
     def __init__(self, net: nn.Module, record: "type[Step] | None" = None) -> None:
         self._net = net
-        self._parts = list(net.parameters()), list(net.modules())
         self._record = record or Step
+        self._layers: list[nn.Module] = []
         self._latest: torch.Size | None = None
         self._step: Step | None = None
         self._state: Any = None
 
     def __call__(self, image: Tensor) -> Tensor:
         """Return logits."""
-        if not self._net.training or not torch.is_grad_enabled() or image.requires_grad:
-            return self._computed(image)
+        is_training = self._net.training and torch.is_grad_enabled() and not image.requires_grad
+        if not is_training or torch.is_anomaly_enabled():
+            return computed(self._net, image)
         if image.shape != self._latest:
             if self._step is None:
                 self._latest = image.shape
-            return self._computed(image)
+                self._layers = list(self._net.modules())
+            return computed(self._net, image)
+        if any(map(_has_hooks, self._layers[1:])):  # called while it is recorded, and never again
+            return computed(self._net, image)
         state = self._state_now()
         if self._step is None or state != self._state:
             self._step = None  # lets go of its memory first
-            del self._net.forward  # that of its class is recorded
-            try:
-                self._step, self._state = self._record(self._net, image), state
-            finally:
-                self._net.forward = self
+            self._step, self._state = self._record(self._net, image), state
         return self._step(image)
 
-    def _computed(self, image: Tensor) -> Tensor:
-        logits: Tensor = type(self._net).forward(self._net, image)
-        return logits
-
     def _state_now(self) -> Any:
-        weights, layers = self._parts
-        return (
-            [one.requires_grad for one in weights],
-            [one.training for one in layers],
-            torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda"),
-        )
+        values = [
+            (one.data_ptr(), one.requires_grad)
+            for layer in self._layers
+            for one in (*layer._parameters.values(), *layer._buffers.values())
+            if one is not None
+        ]
+        modes = [(layer.training, getattr(layer, "momentum", None)) for layer in self._layers]
+        is_mixed = torch.is_autocast_enabled("cuda")
+        return values, modes, is_mixed and torch.get_autocast_dtype("cuda")
+
+
+def _has_hooks(layer: nn.Module) -> bool:
+    forward = layer._forward_hooks or layer._forward_pre_hooks
+    return bool(forward or layer._backward_hooks or layer._backward_pre_hooks)
+
+
+def computed(net: nn.Module, image: Tensor) -> Tensor:
+    """Return logits as the network's class computes them, whatever its ``forward`` is."""
+    logits: Tensor = type(net).forward(net, image)
+    return logits
+
+
+class _Unhooked(nn.Module):
+    """A network without hooks of its own: these are called around what is replayed."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits."""
+        return computed(self.net, image)
 
 
 class Step:
@@ -90,12 +113,15 @@ class Step:
     """
 
     def __init__(self, net: nn.Module, image: Tensor) -> None:
-        self._net = net
+        self._net = _Unhooked(net)
         self.image = image.clone()
-        self.weights = {name: one for name, one in net.named_parameters() if one.requires_grad}
+        weights = self._net.named_parameters()
+        self.weights = {name: one for name, one in weights if one.requires_grad}
+        self.buffers = list(net.buffers())  # held, as it writes to them
+        self.latest: Any = None  # of the forward passes, the only one that may go back, once
         # The same memory, but nothing of autograd that another stream has begun.
         self._own = {name: one.detach().requires_grad_() for name, one in self.weights.items()}
-        before = [one.clone() for one in net.buffers()]
+        before = [one.clone() for one in self.buffers]
         random = torch.cuda.get_rng_state(image.device)
         is_mixed, kind = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
         # Weights that were cast to 16 bits once would be those of this step for ever.
@@ -111,7 +137,7 @@ class Step:
             with torch.cuda.graph(self.backward, pool=pool, capture_error_mode="thread_local"):
                 self.gradients = torch.autograd.grad(logits, list(self._own.values()), self.due)
         self.logits = logits.detach()
-        for one, old in zip(net.buffers(), before, strict=True):
+        for one, old in zip(self.buffers, before, strict=True):
             one.copy_(old)
         torch.cuda.set_rng_state(random, image.device)
 
@@ -139,7 +165,7 @@ class _Replay(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, step: Step, image: Tensor, *weights: Tensor) -> Tensor:
-        ctx.step = step
+        ctx.step, step.latest = step, ctx
         step.image.copy_(image)
         step.forward.replay()
         return step.logits.detach()
@@ -148,6 +174,11 @@ class _Replay(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, due: Tensor) -> Any:
         step: Step = ctx.step
+        if step.latest is not ctx:
+            raise RuntimeError(
+                "a recorded step goes back once, before the next one: leave compile=true out"
+            )
+        step.latest = None
         step.due.copy_(due)
         step.backward.replay()
         # The next step overwrites them: autograd copies them, as they are held here as well.
