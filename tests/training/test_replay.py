@@ -6,10 +6,11 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from liverseg.network import UNet
 from liverseg.training import compile_network
-from liverseg.training.replay import Replayed, Step, computed
+from liverseg.training.replay import Replayed, Step, Unhooked, computed
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -87,7 +88,7 @@ def moved_mean(net: UNet) -> None:
 
 
 def other_momentum(net: UNet) -> None:
-    net.encoder[0].layers[1].momentum = None
+    net.encoder[0].layers[1].momentum = 0.3
 
 
 @pytest.mark.parametrize("change", [moved_weight, moved_mean, other_momentum])
@@ -117,9 +118,24 @@ def test_hooks_within_a_network_are_called_in_each_step() -> None:
     net(image)
     assert calls[6:] == ["net"]
     assert recorder.replayed == 1
-    net.encoder[1].register_full_backward_hook(lambda *_: None)
+    hook = net.encoder[1].register_full_backward_hook(lambda *_: None)
+    net(image)
+    hook.remove()
+    net.encoder[1].layers[1].momentum = None  # a norm that counts batches, in Python
     net(image)
     assert recorder.replayed == 1
+
+
+def test_what_is_recorded_is_computed_with_the_weights_given_and_without_hooks() -> None:
+    torch.manual_seed(0)
+    net, image = UNet(1, 1, depth=1, width=4), torch.randn(2, 1, 8, 8)
+    expected = net(image)
+    compile_network(net, torch.device("cuda"))
+    net.register_forward_hook(lambda *_: pytest.fail("a hook was recorded"))
+    unhooked = Unhooked(net)
+    weights = {name: one.detach().clone() for name, one in unhooked.named_parameters()}
+    nn.init.zeros_(net.classify.weight)  # others are given
+    torch.testing.assert_close(functional_call(unhooked, weights, (image,)), expected)
 
 
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")

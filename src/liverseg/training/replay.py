@@ -61,7 +61,7 @@ class Replayed:
                 self._latest = image.shape
                 self._layers = list(self._net.modules())
             return computed(self._net, image)
-        if any(map(_has_hooks, self._layers[1:])):  # called while it is recorded, and never again
+        if any(map(_runs_python, self._layers[1:])):
             return computed(self._net, image)
         state = self._state_now()
         if self._step is None or state != self._state:
@@ -81,9 +81,12 @@ class Replayed:
         return values, modes, is_mixed and torch.get_autocast_dtype("cuda")
 
 
-def _has_hooks(layer: nn.Module) -> bool:
+def _runs_python(layer: nn.Module) -> bool:
+    """Return whether a layer does in each step what a graph would not hold."""
     forward = layer._forward_hooks or layer._forward_pre_hooks
-    return bool(forward or layer._backward_hooks or layer._backward_pre_hooks)
+    has_hooks = bool(forward or layer._backward_hooks or layer._backward_pre_hooks)
+    # The mean of all batches: it looks at how many there were.
+    return has_hooks or getattr(layer, "momentum", 0) is None
 
 
 def computed(net: nn.Module, image: Tensor) -> Tensor:
@@ -92,7 +95,7 @@ def computed(net: nn.Module, image: Tensor) -> Tensor:
     return logits
 
 
-class _Unhooked(nn.Module):
+class Unhooked(nn.Module):
     """A network without hooks of its own: these are called around what is replayed."""
 
     def __init__(self, net: nn.Module) -> None:
@@ -113,7 +116,7 @@ class Step:
     """
 
     def __init__(self, net: nn.Module, image: Tensor) -> None:
-        self._net = _Unhooked(net)
+        self._net = Unhooked(net)
         self.image = image.clone()
         weights = self._net.named_parameters()
         self.weights = {name: one for name, one in weights if one.requires_grad}
