@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import hydra
@@ -76,6 +77,12 @@ def assert_clean(notebook: NotebookNode) -> None:
 
 def test_the_lesson_has_six_notebooks() -> None:
     assert sorted(file.stem for file in (ROOT / "notebooks").glob("*.ipynb")) == NAMES
+
+
+def test_each_notebook_leads_to_the_next() -> None:
+    for name, following in pairwise(NAMES):
+        title = read(following).cells[0].source.splitlines()[0].removeprefix("# ")
+        assert read(name).cells[-1].source == f"Next: [{title}]({following}.ipynb)."
 
 
 @every_notebook
