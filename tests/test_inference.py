@@ -18,6 +18,7 @@ from liverseg.inference.running import scoring_trainer
 from liverseg.prediction import Options
 from liverseg.scores import SegmentationScores
 from liverseg.settings.paths import as_hydra_reads_it
+from liverseg.sharing import commands, page_server
 
 Compose = Callable[..., DictConfig]
 
@@ -59,7 +60,7 @@ def test_several_checkpoints_vote_in_evaluate_and_predict_alike(
 
 @pytest.mark.slow
 def test_images_of_twelve_bits_are_predicted_where_white_is_typed(
-    compose: Compose, pair_root: Path, tmp_path: Path
+    compose: Compose, pair_root: Path, tmp_path: Path, monkeypatch
 ) -> None:
     train(compose([]))
     with Image.open(pair_root / "val" / "patient004_slice00.png") as picture:
@@ -71,6 +72,12 @@ def test_images_of_twelve_bits_are_predicted_where_white_is_typed(
     _, refused = predict(compose(typed, name="predict"))
     assert "set data.white_value=4095" in refused[tmp_path / "deep.png"]
     assert predict(compose([*typed, "data.white_value=4095"], name="predict")) == (1, {})
+    monkeypatch.setattr(commands, "make_page_server", lambda answers, port: answers)
+    sent = (tmp_path / "deep.png").read_bytes()
+    with pytest.raises(ValueError, match=r"^the image has 16 bits.*; set data\.white_value=4095"):
+        page_server(compose(typed[:1], name="demo")).predict(sent)
+    page = page_server(compose([typed[0], "data.white_value=4095"], name="demo"))
+    assert page.predict(sent)["height"] == deep.shape[0]
 
 
 def test_white_is_for_images(compose: Compose) -> None:

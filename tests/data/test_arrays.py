@@ -177,7 +177,11 @@ def test_arrays_are_converted_between_grey_and_colour(tmp_path: Path) -> None:
         (numbers(0, 9), 1, "is an array of shape (0, 9); save it as (height, width) or"),
         (numbers(9, 9).astype(np.int16), 1, "holds int16, of which none is known to be white"),
         (numbers(9, 9) + 0.0, 1, "holds floats from"),
-        (np.full((9, 9), np.nan), 1, "holds floats from nan to nan"),
+        (
+            np.full((9, 9), np.nan),
+            1,
+            "holds values that are no numbers (NaN or infinite), 81 of 81",
+        ),
         (numbers(9, 9).astype(np.uint16), 1, "set data.white_value=4095 for 12 bits"),
         (np.array([[{}]]), 1, "cannot be read as an array"),
     ],

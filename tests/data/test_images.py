@@ -88,8 +88,15 @@ def test_floats_from_0_to_1_show_what_their_bytes_show(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("numbers", "what"),
     [
-        (np.float32([[-1000, 400]]), "holds floats from -1000 to 400, of which none is known"),
-        (np.float32([[0, float("nan")]]), "holds floats from nan to nan, of which none is known"),
+        (np.float32([[-1000, 400]]), "holds floats from -1000.0 to 400.0, and black and white are"),
+        (
+            np.float32([[0.25, 1.000001]]),
+            "holds floats from 0.25 to 1.000001, and black and white are 0 and 1; clip or scale",
+        ),
+        (
+            np.float32([[0, np.nan], [np.inf, -np.inf]]),
+            "holds values that are no numbers (NaN or infinite), 3 of 4; replace them, with 0 (bla",
+        ),
         (np.int32([[-1024, 3071]]), "holds numbers from -1024 to 3071, and black and white are"),
         (np.int32([[0, 70000]]), "holds numbers from 0 to 70000, and black and white are"),
         (np.uint16([[0, 4095]]), "has 16 bits and none of its numbers is above 4095, so it would"),

@@ -119,6 +119,23 @@ def test_a_mask_of_whole_floats_is_read_and_one_of_fractions_refused(tmp_path: P
         MaskReader(num_classes=1).read(file)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_mask_with_a_value_that_is_no_number_is_told_as_such(
+    tmp_path: Path, value: float
+) -> None:
+    numbers = np.zeros((4, 5), np.float32)
+    numbers[0, :2] = value
+    np.save(tmp_path / "a_mask.npy", numbers)
+    Image.fromarray(numbers).save(tmp_path / "a_mask.tif")
+    for file in (tmp_path / "a_mask.npy", tmp_path / "a_mask.tif"):
+        sentence = (
+            f"{file} is a mask with values that are no numbers (NaN or infinite), 2 of 20; replace "
+            "them by the value of a class, or by one that data.ignore_index names"
+        )
+        with pytest.raises(ValueError, match=exactly(sentence)):
+            MaskReader(num_classes=1).read(file)
+
+
 def test_a_mask_compressed_with_loss_needs_a_threshold(tmp_path: Path) -> None:
     file = tmp_path / "a_mask.jpg"
     Image.fromarray(np.kron(TRUTH, np.ones((16, 16), np.uint8)) * 255).save(file)

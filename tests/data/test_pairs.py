@@ -154,6 +154,25 @@ def test_a_folder_without_pairs_is_refused_with_what_it_holds(tmp_path, files, c
         find_pairs(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("split", "below", "remedy"),
+    [
+        ("test", (), "put pairs into it, or remove it"),
+        ("test", ("images", "masks"), "put pairs into it, or remove it"),
+        ("val", (), "put pairs into it"),
+        ("train", (), "put pairs into it"),
+    ],
+)
+def test_an_empty_split_beside_one_with_files_needs_pairs(tmp_path, split, below, remedy):
+    other = "val" if split == "train" else "train"
+    touch(tmp_path / other, ["a.png", "a_mask.png"])
+    for folder in (tmp_path / split, *(tmp_path / split / name for name in below)):
+        folder.mkdir()
+    (tmp_path / split / ".DS_Store").touch()
+    with pytest.raises(ValueError, match=f"{re.escape(remedy)}$"):
+        find_pairs(tmp_path / split)
+
+
 def touch(folder, files):
     for file in files:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)

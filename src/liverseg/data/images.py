@@ -384,12 +384,14 @@ def _as_image(numbers: Numbers, path: Path, channels: int, white_value: int | No
 
 def _scaled(numbers: Numbers, path: Path, white_value: int | None) -> Tensor:
     """Return numbers of more than eight bits as float32 in [0, 1]."""
-    low, high = (float(one) for one in (numbers.min(), numbers.max()))
+    low, high = numbers.min(), numbers.max()
     if numbers.dtype.kind == "f":
-        if not (0 <= low <= high <= 1):  # also where a number is none
+        if told := no_numbers(numbers):
+            raise ValueError(f"{path} holds {told}; replace them, with 0 (black) for example")
+        if low < 0 or high > 1:
             raise ValueError(
-                f"{path} holds floats from {low:g} to {high:g}, of which none is known to be white;"
-                " save them scaled to 0 ... 1, or as 8 or 16 bits"
+                f"{path} holds floats from {low!s} to {high!s}, and black and white are 0 and 1; "
+                "clip or scale them to that, or save them as 8 or 16 bits"
             )
         return torch.from_numpy(numbers.astype(np.float32))
     if low < 0 or high > WHITE:
@@ -404,6 +406,13 @@ def _scaled(numbers: Numbers, path: Path, white_value: int | None) -> Tensor:
         )
     scaled = torch.from_numpy(numbers.astype(np.float32)) / (white_value or WHITE)
     return scaled.clamp(0, 1)
+
+
+def no_numbers(values: Numbers) -> str:
+    """Say how many of some floats are NaN or infinite; "" where none is."""
+    count = int((~np.isfinite(values)).sum())
+    what = "values that are no numbers (NaN or infinite)"
+    return f"{what}, {count:,} of {values.size:,}" if count else ""
 
 
 def _orientation(picture: Image.Image) -> int:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from liverseg.data.arrays import Numbers, is_array, open_array
-from liverseg.data.images import bits_of, decoded, numbers_of
+from liverseg.data.images import bits_of, decoded, no_numbers, numbers_of
 from liverseg.labels import IGNORED
 
 _UNDECLARED = 254
@@ -334,7 +334,12 @@ def colour_names(
 def _whole(numbers: Numbers, path: Path) -> Numbers:
     """Return numbers that are whole and lie in 0 ... 65535 as such."""
     is_float = numbers.dtype.kind == "f"
-    if is_float and not np.array_equal(numbers, np.round(numbers)):  # nor a number at all
+    if is_float and (told := no_numbers(numbers)):
+        raise ValueError(
+            f"{path} is a mask with {told}; replace them by the value of a class, or by one that "
+            "data.ignore_index names"
+        )
+    if is_float and not np.array_equal(numbers, np.round(numbers)):
         raise ValueError(f"{path} is a mask with fractions; save it with whole numbers")
     if numbers.dtype != np.uint8:
         low, high = numbers.min(), numbers.max()

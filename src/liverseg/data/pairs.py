@@ -18,6 +18,7 @@ from liverseg.data.images import FORMATS, IMAGE_SUFFIXES, decoded_bytes
 from liverseg.data.layouts import no_masks, one_more_mask, one_name, other_folders, other_suffix
 
 _MOST_NAMED = 5
+_SPLITS = ("train", "val", "test")
 Headers = Callable[[Sequence[Path]], Sequence[tuple[tuple[int, int], int]]]
 
 
@@ -117,8 +118,11 @@ def list_pairs(
 def _other_layout(folder: Path, mask_suffix: str) -> str:
     """Say what to do with a split's folder that holds no files of its own."""
     below = sorted(one.name for one in folder.iterdir() if one.is_dir() and one.name[0] != ".")
-    if {"train", "val", "test"} & set(below):
+    if {*_SPLITS} & set(below):
         return "set data.root to the folder above train/ and val/"
+    others = [folder.parent / name for name in _SPLITS if name != folder.name]
+    if folder.name in _SPLITS and not _holds_files(folder) and any(map(_holds_files, others)):
+        return f"put pairs into it{', or remove it' if folder.name == 'test' else ''}"
     listed = [_listed(folder / one) for one in below]
     hold_pairs = any(len({is_mask(one, mask_suffix) for one in files}) > 1 for files in listed)
     files = [] if hold_pairs else [one for some in listed for one in some]
@@ -132,6 +136,11 @@ def _other_layout(folder: Path, mask_suffix: str) -> str:
     if any(one.is_file() and one.name[0] != "." for one in folder.iterdir()):
         return f"images are {FORMATS}: convert others"
     return "set data.root to the folder above train/ and val/"
+
+
+def _holds_files(folder: Path) -> bool:
+    """Tell whether there is a file below a folder, hidden ones apart."""
+    return any(one.is_file() and one.name[0] != "." for one in folder.rglob("*"))
 
 
 def _remedy_for(

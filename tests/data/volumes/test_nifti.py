@@ -162,6 +162,65 @@ def test_a_header_in_other_units_is_read_in_millimetres(
     np.testing.assert_allclose(read_nifti(tmp_path / "a.nii").affine, affine_of(), rtol=1e-6)
 
 
+def save_spacing(path: Path, image: nib.Nifti1Image, *spacing: float) -> Path:
+    """Save an image with numbers for a spacing that nibabel would not write."""
+    plain = path.with_name("plain.nii")
+    nib.save(image, plain)
+    content = bytearray(plain.read_bytes())
+    header = np.frombuffer(content, image.header.structarr.dtype, 1)
+    header["pixdim"][0, 1 : 1 + len(spacing)] = spacing
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("code", [1, 0])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_a_spacing_of_0_is_refused_where_no_sform_holds_another(
+    kind: type, code: int, order: str, name: str, tmp_path: Path, capfd, caplog
+) -> None:
+    image = kind(organs(), None, kind.header_class(endianness=order))
+    image.set_qform(affine_of(), code)
+    image.set_sform(None, 0)
+    path = save_spacing(tmp_path / name, image, 0.5, 0, 2.5)
+    for read in (read_nifti, read_nifti_label):
+        with pytest.raises(ValueError, match=r"has voxels of .* mm, which cannot be") as caught:
+            read(path, None if code else "RAS")
+        sentence = f"{path} has voxels of 0.5 x 0 x 2.5 mm, which cannot be; correct its header"
+        assert str(caught.value) == sentence
+    assert (*capfd.readouterr(), caplog.text) == ("", "", "")
+
+
+def test_a_spacing_of_0_is_nothing_to_a_file_whose_sform_holds_it(
+    tmp_path: Path, capfd, caplog
+) -> None:
+    image = nib.Nifti1Image(body(), affine_of())
+    path = save_spacing(tmp_path / "a.nii", image, 0, 0, 0)
+    np.testing.assert_array_equal(read_nifti(path).affine, affine_of())
+    assert (*capfd.readouterr(), caplog.text) == ("", "", "")
+
+
+def test_the_third_spacing_of_two_axes_may_be_0(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(body()[..., 0], None)
+    image.set_qform(affine_of(), 1)
+    image.set_sform(None, 0)
+    found = read_nifti(save_spacing(tmp_path / "a.nii", image, 0.5, 0.75, 0))
+    np.testing.assert_allclose(found.affine[:3, :3], np.diag([0.5, 0.75, 1]))
+    assert not found.has_thickness
+    with pytest.raises(ValueError, match=r"b\.nii has voxels of 0\.5 x 0 x 1 mm, which cannot be"):
+        read_nifti(save_spacing(tmp_path / "b.nii", image, 0.5, 0, 0))
+
+
+def test_what_nibabel_alone_mends_it_still_says(tmp_path: Path, caplog) -> None:
+    path = save(tmp_path / "a.nii", body())
+    content = bytearray(path.read_bytes())
+    content[252:254] = (77).to_bytes(2, "little")  # qform_code
+    path.write_bytes(content)
+    read_nifti(path)
+    assert "qform_code 77 not valid" in caplog.text
+
+
 def test_metres_that_would_be_a_room_are_millimetres(tmp_path: Path) -> None:
     image = nib.Nifti1Image(body(), affine_of())
     image.header.set_xyzt_units("meter")

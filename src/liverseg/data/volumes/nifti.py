@@ -40,6 +40,15 @@ _AXES = ("LR", "AP", "IS")
 logger = logging.getLogger(__name__)
 
 
+def _is_said_by_nibabel_alone(record: logging.LogRecord) -> bool:
+    """Tell whether nibabel, which names no file, says what this package does not say itself."""
+    is_zero_spacing = record.getMessage().startswith("pixdim[1,2,3] should be non-zero")
+    return record.levelno < logging.ERROR and not is_zero_spacing
+
+
+logging.getLogger("nibabel.global").addFilter(_is_said_by_nibabel_alone)
+
+
 def is_nifti(path: Path) -> bool:
     """Tell whether a file is NIfTI by its name."""
     return path.name.lower().endswith(NIFTI_SUFFIXES)
@@ -315,7 +324,7 @@ def _three_axes(voxels: Numbers, path: Path) -> Numbers:
 def _affine(image: Any, path: Path, assume: str | None) -> Affine:
     """Return the affine of a file: its sform, or its qform, or what is to be assumed."""
     header = image.header
-    affine: Affine = np.asarray(image.affine, np.float64)
+    affine: Affine = np.array(image.affine, np.float64)
     if hasattr(header, "get_sform"):
         sform, sform_code = header.get_sform(coded=True)
         qform, qform_code = _qform(header, path)
@@ -339,9 +348,20 @@ def _affine(image: Any, path: Path, assume: str | None) -> Affine:
                     *(path, apart, axes_of(sform), _origin(sform)),
                     *(axes_of(qform), _origin(qform)),
                 )
+        if not sform_code:
+            is_zero = _stored_spacing(path, header)[: image.ndim] == 0
+            affine[:3, np.flatnonzero(is_zero)] = 0
     affine = _in_mm(header, affine)
     check_affine(path, affine)
     return affine
+
+
+def _stored_spacing(path: Path, header: Any) -> Numbers:
+    """Return the spacing along three axes as it is stored; of 0, nibabel makes 1 as it loads."""
+    with gzip.open(path) if _ending(path) == ".nii.gz" else path.open("rb") as stream:
+        stored = type(header)(stream.read(header.template_dtype.itemsize), check=False)
+    spacing: Numbers = stored["pixdim"][1:4]
+    return spacing
 
 
 def _in_mm(header: Any, affine: Affine) -> Affine:
