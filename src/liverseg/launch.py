@@ -157,6 +157,10 @@ def _launch(config: DictConfig, count: int) -> Scores:
         rank, failure = failed.get_first_failure()
         message: Any = failure.message  # typed as text; a dictionary where Python raised
         told = message["message"] if isinstance(message, dict) else message
+        if failure.exitcode == -signal.SIGKILL:
+            told += ", as the system sends it where memory is short"
+        if failure.exitcode < 0:  # a signal, so it could not say itself how to go on
+            told += f"; python train.py resume={short_path(output_dir)} continues"
         raise ChildProcessError(f"process {rank} of {count} failed: {told}") from None
     finally:
         for number, handler in handlers.items():  # the agent leaves its own behind
