@@ -1,7 +1,9 @@
 """What is typed when a run is resumed is what happens, from the next step on."""
 
+import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -225,6 +227,34 @@ def test_what_could_not_hold_is_refused_before_anything_is_written(
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         resume(run, *changes)
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.slow
+def test_a_run_that_other_pairs_were_named_for_goes_on_as_before(
+    compose: Compose, pair_root: Path, tmp_path: Path
+) -> None:
+    run = run_of(compose)
+    files = [run / "config.yaml", run / "run.json", run / "checkpoints" / "last.ckpt"]
+    before = [file.read_bytes() for file in files]
+    other, faulty = (shutil.copytree(pair_root, tmp_path / name) for name in ("other", "faulty"))
+    for file in (other / "train").glob("patient001*"):
+        file.unlink()
+    (faulty / "val" / "patient004_slice00_mask.png").unlink()
+    for root, reason in (
+        (other, "are not those that the run began with"),
+        (faulty, "has no partner"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            resume(run, f"data.root={root}", "trainer.max_epochs=2")
+        assert [file.read_bytes() for file in files] == before
+    with pytest.raises(ValueError, match=r"val_check_interval=4 is more than the 3 batches"):
+        resume(run, "+trainer.val_check_interval=4", "trainer.max_epochs=2")
+    assert [file.read_bytes() for file in files] == before
+    moved = shutil.move(pair_root, tmp_path / "moved")
+    resume(run, f"data.root={moved}")  # it had ended, and is scored
+    assert load_config(run).data.root == str(moved)
+    resume(run, "trainer.max_epochs=2")
+    assert len(json.loads(files[1].read_text())) == 3
 
 
 @pytest.mark.slow

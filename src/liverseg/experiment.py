@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, LambdaCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
@@ -62,6 +62,7 @@ from liverseg.runs import (
     num_cores,
     origin,
     read_json,
+    save_config,
     short_path,
     uncommitted_changes,
     write_json,
@@ -106,6 +107,7 @@ def train(config: DictConfig, begun: Mapping[str, Any] | None = None) -> Scores:
     keep_freed_memory()
     check_settings(config)
     plain_values(config)  # says what is not set
+    asked = config
     config, why, is_length_known = _found_out(config, begun)
     seed_everything(config.seed, workers=True, verbose=False)
     parts = instantiate(config, _convert_="all")
@@ -128,7 +130,7 @@ def train(config: DictConfig, begun: Mapping[str, Any] | None = None) -> Scores:
     _tell_what_ends(config)
     with _stopped_with_a_word(config):
         try:
-            _fit(trainer, task, data, config)
+            _fit(trainer, task, data, config, asked)
         except BaseException:
             draw_history(trainer, config, {})  # how far it came
             raise
@@ -380,14 +382,35 @@ def _start_from_weights(task: SegmentationTask, config: DictConfig) -> None:
 
 
 def _fit(
-    trainer: Trainer, task: SegmentationTask, data: PairDataModule, config: DictConfig
+    trainer: Trainer,
+    task: SegmentationTask,
+    data: PairDataModule,
+    config: DictConfig,
+    asked: DictConfig,
 ) -> None:
-    """Fit, from the checkpoint that is resumed if there is one."""
+    """Fit, from the checkpoint that is resumed if there is one.
+
+    What a run goes on with is written when nothing has refused it, such as other pairs: a run that
+    is refused can be resumed as before. ``config.yaml`` is to say what was asked for.
+    """
+    run = Path(config.output_dir)
+    starts = run / "run.json"
+    earlier = read_json(starts) if trainer.is_global_zero and starts.is_file() else []
+
+    def keep_start() -> None:
+        if not trainer.is_global_zero:
+            return
+        if config.resume is not None:
+            save_config(asked, run)
+        described = describe_run(device=str(trainer.strategy.root_device), seed=config.seed)
+        write_json(starts, [*earlier, {**described, "pairs": data.state_dict()}])
+        if changes := uncommitted_changes():
+            write_text(run / "uncommitted.patch", changes)
+
+    trainer.callbacks.append(  # type: ignore[attr-defined]  # set by its connector
+        LambdaCallback(on_train_start=lambda *_: keep_start())
+    )
     if trainer.is_global_zero:
-        device = str(trainer.strategy.root_device)
-        run = Path(config.output_dir)
-        starts = run / "run.json"
-        earlier = read_json(starts) if starts.is_file() else []
         data.prepare_data()
         run.mkdir(parents=True, exist_ok=True)
         data.keep_hashes(run / "pairs.json")
@@ -395,10 +418,6 @@ def _fit(
         for split in filter(data.has_split, splits):
             refuse_no_batch(trainer, data, split)
         task.record["intensities"] = data.dataset("train").statistics()
-        described = describe_run(device=device, seed=config.seed)
-        write_json(starts, [*earlier, {**described, "pairs": data.state_dict()}])
-        if changes := uncommitted_changes():
-            write_text(run / "uncommitted.patch", changes)
     checkpoint = config.resume if config.resume and Path(config.resume).is_file() else None
     if checkpoint is not None:
         logger.info("continuing from %s", checkpoint)
@@ -414,6 +433,8 @@ def _fit(
                 f"trainer.val_check_interval={found[1]} is more than the {found[2]} batches of an "
                 f"epoch; set it to {found[2]} or fewer"
             ) from error
+    if "train" not in task.results:  # it had ended before
+        keep_start()
     if not trainer.is_global_zero:
         return
     done, reason = _epochs_done(trainer), _why_it_ended(trainer)

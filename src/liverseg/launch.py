@@ -1,8 +1,8 @@
 """One process per device, started by torch's elastic agent, the engine inside ``torchrun``.
 
 The process that Hydra runs in never joins the process group: it writes the resolved config into
-the run folder and starts workers that read that one file. So no worker composes a config, starts a
-sweep or leaves anything in the environment of the next job.
+a folder for the moment and starts workers that read that one file. So no worker composes a config,
+starts a sweep or leaves anything in the environment of the next job.
 """
 
 import math
@@ -86,7 +86,8 @@ def train_on_all_devices(config: DictConfig) -> Scores:
                 raise ValueError(f"{folder} is in use by another process; wait for it, or end it")
             with recorded(folder):
                 config, begun = _settled(config)
-                save_config(config, folder)
+                if config.resume is None:  # else once nothing has refused it, see ``train``
+                    save_config(config, folder)
                 count = num_processes(config.trainer, torch.cuda.device_count())
                 if count == 1 or found_launcher():
                     return train(config, begun)
@@ -136,8 +137,9 @@ def _launch(config: DictConfig, count: int) -> Scores:
     environment = dict(os.environ)
     os.environ.update(child_environment(count))
     try:
-        # What processes tell of their errors; torch would leave the folder behind.
+        # For the config, and what processes tell of their errors: torch would leave that behind.
         with stops_like_sigterm(signal.SIGUSR1) as received, TemporaryDirectory() as told_in:
+            save_config(config, Path(told_in))
             launch = LaunchConfig(
                 min_nodes=1,
                 max_nodes=1,
@@ -149,7 +151,7 @@ def _launch(config: DictConfig, count: int) -> Scores:
                 monitor_interval=0.5,
                 logs_specs=DefaultLogsSpecs(told_in),
             )
-            words = ["-u", "-m", "liverseg.worker", "device", str(output_dir), str(os.getpid())]
+            words = ["-u", "-m", "liverseg.worker", "device", told_in, str(os.getpid())]
             elastic_launch(launch, sys.executable)(*words)
     except SignalException as stopped:  # an Exception, which a sweep would take for a failed job
         raise SystemExit(128 + (received or [stopped.sigval])[0]) from None
@@ -157,6 +159,10 @@ def _launch(config: DictConfig, count: int) -> Scores:
         rank, failure = failed.get_first_failure()
         message: Any = failure.message  # typed as text; a dictionary where Python raised
         told = message["message"] if isinstance(message, dict) else message
+        if failure.exitcode == -signal.SIGKILL:
+            told += ", as the system sends it where memory is short"
+        if failure.exitcode < 0:  # a signal, so it could not say itself how to go on
+            told += f"; python train.py resume={short_path(output_dir)} continues"
         raise ChildProcessError(f"process {rank} of {count} failed: {told}") from None
     finally:
         for number, handler in handlers.items():  # the agent leaves its own behind

@@ -448,8 +448,8 @@ def test_a_fold_goes_on_with_its_own_pairs_alone(pair_root):
     module_of(pair_root, fold=1).load_state_dict(state)
     folders = f"{pair_root / 'train'} and {pair_root / 'val'}"
     sentence = (
-        f"the pairs in {folders} are not those that the run began with; restore them, or start a "
-        "new run"
+        f"the pairs in {folders} are not those that the run began with; restore them, name the "
+        "folder that it began with by data.root=DIR, or start a new run"
     )
     for other in ({"fold": 2}, {"fold": 1, "num_folds": 2}):
         with pytest.raises(ValueError, match=exactly(sentence)):

@@ -19,8 +19,8 @@ from liverseg.data.samples import PairDataset
 
 def refusal(root: Path, split: str) -> str:
     return "^" + re.escape(
-        f"the pairs in {root / split} are not those that the run began with; restore them, or "
-        "start a new run"
+        f"the pairs in {root / split} are not those that the run began with; restore them, name "
+        "the folder that it began with by data.root=DIR, or start a new run"
     )
 
 

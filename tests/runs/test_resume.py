@@ -71,6 +71,11 @@ def test_without_resume_nothing_is_resumed(arguments: list[str]) -> None:
         ("model.width=4", "model.width", 4),
         ("resume_overrides=[trainer.max_epochs=9,seed=2]", "trainer.max_epochs", 9),
         ("resume_overrides=[trainer.max_epochs=9,seed=2]", "seed", 2),
+        (
+            "resume_overrides=[+trainer.accumulate_grad_batches=2]",
+            "trainer.accumulate_grad_batches",
+            2,
+        ),
         ("resume_overrides=[+optimizer.betas=[0.8,0.9],seed=2]", "optimizer.betas", [0.8, 0.9]),
         ("data.root='/a/0_seed=1'", "data.root", "/a/0_seed=1"),  # as prepare_command writes it
         ("resume_overrides=[data.root=/a/Läsion]", "data.root", "/a/Läsion"),
@@ -96,6 +101,21 @@ def test_what_leaves_the_result_alone_or_is_said_twice_is_taken(
         (
             "resume_overrides=[model.widht=8]",
             "model.widht is no key of the run that is resumed; the nearest is model.width",
+        ),
+        (
+            "resume_overrides=[trainer.accumulate_grad_batches=2]",
+            "trainer.accumulate_grad_batches=2 is not in the config of the run that is resumed, "
+            "but Trainer takes it; add a + in front: +trainer.accumulate_grad_batches=2",
+        ),
+        (
+            "+trainer.accumulate_grad_batches=2",
+            "+trainer.accumulate_grad_batches=2 would change the run that is resumed; leave it "
+            "out, or write 'resume_overrides=[+trainer.accumulate_grad_batches=2]'",
+        ),
+        (
+            "resume_overrides=[trainer.limit_val_batches=0.5]",
+            "trainer.limit_val_batches=0.5 cannot differ from the run that is resumed: the best "
+            "checkpoint so far was chosen by it; leave it out, or start a new run",
         ),
         (
             "resume_overrides=[model.width=8]",

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
 FILE = Path(__file__)
 MODELS = sorted(file.stem for file in (CONFIGS / "model").glob("*.yaml"))
+AUGMENTS = sorted(file.stem for file in (CONFIGS / "augment").glob("*.yaml"))
 UNETS = f"all choices are {', '.join(MODELS)}"
 NO_KEY = "names no known key; --cfg job shows all of them"
 
@@ -76,6 +77,13 @@ BAD = {
     "model=UNet": f"model=UNet is not a choice; the nearest is model=unet, {UNETS}",
     "model=vgg": f"model=vgg is not a choice; {UNETS}",
     "model=null": f"model=null is not a choice; {UNETS}",
+    "augment=[flips,rotaton]": (
+        "rotaton in augment=[flips,rotaton] is not a choice; the nearest is "
+        f"augment=[flips,rotation], all choices are {', '.join(AUGMENTS)}"
+    ),
+    "augment=[flips,xyzq]": (
+        f"xyzq in augment=[flips,xyzq] is not a choice; all choices are {', '.join(AUGMENTS)}"
+    ),
     "experiment=tut": (
         "experiment=tut is not a choice; the nearest is experiment=tutorial, all choices are "
         "compare_networks, liver, liver_cpu, scenes, scenes_cpu, small, tutorial"

@@ -6,6 +6,7 @@ import torch.
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -220,6 +221,8 @@ def test_a_second_process_that_fails_or_is_killed_ends_its_job_alone(sweeps: Swe
     assert " ".join(raised).endswith("process 1 of 2 failed: RuntimeError: broken on purpose")
     assert "failed" in killed
     assert "Signal 9 (SIGKILL)" in " ".join(killed)
+    csv = (sweeps.sweep("ranks") / "sweep.csv").read_text()
+    assert re.search(r"memory is short; python train\.py resume=\S+ continues", csv)
     assert "done" in well
     assert list((sweeps.folder / "temporary").glob("torchelastic_*")) == []
 

@@ -364,7 +364,8 @@ class PairDataModule(LightningDataModule):
             if state_dict[split] != found:
                 raise ValueError(
                     f"the pairs in {self._where(split)} are not those that the run began with; "
-                    "restore them, or start a new run"
+                    "restore them, name the folder that it began with by data.root=DIR, or start a "
+                    "new run"
                 )
             if is_earlier:
                 logger.warning(

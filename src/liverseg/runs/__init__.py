@@ -30,6 +30,7 @@ from liverseg.runs.ranks import (
     was_restarted,
 )
 from liverseg.runs.resume import (
+    CONFIG_FILE,
     SCORES_FILE,
     last_checkpoint,
     load_config,
@@ -41,6 +42,7 @@ from liverseg.runs.resume import (
 )
 
 __all__ = [
+    "CONFIG_FILE",
     "JOB_FILE",
     "LOCK",
     "PRUNED_FILE",

@@ -7,6 +7,7 @@ pydantic, so they are imported by their own names.
 """
 
 from liverseg.settings.commandline import (
+    parameters_of,
     parse_override,
     prepare_command,
     refuse_bad_overrides,
@@ -23,6 +24,7 @@ __all__ = [
     "find_sentence",
     "nearest",
     "nearest_key",
+    "parameters_of",
     "parse_override",
     "prepare_command",
     "refuse_bad_overrides",

@@ -282,11 +282,12 @@ def _refuse_choice(override: Override, loader: ConfigLoader, shipped: DictConfig
     for one in value if isinstance(value, list) else [value]:
         name = "null" if one is None else str(one)
         if name not in choices:
-            closest = nearest(name, choices)
-            end = f"the nearest is {group}={closest}, " if closest else ""
-            raise ValueError(
-                f"{override.input_line} is not a choice; {end}all choices are {', '.join(choices)}"
-            )
+            meant, told = nearest(name, choices), override.input_line
+            if isinstance(value, list):
+                told = f"{name} in {told}"
+                meant = meant and f"[{','.join(meant if it == one else str(it) for it in value)}]"
+            end = f"the nearest is {group}={meant}, " if meant else ""
+            raise ValueError(f"{told} is not a choice; {end}all choices are {', '.join(choices)}")
 
 
 def _refuse_key(override: Override, config: DictConfig) -> None:
@@ -300,7 +301,7 @@ def _refuse_key(override: Override, config: DictConfig) -> None:
         return
     known = {*all_keys(unresolved), *_groups(config)}
     section, _, last = key.rpartition(".")
-    target, parameters = _parameters(config, section)
+    target, parameters = parameters_of(config, section)
     if override.type == OverrideType.CHANGE and last in parameters:
         raise ValueError(
             f"{line} is not in the config, but {target} takes it; add a + in front: +{line}"
@@ -331,7 +332,7 @@ def _refuse_unread(
             raise ValueError(f"{one.input_line} adds a key that nothing reads{end}")
 
 
-def _parameters(config: DictConfig, section: str) -> tuple[str, set[str]]:
+def parameters_of(config: DictConfig, section: str) -> tuple[str, set[str]]:
     """Return the class below a section and what it takes; nothing where there is none."""
     with suppress(Exception):  # a class that cannot be imported is told of later
         target = OmegaConf.select(config, f"{section}._target_")
