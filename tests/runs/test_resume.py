@@ -104,8 +104,8 @@ def test_what_leaves_the_result_alone_or_is_said_twice_is_taken(
         ),
         (
             "resume_overrides=[trainer.accumulate_grad_batches=2]",
-            "trainer.accumulate_grad_batches=2 is not in the config of the run that is resumed, "
-            "but Trainer takes it; add a + in front: +trainer.accumulate_grad_batches=2",
+            "trainer.accumulate_grad_batches is no key of the run that is resumed; to add it, put "
+            "a + in front: +trainer.accumulate_grad_batches=2",
         ),
         (
             "+trainer.accumulate_grad_batches=2",

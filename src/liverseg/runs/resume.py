@@ -16,14 +16,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]  # its stubs are anot
 
 from liverseg.runs.files import read_json, write_text
 from liverseg.runs.ranks import is_first_process
-from liverseg.settings import (
-    all_keys,
-    as_hydra_reads_it,
-    nearest_key,
-    parameters_of,
-    parse_override,
-    remedy,
-)
+from liverseg.settings import all_keys, as_hydra_reads_it, nearest_key, parse_override, remedy
 
 CONFIG_FILE = "config.yaml"
 SCORES_FILE = "metrics.json"
@@ -212,18 +205,12 @@ def _change(config: DictConfig, override: Override, *, is_listed: bool) -> None:
     if before is missing and re.match(_OF_THE_FOLDER, key):
         refuse_fixed(text)
     if before is missing and not is_added:
-        section, _, last = key.rpartition(".")
-        target, parameters = parameters_of(config, section)
-        if last in parameters:
-            refuse_fixed(text)
-            raise ValueError(
-                f"{text} is not in the config of the run that is resumed, but {target} takes it; "
-                f"add a + in front: +{text}"
-            )
         known = all_keys(OmegaConf.to_container(config, resolve=False))
-        raise ValueError(
-            f"{key} is no key of the run that is resumed{remedy(nearest_key(key, known))}"
-        )
+        closest = nearest_key(key, known)
+        if closest is None:
+            refuse_fixed(text)
+        meant = remedy(closest, f"to add it, put a + in front: +{text}")
+        raise ValueError(f"{key} is no key of the run that is resumed{meant}")
     if OmegaConf.is_config(before) and not isinstance(value, dict | list):
         raise ValueError(
             f"{text} is a choice of settings, and those of a resumed run are there already; name "

@@ -7,7 +7,6 @@ pydantic, so they are imported by their own names.
 """
 
 from liverseg.settings.commandline import (
-    parameters_of,
     parse_override,
     prepare_command,
     refuse_bad_overrides,
@@ -24,7 +23,6 @@ __all__ = [
     "find_sentence",
     "nearest",
     "nearest_key",
-    "parameters_of",
     "parse_override",
     "prepare_command",
     "refuse_bad_overrides",

@@ -301,7 +301,7 @@ def _refuse_key(override: Override, config: DictConfig) -> None:
         return
     known = {*all_keys(unresolved), *_groups(config)}
     section, _, last = key.rpartition(".")
-    target, parameters = parameters_of(config, section)
+    target, parameters = _parameters(config, section)
     if override.type == OverrideType.CHANGE and last in parameters:
         raise ValueError(
             f"{line} is not in the config, but {target} takes it; add a + in front: +{line}"
@@ -332,7 +332,7 @@ def _refuse_unread(
             raise ValueError(f"{one.input_line} adds a key that nothing reads{end}")
 
 
-def parameters_of(config: DictConfig, section: str) -> tuple[str, set[str]]:
+def _parameters(config: DictConfig, section: str) -> tuple[str, set[str]]:
     """Return the class below a section and what it takes; nothing where there is none."""
     with suppress(Exception):  # a class that cannot be imported is told of later
         target = OmegaConf.select(config, f"{section}._target_")
