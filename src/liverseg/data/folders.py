@@ -3,8 +3,15 @@
 from functools import cached_property
 from pathlib import Path
 
-from liverseg.data.pairs import Headers, Pair, check_sizes, list_below, list_pairs
-from liverseg.data.table import SPLIT_NAMES, TABLE, CaseTable, Row
+from liverseg.data.pairs import (
+    SPLIT_NAMES,
+    Headers,
+    Pair,
+    check_sizes,
+    list_below,
+    list_pairs,
+)
+from liverseg.data.table import TABLE, CaseTable, Row
 
 
 class PairFolders:

@@ -18,7 +18,7 @@ from liverseg.data.images import FORMATS, IMAGE_SUFFIXES, decoded_bytes
 from liverseg.data.layouts import no_masks, one_more_mask, one_name, other_folders, other_suffix
 
 _MOST_NAMED = 5
-_SPLITS = ("train", "val", "test")
+SPLIT_NAMES = ("train", "val", "test")
 Headers = Callable[[Sequence[Path]], Sequence[tuple[tuple[int, int], int]]]
 
 
@@ -118,10 +118,10 @@ def list_pairs(
 def _other_layout(folder: Path, mask_suffix: str) -> str:
     """Say what to do with a split's folder that holds no files of its own."""
     below = sorted(one.name for one in folder.iterdir() if one.is_dir() and one.name[0] != ".")
-    if {*_SPLITS} & set(below):
+    if {*SPLIT_NAMES} & set(below):
         return "set data.root to the folder above train/ and val/"
-    others = [folder.parent / name for name in _SPLITS if name != folder.name]
-    if folder.name in _SPLITS and not _holds_files(folder) and any(map(_holds_files, others)):
+    others = [folder.parent / name for name in SPLIT_NAMES if name != folder.name]
+    if folder.name in SPLIT_NAMES and not _holds_files(folder) and any(map(_holds_files, others)):
         return f"put pairs into it{', or remove it' if folder.name == 'test' else ''}"
     listed = [_listed(folder / one) for one in below]
     hold_pairs = any(len({is_mask(one, mask_suffix) for one in files}) > 1 for files in listed)

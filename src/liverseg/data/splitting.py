@@ -10,9 +10,9 @@ from liverseg.data.datamodule import PairDataModule
 from liverseg.data.fingerprints import in_threads
 from liverseg.data.layouts import split_meant
 from liverseg.data.masks import MaskReader
-from liverseg.data.pairs import Pair, check_sizes
+from liverseg.data.pairs import SPLIT_NAMES, Pair, check_sizes
 from liverseg.data.patients import count_pairs
-from liverseg.data.table import HEAD, SPLIT_NAMES, TABLE, table_text
+from liverseg.data.table import HEAD, TABLE, table_text
 from liverseg.files import written_whole
 from liverseg.labels import IGNORED
 

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from liverseg.data.pairs import Pair
+from liverseg.data.pairs import SPLIT_NAMES, Pair
 
 TABLE = "cases.csv"
-SPLIT_NAMES = ("train", "val", "test")
 _DELIMITERS = (",", ";", "\t")
 HEAD = ("name", "case", "split")
 _NEEDED = ("name", "case")

@@ -92,8 +92,7 @@ def evaluate(config: DictConfig, refused: dict[str, str] | None = None) -> Score
                     f"{word}={as_typed(settings[word])} is what tune=true looks for itself; leave "
                     "out one of the two"
                 )
-    changes = {key: value for key, value in settings["data"].items() if value is not None}
-    loaded = load(settings["ckpt_path"], settings["allow"], options, changes)
+    loaded = load(settings["ckpt_path"], settings["allow"], options, settings["data"])
     data = loaded.data
     data.is_normalizing = False  # each network has its own way
     split: Split = "val" if settings["tune"] else settings["split"]

@@ -66,10 +66,11 @@ def load(
     """Do as :func:`load_predictor`, and return beside it what scoring needs of the first file.
 
     ``changes`` are values of the data that differ from training, see
-    :func:`~liverseg.checkpoints.load_data`.
+    :func:`~liverseg.checkpoints.load_data`; None is no change.
     """
     first: Loaded | None = None
-    options, changes = options or Options(), changes or {}
+    options = options or Options()
+    changes = {key: value for key, value in (changes or {}).items() if value is not None}
     files = find_checkpoints(ckpt_path)
     for file in files:
         checkpoint = load_checkpoint(file)

@@ -43,8 +43,7 @@ def predict(config: DictConfig) -> tuple[int, dict[Path, str]]:
                 f"{key}={as_typed(settings[key])} is for volumes, and source={settings['source']} "
                 "names images; leave it out"
             )
-    changes = {key: value for key, value in settings["data"].items() if value is not None}
-    loaded = load(settings["ckpt_path"], settings["allow"], options_of(settings), changes)
+    loaded = load(settings["ckpt_path"], settings["allow"], options_of(settings), settings["data"])
     predictor, data = loaded.predictor, loaded.data
     images = find_images(settings["source"], data.mask_suffix)
     writer = PredictionWriter(

@@ -45,7 +45,8 @@ def trains_faster(features: Tensor, channels: int) -> bool:
     """
     if not features.is_cuda or not torch.is_autocast_enabled("cuda"):
         return False
-    if torch.compiler.is_compiling() or features[:, 0].numel() * channels < _fewest.get():
+    values = features.numel() // features.shape[1] * channels
+    if torch.compiler.is_compiling() or values < _fewest.get():
         return False
     return _why_not(features.device) is None
 
@@ -146,24 +147,23 @@ class _Activated(torch.autograd.Function):
         x = x.contiguous(memory_format=torch.channels_last)
         batch, channels, height, width = x.shape
         count = batch * height * width
-        block, wide, columns = _blocks(channels)
-        parts = min(-(-count // block), -(-_PROGRAMS // columns))
+        block, wide, grid, parts = _plan(count, channels)
         partial = x.new_empty(parts, 2, channels, dtype=torch.float32)
         found = x.new_empty(2, channels, dtype=torch.float32)
         # No view of autograd, which watches over those.
         y, y_step = (torch.empty_like(x), channels) if room is None else (_half(room), 2 * channels)
         halved = _map(x, (batch, channels, height // 2, width // 2)) if pools else None
-        rows = count // 4 if pools else count
-        rows_of_block = block // 4 if pools else block
         with torch.cuda.device_of(x):  # backward, autograd sees to that
-            kernels.add_up[parts, columns](x, partial, count, channels, block, wide)
+            kernels.add_up[parts, grid[1]](x, partial, count, channels, block, wide)
             kernels.find[(-(-channels // _FEW),)](
                 *(x, partial, found, before, norm.running_mean, norm.running_var),
                 *(parts, count, channels, norm.momentum, norm.eps, _FEW),
             )
-            kernels.activate[-(-rows // rows_of_block), columns](
+            rows = count // 4 if pools else count
+            block, wide, grid, _ = _plan(rows, channels, of_windows=pools)
+            kernels.activate[grid](
                 *(x, y, halved, found, weight, bias),
-                *(rows, width, channels, y_step, pools, rows_of_block, wide),
+                *(rows, width, channels, y_step, pools, block, wide),
             )
         ctx.save_for_backward(x, weight, bias, found)
         ctx.pools = pools
@@ -180,12 +180,10 @@ class _Activated(torch.autograd.Function):
             dpooled = dpooled.contiguous(memory_format=torch.channels_last)
         count = batch * height * width
         rows = count // 4 if pools else count
-        block, wide, columns = _blocks(channels)
-        block = block // 4 if pools else block
-        parts = min(-(-rows // block), -(-_PROGRAMS // columns))
+        block, wide, grid, parts = _plan(rows, channels, of_windows=pools)
         partial = x.new_empty(parts, 2, channels, dtype=torch.float32)
         dweight, dbias, dbefore = x.new_zeros(3, channels, dtype=torch.float32)
-        kernels.add_up_gradients[parts, columns](
+        kernels.add_up_gradients[parts, grid[1]](
             *(x, dy, dpooled, partial, found, weight, bias),
             *(rows, width, channels, dy_step, pools, block, wide),
         )
@@ -193,7 +191,7 @@ class _Activated(torch.autograd.Function):
             partial, found, dweight, dbias, parts, channels, _FEW
         )
         dx = torch.empty_like(x)
-        kernels.give_back[-(-rows // block), columns](
+        kernels.give_back[grid](
             *(x, dy, dpooled, dx, dweight, dbias, found, weight, bias),
             *(rows, count, width, channels, dy_step, pools, block, wide),
         )
@@ -209,10 +207,10 @@ class _Joined(torch.autograd.Function):
         if room is None:
             room = _map(skip, (batch, 2 * channels, height, width))
             room[:, channels:] = skip
-        block, wide, columns = _blocks(channels)
-        cells, block = batch * height * width // 4, block // 4
+        cells = batch * height * width // 4
+        block, wide, grid, _ = _plan(cells, channels, of_windows=True)
         with torch.cuda.device_of(four):
-            _kernels().join[-(-cells // block), columns](
+            _kernels().join[grid](
                 four.contiguous(), bias, room, cells, width, channels, block, wide
             )
         return room
@@ -223,12 +221,10 @@ class _Joined(torch.autograd.Function):
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         batch, both, height, width = gradient.shape
         channels, cells = both // 2, batch * height * width // 4
-        block, wide, columns = _blocks(channels)
-        block //= 4
-        parts = min(-(-cells // block), -(-_PROGRAMS // columns))
+        block, wide, grid, parts = _plan(cells, channels, of_windows=True)
         four = gradient.new_empty(cells, 4 * channels)
         partial = gradient.new_empty(parts, channels, dtype=torch.float32)
-        _kernels().part[parts, columns](
+        _kernels().part[parts, grid[1]](
             gradient, four, partial, cells, width, channels, block, wide
         )
         return four, partial.sum(dim=0), gradient[:, channels:], None
@@ -248,10 +244,17 @@ def _taken(features: Tensor, name: str) -> Any:
     return found
 
 
-def _blocks(channels: int) -> tuple[int, int, int]:
-    """Return rows and channels of a block, powers of 2, and how many lie side by side."""
+def _plan(
+    rows: int, channels: int, *, of_windows: bool = False
+) -> tuple[int, int, tuple[int, int], int]:
+    """Return rows and channels of a block, powers of 2, the blocks, and how many of them add up.
+
+    A row is a pixel, or a window of four.
+    """
     wide = min(_WIDEST, 1 << (channels - 1).bit_length())
-    return _ELEMENTS // wide, wide, -(-channels // wide)
+    block = _ELEMENTS // wide // (4 if of_windows else 1)
+    grid = -(-rows // block), -(-channels // wide)
+    return block, wide, grid, min(grid[0], -(-_PROGRAMS // grid[1]))
 
 
 def _map(like: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -62,8 +62,7 @@ def page_server(config: DictConfig) -> BaseWSGIServer:
     quieten()
     check_settings(config)
     settings = plain_values(config)
-    changes = {key: value for key, value in settings["data"].items() if value is not None}
-    loaded = load(settings["ckpt_path"], config.allow, changes=changes)
+    loaded = load(settings["ckpt_path"], config.allow, changes=settings["data"])
     record = loaded.checkpoint["liverseg"]["config"]
     predictor = loaded.predictor.to("cuda" if torch.cuda.is_available() else "cpu")
     precision = str(record["trainer"].get("precision", "32-true"))

@@ -17,78 +17,6 @@ from liverseg.network import UNet, fused_at_all_sizes
 _WARM_UP = 3  # steps before one is recorded, in which libraries choose and compile their kernels
 
 
-def compile_network(net: nn.Module, device: torch.device) -> None:
-    """Have a network train faster from now on, at the price of some time before.
-
-    A U-Net with batch norm is replayed on a GPU, where its own kernels are faster than compiled
-    ones (:mod:`liverseg.network.fused`). ``torch.compile`` compiles everything else.
-    """
-    has_batch_norm = any(isinstance(one, nn.BatchNorm2d) for one in net.modules())
-    if device.type == "cuda" and type(net) is UNet and has_batch_norm:
-        net.forward = Replayed(net)  # type: ignore[method-assign]
-    else:
-        net.compile()
-
-
-class Replayed:
-    """What a network computes in training, replayed where a batch has the size of those before.
-
-    The first size that comes twice in a row is recorded; other sizes, and images that are scored,
-    are computed as without it. What is trained, which layers train, and where weights and running
-    means lie, may change: it is then recorded anew. Weights, running means and random numbers are
-    those of a step that is computed.
-
-    Args:
-        net: The network, on its device.
-        record: Records a step, see :class:`Step`.
-    """
-
-    def __init__(self, net: nn.Module, record: "type[Step] | None" = None) -> None:
-        self._net = net
-        self._record = record or Step
-        self._layers: list[nn.Module] = []
-        self._latest: torch.Size | None = None
-        self._step: Step | None = None
-        self._state: Any = None
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """Return logits."""
-        is_training = self._net.training and torch.is_grad_enabled() and not image.requires_grad
-        if not is_training or torch.is_anomaly_enabled():
-            return computed(self._net, image)
-        if image.shape != self._latest:
-            if self._step is None:
-                self._latest = image.shape
-                self._layers = list(self._net.modules())
-            return computed(self._net, image)
-        if any(map(_runs_python, self._layers[1:])):
-            return computed(self._net, image)
-        state = self._state_now()
-        if self._step is None or state != self._state:
-            self._step = None  # lets go of its memory first
-            self._step, self._state = self._record(self._net, image), state
-        return self._step(image)
-
-    def _state_now(self) -> Any:
-        values = [
-            (one.data_ptr(), one.requires_grad)
-            for layer in self._layers
-            for one in (*layer._parameters.values(), *layer._buffers.values())
-            if one is not None
-        ]
-        modes = [(layer.training, getattr(layer, "momentum", None)) for layer in self._layers]
-        is_mixed = torch.is_autocast_enabled("cuda")
-        return values, modes, is_mixed and torch.get_autocast_dtype("cuda")
-
-
-def _runs_python(layer: nn.Module) -> bool:
-    """Return whether a layer does in each step what a graph would not hold."""
-    forward = layer._forward_hooks or layer._forward_pre_hooks
-    has_hooks = bool(forward or layer._backward_hooks or layer._backward_pre_hooks)
-    # The mean of all batches: it looks at how many there were.
-    return has_hooks or getattr(layer, "momentum", 0) is None
-
-
 def computed(net: nn.Module, image: Tensor) -> Tensor:
     """Return logits as the network's class computes them, whatever its ``forward`` is."""
     logits: Tensor = type(net).forward(net, image)
@@ -186,3 +114,75 @@ class _Replay(torch.autograd.Function):
         step.backward.replay()
         # The next step overwrites them: autograd copies them, as they are held here as well.
         return None, None, *step.gradients
+
+
+class Replayed:
+    """What a network computes in training, replayed where a batch has the size of those before.
+
+    The first size that comes twice in a row is recorded; other sizes, and images that are scored,
+    are computed as without it. What is trained, which layers train, and where weights and running
+    means lie, may change: it is then recorded anew. Weights, running means and random numbers are
+    those of a step that is computed.
+
+    Args:
+        net: The network, on its device.
+        record: Records a step, see :class:`Step`.
+    """
+
+    def __init__(self, net: nn.Module, record: type[Step] = Step) -> None:
+        self._net = net
+        self._record = record
+        self._layers: list[nn.Module] = []
+        self._latest: torch.Size | None = None
+        self._step: Step | None = None
+        self._state: Any = None
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return logits."""
+        is_training = self._net.training and torch.is_grad_enabled() and not image.requires_grad
+        if not is_training or torch.is_anomaly_enabled():
+            return computed(self._net, image)
+        if image.shape != self._latest:
+            if self._step is None:
+                self._latest = image.shape
+                self._layers = list(self._net.modules())
+            return computed(self._net, image)
+        if any(map(_runs_python, self._layers[1:])):
+            return computed(self._net, image)
+        state = self._state_now()
+        if self._step is None or state != self._state:
+            self._step = None  # lets go of its memory first
+            self._step, self._state = self._record(self._net, image), state
+        return self._step(image)
+
+    def _state_now(self) -> Any:
+        values = [
+            (one.data_ptr(), one.requires_grad)
+            for layer in self._layers
+            for one in (*layer._parameters.values(), *layer._buffers.values())
+            if one is not None
+        ]
+        modes = [(layer.training, getattr(layer, "momentum", None)) for layer in self._layers]
+        is_mixed = torch.is_autocast_enabled("cuda")
+        return values, modes, is_mixed and torch.get_autocast_dtype("cuda")
+
+
+def _runs_python(layer: nn.Module) -> bool:
+    """Return whether a layer does in each step what a graph would not hold."""
+    forward = layer._forward_hooks or layer._forward_pre_hooks
+    has_hooks = bool(forward or layer._backward_hooks or layer._backward_pre_hooks)
+    # The mean of all batches: it looks at how many there were.
+    return has_hooks or getattr(layer, "momentum", 0) is None
+
+
+def compile_network(net: nn.Module, device: torch.device) -> None:
+    """Have a network train faster from now on, at the price of some time before.
+
+    A U-Net with batch norm is replayed on a GPU, where its own kernels are faster than compiled
+    ones (:mod:`liverseg.network.fused`). ``torch.compile`` compiles everything else.
+    """
+    has_batch_norm = any(isinstance(one, nn.BatchNorm2d) for one in net.modules())
+    if device.type == "cuda" and type(net) is UNet and has_batch_norm:
+        net.forward = Replayed(net)  # type: ignore[method-assign]
+    else:
+        net.compile()
