@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from liverseg.network import UNet
-from liverseg.training import compile_network
+from liverseg.network import UNet, fused, fused_at_all_sizes
+from liverseg.training import compile_network, replay
 from liverseg.training.replay import Replayed, Step, Unhooked, computed
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -51,6 +51,26 @@ def test_the_first_size_that_comes_twice_is_recorded_and_others_are_computed() -
     net(small)
     assert recorder.recorded == [(2, 1, 8, 8)]
     assert recorder.replayed == 3
+
+
+def test_steps_are_computed_by_the_kernels_of_those_that_are_replayed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net, recorder = replayed_net()
+    fewest: list[int] = []
+
+    def noted(net: nn.Module, image: Tensor) -> Tensor:
+        fewest.append(fused._fewest.get())
+        return computed(net, image)
+
+    monkeypatch.setattr(replay, "computed", noted)
+    image = torch.zeros(2, 1, 8, 8)
+    net(image)  # as the first step of a resumed run
+    net(image[:1])
+    assert fewest == [0, 0]
+    net.eval()(image)
+    assert fewest[2:] == [fused._FEWEST]
+    assert not recorder.recorded
 
 
 def test_what_is_scored_is_computed() -> None:
@@ -190,7 +210,9 @@ def test_replayed_steps_are_those_that_are_computed(
     other = copy.deepcopy(net)
     compile_network(other, torch.device("cuda"))
     images = torch.randn(9, 4, 1, 64, 64, device="cuda")
-    found = [_trained(one, images, precision) for one in (net, other)]
+    with fused_at_all_sizes():
+        found = [_trained(net, images, precision)]
+    found.append(_trained(other, images, precision))
     assert isinstance(other.forward, Replayed)
     assert isinstance(other.forward._step, Step)
     for one, two in zip(*found, strict=True):

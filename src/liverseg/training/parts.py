@@ -90,7 +90,8 @@ class Freezing(Callback):
                 parameter.grad = None
 
     def _is_frozen(self, trainer: Trainer) -> bool:
-        return self._epochs is None or trainer.current_epoch < self._epochs
+        is_time = self._epochs is None or trainer.current_epoch < self._epochs
+        return bool(self._names) and is_time
 
     def _set_gradients(self, task: LightningModule, *, wanted: bool) -> None:
         for parameter in self._frozen(task):

@@ -119,8 +119,8 @@ class _Replay(torch.autograd.Function):
 class Replayed:
     """What a network computes in training, replayed where a batch has the size of those before.
 
-    The first size that comes twice in a row is recorded; other sizes, and images that are scored,
-    are computed as without it. What is trained, which layers train, and where weights and running
+    The first size that comes twice in a row is recorded; other sizes are computed, by the same
+    kernels, and images that are scored as without it. What is trained, which layers train, and where weights and running
     means lie, may change: it is then recorded anew. Weights, running means and random numbers are
     those of a step that is computed.
 
@@ -140,20 +140,30 @@ class Replayed:
     def __call__(self, image: Tensor) -> Tensor:
         """Return logits."""
         is_training = self._net.training and torch.is_grad_enabled() and not image.requires_grad
-        if not is_training or torch.is_anomaly_enabled():
+        if not is_training:
             return computed(self._net, image)
+        step = self._step_for(image)
+        if step is not None:
+            return step(image)
+        with fused_at_all_sizes():  # as what is recorded, which a resumed run is not at first
+            return computed(self._net, image)
+
+    def _step_for(self, image: Tensor) -> Step | None:
+        """Return what is replayed for a batch, None for what is computed."""
+        if torch.is_anomaly_enabled():
+            return None
         if image.shape != self._latest:
             if self._step is None:
                 self._latest = image.shape
                 self._layers = list(self._net.modules())
-            return computed(self._net, image)
+            return None
         if any(map(_runs_python, self._layers[1:])):
-            return computed(self._net, image)
+            return None
         state = self._state_now()
         if self._step is None or state != self._state:
             self._step = None  # lets go of its memory first
             self._step, self._state = self._record(self._net, image), state
-        return self._step(image)
+        return self._step
 
     def _state_now(self) -> Any:
         values = [
