@@ -40,6 +40,7 @@ from loops import (
     OurLoop,
     now,
     quiet,
+    tune,
 )
 from PIL import Image
 from torch._inductor import config as inductor
@@ -484,6 +485,8 @@ def main() -> None:
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no GPU here; leave --device out")
     quiet()
+    if arguments.device == "cuda":  # where all loops run in this process, see Here
+        tune()
     described = machine(arguments.device)
     numbers: dict[str, Any] = {"machine": described, "command": " ".join(sys.argv)}
     text = ["# Benchmark", "", *(f"* {key}: {value}" for key, value in described.items())]

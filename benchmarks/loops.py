@@ -105,8 +105,7 @@ class Here:
 
 def _make(kind: Callable[..., Loop], given: dict[str, Any], is_tuned: bool) -> None:
     if is_tuned:
-        keep_freed_memory()
-        gc.set_threshold(200_000, 50, 50)  # as each command does
+        tune()
     quiet()
     _made.append(kind(**given))
 
@@ -375,6 +374,12 @@ def now() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+def tune() -> None:
+    """Keep memory, and look for what can be freed, as each command of this package does."""
+    keep_freed_memory()
+    gc.set_threshold(200_000, 50, 50)
 
 
 def quiet() -> None:
