@@ -214,6 +214,8 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     # Losses and scores are summed over all processes before they are logged.
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+    # trainer.accelerator=cpu beside a GPU is said on purpose.
+    warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
     # DDP on GPUs: https://github.com/Lightning-AI/pytorch-lightning/issues/21567
     warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream does not match.*")
     # On the login node of a cluster: how to use srun stands in docs/.
