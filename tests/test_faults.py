@@ -156,6 +156,14 @@ KINDS = {
         STOP,
     ),
     "Ctrl-C": ([], ("in step", 4), signal.SIGINT),
+    "a stochastic average": (
+        [
+            "+callbacks.swa._target_=lightning.pytorch.callbacks.StochasticWeightAveraging",
+            *("+callbacks.swa.swa_lrs=1e-2", "+callbacks.swa.swa_epoch_start=1"),
+        ],
+        ("in step", 4),
+        STOP,
+    ),
     "an end that early stopping has seen": (
         ["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "optimizer.lr=1e-9"],
         ("after rename", 2),

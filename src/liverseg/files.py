@@ -31,3 +31,9 @@ def written_whole(file: Path, ending: str = "") -> Iterator[Path]:
         raise
     finally:
         draft.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what writers that were killed have left in a folder that nobody else writes to."""
+    for draft in folder.glob(f".{'[0-9a-f]' * 32}.unfinished*"):
+        draft.unlink(missing_ok=True)

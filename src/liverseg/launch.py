@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from liverseg.checkpoints import load_checkpoint
 from liverseg.checks import check_continuation, check_settings
 from liverseg.experiment import Scores, train
+from liverseg.files import remove_unfinished
 from liverseg.inference import plain_values
 from liverseg.runs import (
     JOB_FILE,
@@ -84,6 +85,8 @@ def train_on_all_devices(config: DictConfig) -> Scores:
         with locked(folder / LOCK, wait=False) as is_free:
             if not is_free:
                 raise ValueError(f"{folder} is in use by another process; wait for it, or end it")
+            for place in (folder, folder / "checkpoints", folder / "pictures"):
+                remove_unfinished(place)
             with recorded(folder):
                 config, begun = _settled(config)
                 if config.resume is None:  # else once nothing has refused it, see ``train``

@@ -140,6 +140,14 @@ def test_few_images_are_passed_until_an_epoch_has_its_steps(pair_root, min_steps
     assert rest == orders[1][4:]
 
 
+def test_a_batch_holds_no_image_twice_however_few_there_are(pair_root):
+    task = Recorder()
+    trainer_of(max_epochs=1).fit(task, module_of(pair_root, batch_size=1000, min_steps=3))
+    assert [sorted(batch) for _, batch in task.trained] == [[0, 1, 2, 3, 4, 5]] * 3
+    later = order_of(pair_root, batch_size=1000, min_steps=3, seen=1)
+    assert later == order_of(pair_root, batch_size=6, min_steps=3)[6:]
+
+
 def test_two_ranks_share_an_epoch(pair_root):
     ranks = [order_of(pair_root, rank=rank, ranks=2) for rank in (0, 1)]
     assert [len(rank) for rank in ranks] == [3, 3]

@@ -219,7 +219,8 @@ def test_ignored_and_undeclared_colours(tmp_path: Path) -> None:
         (
             COLOURS,
             "data.mask_colors names 3 classes (background, liver, spleen), but data.num_classes=1 "
-            "needs 2, or 1 where black is class 0; set data.num_classes=3, or correct the colours",
+            "needs 2, or 1 where black is class 0; set data.num_classes=3, correct the "
+            "colours, or call those that count nowhere ignored",
         ),
         (
             {"liver": [0, 0, 0]},

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
 
 from liverseg.checkpoints.limits import is_stored
 from liverseg.files import written_whole
@@ -67,7 +67,8 @@ class LastCheckpoint(ModelCheckpoint):
         """Save what there is, if it can be gone on from exactly."""
         # Else the file of the epoch before is better. Lightning goes on without a check on val that
         # was under way or due, or counts steps amiss after it; what a step has changed so far, or
-        # added up of gradients for a later one, is not undone or kept.
+        # added up of gradients for a later one, is not undone or kept. A stochastic average takes
+        # its schedule up again where an epoch starts.
         progress = trainer.fit_loop.epoch_loop.batch_progress
         current: Any = progress.current  # typed as one that does not count what is started
         is_within_step = (
@@ -77,7 +78,10 @@ class LastCheckpoint(ModelCheckpoint):
         is_checked = progress.is_last_batch or (
             trainer.val_check_batch is not None and current.completed % trainer.val_check_batch == 0
         )
-        if not (is_within_step or is_checked or isinstance(exception, NotFiniteError)):
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]  # set by its connector
+        averages = any(isinstance(one, StochasticWeightAveraging) for one in callbacks)
+        is_in_the_way = is_within_step or is_checked or averages
+        if not (is_in_the_way or isinstance(exception, NotFiniteError)):
             super().on_exception(trainer, pl_module, exception)
 
 

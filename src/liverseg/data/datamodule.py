@@ -398,7 +398,7 @@ class PairDataModule(LightningDataModule):
         )
         return DataLoader(
             dataset,
-            batch_size=self.batch_size,
+            batch_size=sampler.batch_size,
             sampler=sampler,
             collate_fn=pad_and_stack,
             **self._loading(dataset),

@@ -32,7 +32,7 @@ class ResumableSampler(DistributedSampler[Sample]):
     Args:
         dataset: The training pairs.
         trainer: The trainer, its progress restored.
-        batch_size: Images in a batch of one rank.
+        batch_size: Images in a batch of one rank; those of train, where they are fewer.
         seed: Seed of the order.
         min_steps: Batches of an epoch at least: few images are passed several times, each time in
             another order, and augmented as in another epoch.
@@ -54,12 +54,13 @@ class ResumableSampler(DistributedSampler[Sample]):
             shuffle=True,
             seed=seed * 1_000_003,  # the epoch is added to it; orders of other seeds stay apart
         )
-        self._passes = (min_steps - 1) * batch_size // self.num_samples + 1
+        self.batch_size = min(batch_size, self.num_samples)  # none is in a batch twice
+        self._passes = (min_steps - 1) * self.batch_size // self.num_samples + 1
         epochs: Any = trainer.fit_loop.epoch_progress.current  # typed as its base class
         batches: Any = trainer.fit_loop.epoch_loop.batch_progress
         has_ended = batches.is_last_batch or epochs.processed == epochs.ready
         self.epoch = epochs.ready if has_ended else epochs.ready - 1
-        self._skip = 0 if has_ended else batches.current.processed * batch_size
+        self._skip = 0 if has_ended else batches.current.processed * self.batch_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]  # index and epoch
         """Yield what :meth:`PairDataset.__getitem__` takes."""

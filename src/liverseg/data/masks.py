@@ -374,7 +374,8 @@ def _colour_table(
         raise ValueError(
             f"data.mask_colors names {len(classes)} classes ({', '.join(named)}), but "
             f"data.num_classes={num_classes} needs {count}, or {count - 1} where black is class 0; "
-            f"set data.num_classes={len(classes)}, or correct the colours"
+            f"set data.num_classes={len(classes)}, correct the colours, or call those that count "
+            f"nowhere {_IGNORED_NAME}"
         )
     flat = [colour for group in (*classes, ignored) for colour in group]
     if twice := next((colour for colour in flat if flat.count(colour) > 1), None):

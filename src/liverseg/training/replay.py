@@ -120,9 +120,9 @@ class Replayed:
     """What a network computes in training, replayed where a batch has the size of those before.
 
     The first size that comes twice in a row is recorded; other sizes are computed, by the same
-    kernels, and images that are scored as without it. What is trained, which layers train, and where weights and running
-    means lie, may change: it is then recorded anew. Weights, running means and random numbers are
-    those of a step that is computed.
+    kernels, and images that are scored as without it. What is trained, which layers train, and
+    where weights and running means lie, may change: it is then recorded anew. Weights, running
+    means and random numbers are those of a step that is computed.
 
     Args:
         net: The network, on its device.
