@@ -8,9 +8,10 @@ import pytest
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from PIL import Image
-from scored import NAMES, write_run, write_sweep
+from scored import NAMES, PATIENTS, write_run, write_sweep
 
-from liverseg.reports import compare_runs, conclude_sweep
+from liverseg.reports import compare_runs, comparing, conclude_sweep
+from liverseg.scores import compare
 from liverseg.settings.paths import as_hydra_reads_it
 
 Compose = Callable[..., DictConfig]
@@ -94,6 +95,8 @@ def test_three_runs_make_three_pairs(compose: Compose, tmp_path: Path) -> None:
     _, found = compared(compose, tmp_path, *runs)
     assert [(one["first"], one["second"]) for one in found] == [("A", "B"), ("A", "C"), ("B", "C")]
     assert all(one["adjusted_p"] >= one["p"] for one in found)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "corrected for the number of comparisons (Holm), which intervals are not." in page
 
 
 def test_both_predictions_are_drawn_where_both_have_a_picture(
@@ -294,6 +297,9 @@ def test_other_rules_are_refused(compose: Compose, tmp_path: Path) -> None:
     compared(compose, tmp_path, a, b)
     with pytest.raises(ValueError, match=r"B .* other tolerance than A \(2\.0, not 1.* tolerance="):
         compared(compose, tmp_path, a, b, score="nsd")
+    c = write_run(tmp_path / "C", 1, chosen=("nsd",), tolerance=1.0)
+    with pytest.raises(ValueError, match=r"; score all with evaluate\.py and one tolerance=$"):
+        compared(compose, tmp_path, a, b, c, score="nsd")
 
 
 def test_runs_of_more_and_of_fewer_classes_are_refused(compose: Compose, tmp_path: Path) -> None:
@@ -303,6 +309,31 @@ def test_runs_of_more_and_of_fewer_classes_are_refused(compose: Compose, tmp_pat
     (b / "scores.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match=r"^B was scored with 2 classes and A with 1; compare"):
         compared(compose, tmp_path, a, b)
+
+
+def test_images_of_other_patients_are_refused(compose: Compose, tmp_path: Path) -> None:
+    """In B and C the images are of patients q0, q1, ... and in D nobody knows whose they are."""
+    others = [f"q{name[1:]}" for name in PATIENTS]
+    a, d = write_run(tmp_path / "A", 4), write_run(tmp_path / "D", 4, patients=[None] * 16)
+    b, c = (write_run(tmp_path / name, 1, patients=others) for name in "BC")
+    told = r"B name other patients for the same images \(p0_s0 is of p0, and of q0\); score "
+    anew = r"anew with evaluate\.py split=test and one cases\.csv or one data\.case_pattern$"
+    with pytest.raises(ValueError, match=f"{told}both {anew}"):
+        compared(compose, tmp_path, a, b)
+    with pytest.raises(ValueError, match=f"{told}all {anew}"):
+        compared(compose, tmp_path, a, b, c)
+    assert compared(compose, tmp_path, b, c)[1][0]["unit"] == "patients"
+    assert compared(compose, tmp_path, a, b, d)[1][0]["unit"] == "images"
+
+
+def test_seeds_of_other_patients_are_refused(compose: Compose, tmp_path: Path) -> None:
+    jobs: list[tuple[list[str], dict[str, Any]]] = [
+        ([f"model={name}", f"seed={seed}"], {"wrong": 1}) for name in "ab" for seed in (1, 2)
+    ]
+    jobs[3][1]["patients"] = ["q", *PATIENTS[1:]]
+    sweep = write_sweep(tmp_path / "s", jobs)
+    with pytest.raises(ValueError, match=r"is of p0, and of q\); train all with one cases\.csv"):
+        compared(compose, tmp_path, sweep)
 
 
 def test_a_folder_that_holds_no_scores_is_named(compose: Compose, tmp_path: Path) -> None:
@@ -317,6 +348,64 @@ def test_a_folder_that_holds_no_scores_is_named(compose: Compose, tmp_path: Path
     (a / "scores.json").unlink()
     with pytest.raises(ValueError, match=r"A does not say in scores\.json how test was scored"):
         compared(compose, tmp_path, a, write_run(tmp_path / "B", 1))
+
+
+@pytest.mark.parametrize(
+    ("count", "drawn", "note"), [(6, 15, ""), (7, 15, "\nthe first 15 of 21 comparisons")]
+)
+def test_a_chart_that_is_cut_says_so(
+    monkeypatch: pytest.MonkeyPatch, count: int, drawn: int, note: str
+) -> None:
+    notes: list[tuple[int, str]] = []
+    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: None)
+    monkeypatch.setattr(
+        Figure, "supxlabel", lambda figure, text, **__: notes.append((len(figure.axes), text))
+    )
+    values = {name: {f"p{place}": {"": 0.5} for place in range(6)} for name in "ABCDEFG"[:count]}
+    comparing._chart(compare(values, "dice"))
+    ((panels, text),) = notes
+    assert (panels, text.partition("interval")[2]) == (drawn, note)
+
+
+def test_remedies_speak_of_all_and_of_folds_where_there_are_any(
+    compose: Compose, tmp_path: Path
+) -> None:
+    runs = [write_run(tmp_path / name, 1, split="val", truth=f"masks:{name}") for name in "ABC"]
+    anew = r"score all with evaluate\.py split=val on one folder, data\.root=DIR$"
+    with pytest.raises(ValueError, match=rf"differ\); {anew}"):
+        compared(compose, tmp_path, *runs)
+    for run in runs:
+        write_run(run, 1)
+        record = {split: {"truth": f"{split}:{run}"} for split in ("val", "test")}
+        (run / "scores.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=rf"; add split=test, which all have, or {anew}"):
+        compared(compose, tmp_path, *runs, split="val")
+    with pytest.raises(ValueError, match=r"; score all with evaluate\.py on one folder, data\.ro"):
+        compared(compose, tmp_path, *runs)
+
+
+def test_means_that_differ_from_differences_are_explained(compose: Compose, tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, 1, chosen=("hd95",)) for name in "AB"]
+    table = runs[1] / "cases_test.csv"
+    for score, is_told in (("dice", False), ("hd95", False), ("hd95", True)):
+        if is_told:
+            head, first, *rest = table.read_text().splitlines()
+            cells = dict(zip(head.split(","), first.split(","), strict=True)) | {"hd95": "inf"}
+            table.write_text("\n".join([head, ",".join(cells.values()), *rest]) + "\n")
+        compared(compose, tmp_path, *runs, score=score)
+        page = (tmp_path / "out" / "report.html").read_text()
+        assert ("so the two need not agree" in page) == is_told
+
+
+def test_a_folder_that_is_named_twice_is_one(compose: Compose, tmp_path: Path) -> None:
+    a, b = write_run(tmp_path / "A", 4), write_run(tmp_path / "B", 1)
+    (tmp_path / "link").symlink_to(a)
+    around = tmp_path / "B" / ".." / "A"
+    for again in (tmp_path / "link", around):
+        with pytest.raises(ValueError, match=r"names 1 to compare; name two or more"):
+            compared(compose, tmp_path, a, again)
+        _, found = compared(compose, tmp_path, a, b, again)
+        assert [(one["first"], one["second"]) for one in found] == [("A", "B")]
 
 
 def test_two_runs_of_one_name_are_told_by_their_paths(compose: Compose, tmp_path: Path) -> None:

@@ -69,6 +69,35 @@ def test_five_patients_are_too_few() -> None:
     assert found.p == pytest.approx(2 / 32)
 
 
+@pytest.mark.parametrize(
+    ("patients", "runs", "told"),
+    [
+        (6, "AB", "B is better"),  # p is 2 / 2**6 = 0.031
+        (6, "ABC", "6 patients are too few to tell them apart among so many comp"),  # 3 * 0.031
+        (7, "ABC", "B is better"),  # 3 * 2 / 2**7 = 0.047
+        (9, "ABCDEF", "9 patients are too few to tell them apart among so many comp"),  # 0.059
+        (10, "ABCDEF", "B is better"),  # 15 * 2 / 2**10 = 0.029
+    ],
+)
+def test_how_many_are_too_few_depends_on_how_many_are_compared(
+    patients: int, runs: str, told: str
+) -> None:
+    values = {
+        name: values_of([0.1 * place + 0.001 * place * unit for unit in range(1, patients + 1)])
+        for place, name in enumerate(runs)
+    }
+    first, *_ = compare(values, "dice")
+    assert first.sentence().startswith(told)
+
+
+def test_the_smallest_p_is_corrected_as_p_is() -> None:
+    """B has a distance in 6 of 20: Holm takes 2 / 2**20 three times, and 2 / 2**6 twice."""
+    a, c = values_of([1.0] * 20), values_of([2.0] * 20)
+    b = values_of([3.0] * 6 + [math.inf] * 14)
+    found = compare({"A": a, "B": b, "C": c}, "hd95")
+    assert [one.least_p for one in found] == [2 * 2 / 2**6, 3 * 2 / 2**20, 2 * 2 / 2**6]
+
+
 def test_each_is_compared_with_each_and_p_is_corrected() -> None:
     random = np.random.default_rng(1)
     base = random.random(10)
@@ -93,8 +122,8 @@ def test_a_structure_without_a_distance_in_one_is_counted_and_not_averaged() -> 
     (found,) = compare({"A": first, "B": second}, "hd95")
     assert [tuple(one) for one in found.differences] == [("p", 3.0, 5.0, 2.0)]
     assert found.one_sided == (1, 0)
-    told = "; structures that have no distance: 1 with A alone, 0 with B alone"
-    assert told in found.sentence()
+    told = "; structures that have no distance: 1 with A alone, 0 with B alone, 1 with both"
+    assert found.sentence().endswith(told)
 
 
 def test_a_volume_that_is_made_up_is_told_by_patient() -> None:
@@ -112,11 +141,29 @@ def test_a_false_alarm_counts_against_its_run_where_the_other_found_nothing() ->
 
 def test_runs_that_repeat_one_another_are_averaged_and_folds_put_together() -> None:
     first, second = values_of([0.5, math.inf]), values_of([0.7, 2.0])
-    assert mean_of([first, second, {"other": {"": 1.0}}]) == {
+    assert mean_of([first, second, {"other": {"": 1.0}}], "hd95") == {
         "p00": {"": 0.6},
-        "p01": {"": 2.0},
+        "p01": {"": math.inf},
         "other": {"": 1.0},
     }
+
+
+@pytest.mark.parametrize(
+    ("word", "values", "mean"),
+    [
+        ("nsd", [0.0, math.nan, math.nan], 2 / 3),  # made up in one run, rightly empty in two
+        ("nsd", [math.nan, math.nan], math.nan),
+        ("hd95", [math.nan, math.inf], math.inf),  # made up in one run
+        ("hd95", [3.0, math.inf, 5.0], math.inf),  # missed in one run
+        ("hd95", [3.0, 5.0], 4.0),
+        ("rvd", [0.25, 0.75], 0.5),
+    ],
+)
+def test_what_is_missed_or_made_up_in_one_of_several_runs_is_not_forgotten(
+    word: str, values: list[float], mean: float
+) -> None:
+    found = mean_of([{"p": {"a/": value}} for value in values], word)
+    assert found == {"p": {"a/": pytest.approx(mean, nan_ok=True)}}
 
 
 @pytest.mark.parametrize("numbers", [[], [0.0, 0.0], [0.0] * 30])

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # imported where it is needed, because it takes a second
     from matplotlib.axes import Axes
 
 _MOST_SHOWN = 6  # cases that differ most, of each two
-_MOST_PANELS = 12  # of the chart
+_MOST_PANELS = 15  # of the chart: six contestants, each with each
 _LEAST_SPAN = 0.002  # of its axis of differences, where all are 0
 _BETTER, _WORSE, _SAME, _MEAN = "#0072B2", "#D55E00", "#999999", "#000000"  # Okabe & Ito (2008)
 _INTERVALS = (
@@ -83,7 +83,9 @@ def compare_folders(
         case.case for members in scored.values() for one in members for case in one.cases
     )
     values = {
-        name: mean_of([unit_values(one.cases, word, by_patient=by_patient) for one in members])
+        name: mean_of(
+            [unit_values(one.cases, word, by_patient=by_patient) for one in members], word
+        )
         for name, members in scored.items()
     }
     found = compare(values, word, unit="patients" if by_patient else "images")
@@ -165,6 +167,7 @@ def _plain(one: Comparison, split: str) -> dict[str, Any]:
         "ties": one.ties,
         "losses": one.losses,
         "one_sided": list(one.one_sided),
+        "both_infinite": one.both_infinite,
         "sentence": one.sentence(),
     }
 
@@ -185,7 +188,8 @@ def _chart(found: Sequence[Comparison]) -> bytes:
     has_band = any(one.interval for one in shown)
     figure.supxlabel(
         f"dot: one of the {shown[0].unit}, in order   line"
-        + (" and band: mean and its 95 % interval" if has_band else ": mean"),
+        + (" and band: mean and its 95 % interval" if has_band else ": mean")
+        + (f"\nthe first {len(shown)} of {len(found)} comparisons" if found[len(shown) :] else ""),
         fontsize=8,
         color="#555555",
     )
@@ -333,8 +337,20 @@ def _page(
         f"Pairs are {unit} of {split}, {score.title} ({score.definition}; {better}). "
         + (_INTERVALS if any(one.interval for one in found) else "")
         + "p is that of Wilcoxon's signed-rank test"
-        + (", corrected for the number of comparisons (Holm)." if len(found) > 1 else ".")
+        + (
+            ", corrected for the number of comparisons (Holm), which intervals are not."
+            if len(found) > 1
+            else "."
+        )
     )
+    note = "A row is the second less the first; wins are the second's."
+    numbers = [of for one in values.values() for unit in one.values() for of in unit.values()]
+    if not all(map(math.isfinite, numbers)):
+        note += (
+            " A mean leaves out what is infinite or not defined with its contestant; a difference "
+            "leaves out what is infinite with either, and counts what is not defined with one "
+            "alone as the best, so the two need not agree."
+        )
     sections = [
         Section("Answer", [*(one.sentence() for one in found), how]),
         Section(
@@ -342,7 +358,7 @@ def _page(
             [
                 table("differences", _HEADER, _rows(found)),
                 table("means", ["contestant", f"mean {score.title}", unit, "runs"], means),
-                "A row is the second less the first; wins are the second's.",
+                note,
             ],
         ),
         Section("Chart", [picture(chart, alt="differences by case, ordered, with their mean")]),

@@ -57,9 +57,13 @@ def find_contestants(runs: Sequence[str]) -> list[Contestant]:
 
     Raises:
         FileNotFoundError: If a folder does not exist.
-        ValueError: If a folder holds no scores, or there are fewer than two contestants.
+        ValueError: If a folder holds no scores, or there are fewer than two contestants, one that
+            is named twice being one.
     """
-    folders = list(dict.fromkeys(Path(str(run)) for run in runs))
+    spelt: dict[Path, Path] = {}  # as first typed, whatever other ways lead to the same folder
+    for run in runs:
+        spelt.setdefault(Path(str(run)).resolve(), Path(str(run)))
+    folders = list(spelt.values())
     found: list[Contestant] = []
     for folder in folders:
         if not folder.is_dir():
@@ -176,7 +180,7 @@ def read_scored(folder: Path, split: str) -> Scored:
 
 
 def refuse_unlike(scored: Mapping[str, Sequence[Scored]], word: str, split: str) -> None:
-    """Refuse contestants that were scored on other masks, or by other rules.
+    """Refuse contestants that were scored on other masks or patients, or by other rules.
 
     Raises:
         ValueError: With the two that differ, in what, and the remedy.
@@ -197,7 +201,8 @@ def refuse_unlike(scored: Mapping[str, Sequence[Scored]], word: str, split: str)
                     alike = f" and one {_TYPED[key]}" if key in _TYPED else " alike"
                     raise ValueError(
                         f"{name} was scored with other {what} than {first} "
-                        f"({_told(here)}, not {_told(there)}); score both with evaluate.py{alike}"
+                        f"({_told(here)}, not {_told(there)}); score {_them(scored)} with "
+                        f"evaluate.py{alike}"
                     )
     for name, members in others:
         truths = [{one.record["truth"] for one in of} for of in (firsts, members)]
@@ -213,7 +218,28 @@ def refuse_unlike(scored: Mapping[str, Sequence[Scored]], word: str, split: str)
             what = "the images have the same names, but masks or folds differ"
         raise ValueError(
             f"{first} and {name} were not scored on the same {split} ({what}); "
-            f"{_remedy([one for of in scored.values() for one in of], split)}"
+            f"{_remedy(scored, split)}"
+        )
+    _refuse_other_patients(scored, split)
+
+
+def _refuse_other_patients(scored: Mapping[str, Sequence[Scored]], split: str) -> None:
+    """Refuse runs that give one image to two patients; where one knows none, images are paired."""
+    lines = [(case, one) for members in scored.values() for one in members for case in one.cases]
+    if not all(case.case for case, _ in lines):
+        return
+    known: dict[str, tuple[Case, Scored]] = {}
+    for case, one in lines:
+        before, other = known.setdefault(case.name, (case, one))
+        if case.case == before.case:
+            continue
+        anew = f"score {_them(scored)} anew with evaluate.py split={split} and"
+        if any(len(members) > 1 for members in scored.values()):
+            anew = "train all with"
+        raise ValueError(
+            f"{short_path(other.folder)} and {short_path(one.folder)} name other patients for the "
+            f"same images ({case.name} is of {before.case}, and of {case.case}); {anew} one "
+            "cases.csv or one data.case_pattern"
         )
 
 
@@ -236,16 +262,23 @@ def _refuse_without(scored: Mapping[str, Sequence[Scored]], word: str, split: st
         )
 
 
-def _remedy(scored: Sequence[Scored], split: str) -> str:
+def _remedy(scored: Mapping[str, Sequence[Scored]], split: str) -> str:
     """Say on what else all may be compared; evaluate.py, too, takes its fold for val of a run."""
+    them, runs = _them(scored), [one for members in scored.values() for one in members]
     if split == "test":
-        return "score both with evaluate.py on one folder, data.root=DIR"
-    if all((one.folder / "cases_test.csv").is_file() for one in scored):
-        return "add split=test, which all have, or give both the same folds"
-    return (
-        "score both with evaluate.py split=test, or on another folder, data.root=DIR, or give both "
-        "the same folds"
-    )
+        return f"score {them} with evaluate.py on one folder, data.root=DIR"
+    if any(_has_fold(one.folder) or one.record["truth"].startswith("folds:") for one in runs):
+        anew = f"score {them} with evaluate.py split=test, or on another folder, data.root=DIR, or "
+        alike = f"give {them} the same folds"
+    else:
+        anew, alike = "", f"score {them} with evaluate.py split=val on one folder, data.root=DIR"
+    if all((one.folder / "cases_test.csv").is_file() for one in runs):
+        return f"add split=test, which all have, or {alike}"
+    return anew + alike
+
+
+def _them(scored: Mapping[str, Sequence[Scored]]) -> str:
+    return "both" if len(scored) == 2 else "all"
 
 
 def truth_of(scored: Sequence[Scored]) -> str:

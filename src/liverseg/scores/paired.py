@@ -15,7 +15,6 @@ from liverseg.scores.intervals import Interval, mean_interval, signed_rank_p
 
 _LEVEL = 0.05
 _DECIMALS = 12  # of a difference: below are traces of rounding
-_FEWEST = 6  # with 5 pairs the signed-rank test cannot find anything: its smallest p is 2 / 32
 Values = Mapping[str, Mapping[str, float]]  # by unit: a patient's one value, or one per structure
 
 
@@ -33,9 +32,10 @@ class Comparison(NamedTuple):
 
     ``differences`` are ordered by unit. ``wins``, ``ties`` and ``losses`` count units from the
     second's side. ``p`` is that of Wilcoxon's signed-rank test, ``adjusted_p`` after Holm's
-    correction for all pairs that were compared. ``one_sided`` counts what is infinite with only the
-    one, or only the other, so that there is no difference: distances of structures that it has
-    missed or made up, or volumes of units in which it has made one up.
+    correction for all pairs that were compared; ``least_p`` is the smallest that it could be, of
+    so many units and pairs. ``one_sided`` counts what is infinite with only the one, or only the
+    other, and ``both_infinite`` what is so with both, so that there is no difference: distances of
+    structures that were missed or made up, or volumes of units in which one was made up.
     """
 
     first: str
@@ -46,10 +46,12 @@ class Comparison(NamedTuple):
     interval: Interval | None
     p: float
     adjusted_p: float
+    least_p: float
     wins: int
     ties: int
     losses: int
     one_sided: tuple[int, int]
+    both_infinite: int
 
     @property
     def mean(self) -> float:
@@ -70,16 +72,17 @@ class Comparison(NamedTuple):
             f"in the mean of {n} {units}{ends}; p = {self.adjusted_p:.3g}; {self.second} wins "
             f"{self.wins}, ties {self.ties}, loses {self.losses}"
         )
-        if sum(self.one_sided):
+        if sum(self.one_sided) or self.both_infinite:
             counted = "structures" if self.score.is_chosen else self.unit
             what = "distance" if self.score.is_length else self.score.title
             facts += (
                 f"; {counted} that have no {what}: {self.one_sided[0]} with {self.first} alone, "
-                f"{self.one_sided[1]} with {self.second} alone"
+                f"{self.one_sided[1]} with {self.second} alone, {self.both_infinite} with both"
             )
-        if n < _FEWEST:
+        if self.least_p >= _LEVEL:
             is_few = "is" if n == 1 else "are"
-            return f"{n} {units} {is_few} too few to tell them apart: {facts}"
+            among = " among so many comparisons" if _smallest_p(n) < _LEVEL else ""
+            return f"{n} {units} {is_few} too few to tell them apart{among}: {facts}"
         is_apart = self.interval is not None and not self.interval.low <= 0 <= self.interval.high
         if self.adjusted_p < _LEVEL and is_apart:
             return f"{better} is better: {facts}"
@@ -90,6 +93,11 @@ class Comparison(NamedTuple):
 
 def _ends(interval: Interval) -> str:
     return f"{interval.low:+.4f} to {interval.high:+.4f}"
+
+
+def _smallest_p(n: int) -> float:
+    """Return the p of the signed-rank test where all of n differences are of one sign."""
+    return min(1.0, 2.0 ** (1 - n))
 
 
 def unit_values(cases: Iterable[Case], word: str, *, by_patient: bool) -> Values:
@@ -124,10 +132,16 @@ def unit_values(cases: Iterable[Case], word: str, *, by_patient: bool) -> Values
     return found
 
 
-def mean_of(repeats: Sequence[Values]) -> Values:
+def mean_of(repeats: Sequence[Values], word: str) -> Values:
     """Return the mean of runs that repeat one another, by unit and structure.
 
-    Infinite values count only where all are infinite, and what is not defined nowhere.
+    What is not defined in some of them counts as the score's best there: nothing was to be found
+    and nothing was. It stays not defined where it is so in all. What is infinite in one of them is
+    infinite, and counted as such: a mean of the others would hide that it was missed or made up.
+
+    Args:
+        repeats: What :func:`unit_values` returned for each run.
+        word: The score.
     """
     units = dict.fromkeys(unit for one in repeats for unit in one)
     result: dict[str, dict[str, float]] = {}
@@ -136,16 +150,21 @@ def mean_of(repeats: Sequence[Values]) -> Values:
         for one in repeats:
             for key, value in one.get(unit, {}).items():
                 found.setdefault(key, []).append(value)
-        result[unit] = {key: _mean(values) for key, values in found.items()}
+        result[unit] = {key: _mean(values, CATALOGUE[word]) for key, values in found.items()}
     return result
 
 
-def _mean(values: Sequence[float]) -> float:
-    defined = [value for value in values if not math.isnan(value)]
-    finite = [value for value in defined if math.isfinite(value)]
-    if finite:
-        return sum(finite) / len(finite)
-    return math.inf if defined else math.nan
+def _mean(values: Sequence[float], score: Score) -> float:
+    if all(math.isnan(value) for value in values):
+        return math.nan
+    return sum(_counted(value, score) for value in values) / len(values)
+
+
+def _counted(value: float, score: Score) -> float:
+    """Return a value, the best one where it is not defined: nothing was to be found, or found."""
+    if not math.isnan(value):
+        return value
+    return score.most if score.is_better == "larger" else 0.0
 
 
 def compare(
@@ -167,27 +186,30 @@ def compare(
         for first, second in combinations(contestants, 2)
     ]
     corrected = holm([one.p for one in found])
-    return [one._replace(adjusted_p=p) for one, p in zip(found, corrected, strict=True)]
+    least = holm([one.least_p for one in found])
+    return [
+        one._replace(adjusted_p=p, least_p=smallest)
+        for one, p, smallest in zip(found, corrected, least, strict=True)
+    ]
 
 
 def _compared(
     first: tuple[str, Values], second: tuple[str, Values], word: str, unit: str
 ) -> Comparison:
     score = CATALOGUE[word]
-    best = score.most if score.is_better == "larger" else 0.0
-    differences, one_sided = [], [0, 0]
+    differences, one_sided, both_infinite = [], [0, 0], 0
     for name in sorted(first[1]):
         both = []
         for key, left in first[1][name].items():
             right = second[1][name][key]
             if math.isnan(left) and math.isnan(right):
                 continue
-            # Nothing was to be found and nothing was: as good as can be.
-            left, right = (best if math.isnan(value) else value for value in (left, right))
+            left, right = _counted(left, score), _counted(right, score)
             if math.isfinite(left) and math.isfinite(right):
                 both.append((left, right))
             one_sided[0] += math.isinf(left) and not math.isinf(right)
             one_sided[1] += math.isinf(right) and not math.isinf(left)
+            both_infinite += math.isinf(left) and math.isinf(right)
         if both:
             ours, theirs = (sum(values) / len(both) for values in zip(*both, strict=True))
             differences.append(Difference(name, ours, theirs, round(theirs - ours, _DECIMALS)))
@@ -202,10 +224,12 @@ def _compared(
         interval=mean_interval(values, least=-score.most, most=score.most),
         p=(p := signed_rank_p(values)),
         adjusted_p=p,
+        least_p=_smallest_p(len(values)),
         wins=int((gains > 0).sum()),
         ties=int((gains == 0).sum()),
         losses=int((gains < 0).sum()),
         one_sided=(one_sided[0], one_sided[1]),
+        both_infinite=both_infinite,
     )
 
 
