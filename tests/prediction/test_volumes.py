@@ -265,6 +265,33 @@ def test_another_window_than_that_of_training_is_told(caplog: pytest.LogCaptureF
     )
 
 
+def test_slices_of_a_plane_that_training_did_not_see_are_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path / "images" / "a.nii", organs().astype(np.int16))
+    for name in "bc":
+        coronal = affine_of((0.5, 2.5, 0.75))
+        save(tmp_path / "images" / f"{name}.nii", organs().astype(np.int16), coronal)
+        save(tmp_path / "labels" / f"{name}.nii", organs(), coronal)
+    save(tmp_path / "labels" / "a.nii", organs())
+    sources = [tmp_path / "images" / f"{name}.nii" for name in "abc"]
+    cases = find_cases(tmp_path / "images", tmp_path / "labels")
+    told = {}
+    for planes in (None, 5, [], ["axial"], ["axial", "coronal"]):
+        view = view_of({"window": [2, 4], "planes": planes}, None)
+        caplog.clear()
+        run(sources, tmp_path / "out", view=view)
+        scores = SegmentationScores(4, ["liver", "spleen", "kidney"])
+        score_volumes(cases, predictor(), trainer(), view, ClassMap(None), scores)
+        told[str(planes)] = [one for one in caplog.messages if "another plane" in one]
+    assert told.pop("['axial']") == 2 * [
+        "2 of 3 volumes are cut into slices of another plane than the network was trained on "
+        f"(axial), such as {sources[1]}, which is coronal; leave them out, or train on pairs made "
+        "with convert.py plane=axial: volumes are then cut so"
+    ]
+    assert list(told.values()) == [[], [], [], []]
+
+
 def test_the_window_is_that_of_training_or_typed() -> None:
     record = {
         "window": [50, 400],

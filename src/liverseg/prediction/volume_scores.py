@@ -26,7 +26,7 @@ from liverseg.data.volumes import (
     spacing_of,
 )
 from liverseg.prediction.predictor import Predictor
-from liverseg.prediction.volumes import SLICES_AT_ONCE, predict_volume, sentence_about
+from liverseg.prediction.volumes import SLICES_AT_ONCE, predict_volume, sentence_about, tell_planes
 from liverseg.scores import SegmentationScores, dice
 
 _TOLERANCE = SliceView.tolerance  # where nothing says how label maps were made
@@ -78,6 +78,7 @@ def score_volumes(
     """
     labelled = {case.patient for case in cases if case.label is not None}
     others: dict[int, str] = {}
+    planes: list[tuple[Path, str]] = []
 
     def read(case: Case) -> _Both | None:
         if case.is_lone and case.patient in labelled:
@@ -89,10 +90,12 @@ def score_volumes(
         others.update({value: str(case.label) for value in left if value not in others})
         _refuse_more(truth, case.label, scores)
         found = predict_volume(volume, predictor, trainer, view, batch_size, intensities)
+        planes.append((volume.path, slicing_of(volume, view.plane).plane))
         return _Both(volume, truth, found)
 
     result = _scored(cases, read, scores)
     _tell_others(others)
+    tell_planes(planes, view)
     return result
 
 

@@ -234,6 +234,7 @@ def predict_volumes(
     """
     refused: dict[Path, str] = {}
     rows: list[tuple[str, Path, str, int, float]] = []
+    planes: list[tuple[Path, str]] = []
     for place, (name, source) in enumerate(sources.items(), 1):
         path = source if isinstance(source, Path) else source.folder
         try:
@@ -246,10 +247,26 @@ def predict_volumes(
             refused[path] = sentence_about(path, error)
             logger.error("%s", refused[path])
             continue
+        planes.append((path, slicing_of(volume, view.plane).plane))
         rows += [(name, path, *size) for size in writer.sizes(volume, classes)]
         writer.write_table(rows)
         logger.info("%d/%d %s: %s", place, len(sources), name, told)
+    tell_planes(planes, view)
     return refused
+
+
+def tell_planes(planes: Sequence[tuple[Path, str]], view: SliceView) -> None:
+    """Say which volumes were cut in a plane that training did not see, by the plane of each."""
+    others = [(path, plane) for path, plane in planes if plane not in view.planes]
+    if view.planes and others:
+        logger.warning(
+            "%d of %d volumes %s cut into slices of another plane than the network was trained on "
+            "(%s), such as %s, which is %s; leave %s out, or train on pairs made with convert.py "
+            "plane=%s: volumes are then cut so",
+            *(len(others), len(planes), "are" if len(others) > 1 else "is"),
+            *(", ".join(view.planes), *others[0]),
+            *("them" if len(others) > 1 else "it", view.planes[0]),
+        )
 
 
 def view_of(record: Any, window: Any, assume: str | None = None) -> SliceView:
@@ -277,7 +294,7 @@ def view_of(record: Any, window: Any, assume: str | None = None) -> SliceView:
             "leave it out to take that of training",
             *(window, window_text(its)),
         )
-    plane, spacing = settings.get("plane"), settings.get("spacing")
+    plane, spacing, planes = (settings.get(key) for key in ("plane", "spacing", "planes"))
     pixel = list(spacing) if isinstance(spacing, list | tuple) else []
     is_spacing = len(pixel) == 2 and all(isinstance(one, int | float) and one > 0 for one in pixel)
     if assume is None and isinstance(settings.get("assume"), str):
@@ -290,6 +307,7 @@ def view_of(record: Any, window: Any, assume: str | None = None) -> SliceView:
         plane=plane if plane in PLANES else None,
         spacing=tuple(map(float, pixel)) if is_spacing else None,
         assume=assume,
+        planes=[one for one in planes if one in PLANES] if isinstance(planes, list) else (),
         **known,
     )
 

@@ -12,7 +12,7 @@ from scans import affine_of, body, organs, save, save_series, series_affine, sli
 
 from liverseg.data.images import read_image
 from liverseg.data.pairs import find_pairs
-from liverseg.data.volumes import Conversion, convert_volumes
+from liverseg.data.volumes import Conversion, convert_volumes, read_conversion
 
 DEFAULT: dict[str, Any] = {
     "window": "soft_tissue",
@@ -205,3 +205,22 @@ def test_a_class_that_no_label_holds_is_named(two: Path, caplog: pytest.LogCaptu
     caplog.clear()
     convert(two, classes={"liver": 1, "tumour": 7})  # nothing is read again
     assert "no label holds" not in caplog.text
+
+
+def test_how_pairs_were_made_is_read_with_the_planes_of_those_that_train(two: Path) -> None:
+    save(two / "images" / "volume-2.nii.gz", body(), affine_of((0.5, 2.5, 0.75)))
+    save(two / "labels" / "segmentation-2.nii", organs(), affine_of((0.5, 2.5, 0.75)))
+    convert(two)
+    assert read_conversion(two / "out") == {**DEFAULT, "planes": ["axial", "coronal"]}
+    table = rows(two / "out")
+    with (two / "out" / "cases.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, [*table[0], "split"])
+        writer.writeheader()
+        for row in table:
+            split = "train" if row["orientation"] == "axial" else "val"
+            writer.writerow({**row, "split": split})
+    assert read_conversion(two / "out") == {**DEFAULT, "planes": ["axial"]}
+    (two / "out").rename(two / "train")
+    assert read_conversion(two) == {**DEFAULT, "planes": ["axial"]}
+    (two / "train" / "cases.csv").unlink()
+    assert read_conversion(two) == DEFAULT

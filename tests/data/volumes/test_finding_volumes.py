@@ -6,8 +6,14 @@ import pytest
 from scans import body, organs, save, save_series, slices_of
 
 from liverseg.data.volumes import named_volumes, read_source, write_label, write_segmentation
-from liverseg.data.volumes.entries import entries_of, source_of
-from liverseg.data.volumes.finding import Case, find_cases, find_volumes
+from liverseg.data.volumes.entries import entries_of, key_of, source_of
+from liverseg.data.volumes.finding import (
+    Case,
+    find_cases,
+    find_predictions,
+    find_predictions_on,
+    find_volumes,
+)
 
 
 def told(cases: list[Case], root: Path) -> dict[str, str | None]:
@@ -360,3 +366,44 @@ def test_labels_beside_their_volumes_are_no_volumes(
         save(tmp_path / f"{file}.nii", body())
     assert set(named_volumes(tmp_path)) == set(images)
     assert ("left out, as labels by their names: " in caplog.text) is (len(images) < len(files))
+
+
+@pytest.mark.parametrize("end", ["", "_prediction", "_seg"])
+def test_a_label_that_is_called_as_predict_calls_a_volume_is_of_that_alone(
+    end: str, tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        tags = {"SeriesNumber": number, "name": f"{number}_{{}}.dcm"}
+        save_series(tmp_path / "ct" / "two", slices_of(body()), **tags)
+        tags |= {"SeriesNumber": 2, "PatientID": f"other {number}"}
+        save_series(tmp_path / "ct" / "mixed up", slices_of(body()), **tags)
+    for name in ("a_ct", "a_mr", "b/liver_1", "c/liver_1"):
+        save(tmp_path / "ct" / f"{name}.nii", body())
+    sources = named_volumes(tmp_path / "ct")
+    assert sorted(sources) == [
+        *("a_ct", "a_mr", "b_liver_1", "c_liver_1"),
+        *("mixed up_1", "mixed up_2", "two_series1", "two_series2"),
+    ]
+    for name in sources:
+        save(tmp_path / "labels" / f"{name}{end}.nii.gz", organs())
+        save(tmp_path / "found" / f"{name}_prediction.nii.gz", organs())
+    cases = find_predictions_on(tmp_path / "ct", tmp_path / "found", tmp_path / "labels")
+    told = {key_of(one.source): (one.label.name, one.predicted.name) for one in cases}
+    assert told == {
+        key_of(source): (f"{name}{end}.nii.gz", f"{name}_prediction.nii.gz")
+        for name, source in sources.items()
+    }
+    pairs = find_predictions(tmp_path / "found", tmp_path / "labels")
+    assert {(one.source.name, one.predicted.name) for one in pairs} == set(told.values())
+
+
+def test_numbers_in_another_order_are_another_case(tmp_path: Path) -> None:
+    for name in ("ct/case_1_2", "ct/case_5", "seg/case_2_1", "seg/case_5"):
+        save(tmp_path / f"{name}.nii", body())
+    cases = find_cases(tmp_path / "ct", tmp_path / "seg")
+    assert told(cases, tmp_path) == {"case_1_2": None, "case_5": "seg/case_5.nii"}
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 labels .*ct/case_1_2\.nii"):
+        find_predictions(tmp_path / "seg", tmp_path / "ct")
+    save(tmp_path / "seg" / "patient_7_case_1_scan_2.nii", organs())  # in their order
+    (first, _) = find_cases(tmp_path / "ct", tmp_path / "seg")
+    assert str(first.label).endswith("patient_7_case_1_scan_2.nii")

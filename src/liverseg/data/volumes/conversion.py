@@ -23,7 +23,7 @@ from pydantic import Field
 from liverseg.data.volumes.classes import ClassMap
 from liverseg.data.volumes.dicom import DicomFile
 from liverseg.data.volumes.finding import Case, find_cases
-from liverseg.data.volumes.geometry import Plane, slicing_of
+from liverseg.data.volumes.geometry import PLANES, Plane, slicing_of
 from liverseg.data.volumes.nifti import check_axes
 from liverseg.data.volumes.reading import need_packages, read_label, read_source
 from liverseg.data.volumes.series import Series
@@ -38,6 +38,7 @@ _COLUMNS = ("name", "case", "slice", "spacing", "slice_spacing", "orientation", 
 _UNFINISHED, _WHOLE = ".unfinished", ".whole"  # folders of one volume on its way
 _ENDS = ("_mask.png", ".png")
 _ROWS = "rows.json"
+_TRAIN = (None, "", "train")  # in the column of splits, where there is one
 logger = logging.getLogger(__name__)
 
 
@@ -260,7 +261,8 @@ def read_conversion(root: Path) -> dict[str, Any] | None:
     """Return how the pairs of a folder, or of its splits, were made from volumes.
 
     Returns:
-        The settings of :class:`Conversion` by name, or None where they were made otherwise.
+        The settings of :class:`Conversion` by name, and ``planes``, those of the slices that train;
+        or None where they were made otherwise.
     """
     found = []
     for folder in (root, root / "train", root / "val", root / "test"):
@@ -277,7 +279,20 @@ def read_conversion(root: Path) -> dict[str, Any] | None:
                     *(found[0][0], key, _typed(found[0][1].get(key))),
                     *(folder, _typed(settings.get(key))),
                 )
-    return found[0][1] if found else None
+    if not found:
+        return None
+    planes = _planes_of(root) | _planes_of(root / "train")
+    return found[0][1] | ({"planes": sorted(planes)} if planes else {})
+
+
+def _planes_of(folder: Path) -> set[str]:
+    """Return the planes of the slices that train, by the table of a folder."""
+    try:
+        with (folder / TABLE_FILE).open(newline="", encoding="utf-8") as stream:
+            rows = [row for row in csv.DictReader(stream) if row.get("split") in _TRAIN]
+    except (OSError, ValueError, csv.Error):
+        return set()
+    return {row.get("orientation") or "" for row in rows}.intersection(PLANES)
 
 
 class _Record:

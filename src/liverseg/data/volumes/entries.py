@@ -40,13 +40,19 @@ class Entry:
     is_label: bool  # by its name, or as a DICOM SEG
 
     def matches(self, label: "Entry") -> tuple[int, int]:
-        """Return how well a label's words fit those of an image; (0, 0) is not at all."""
+        """Return how well a label's words fit those of an image; (0, 0) is not at all.
+
+        A label that is called as the image, but for the words of labels, fits best.
+        """
         mine, theirs = set(self.words), set(label.words)
+        if _is_one_name(self.stem, label.stem) and theirs <= set(_words(self.stem)):
+            return 4, len(mine)
         if self.words == label.words:
             return 3, len(mine)
         if self.has_channel_more_than(label):
             return 2, len(theirs)
         is_part = bool(mine and theirs) and (mine <= theirs or theirs <= mine)
+        is_part = is_part and _are_numbers_in_order(self.words, label.words)
         return (1, len(mine & theirs)) if is_part else (0, 0)
 
     def has_channel_more_than(self, label: "Entry") -> bool:
@@ -188,6 +194,20 @@ def _patient_of(stem: str, above: Sequence[str]) -> str:
         if re.search(r"\d", part) and len(own) < len(words) and words[: len(own)] == own:
             return part
     return ""
+
+
+def _is_one_name(one: str, other: str) -> bool:
+    """Tell whether two names are equal in their words, those of labels left out."""
+    told = [word for word in _words(one) if word not in _OF_LABELS]
+    return told == [word for word in _words(other) if word not in _OF_LABELS] != []
+
+
+def _are_numbers_in_order(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Tell whether one holds the numbers of the other in its order: ``1_2`` is not ``2_1``."""
+    numbers = ([word for word in words if word.isdigit()] for words in (one, other))
+    few, many = sorted(numbers, key=len)
+    left = iter(many)
+    return all(number in left for number in few)
 
 
 def _words(text: str) -> list[str]:

@@ -162,8 +162,8 @@ def find_predictions(
     """Pair label maps with those that were predicted, by the words of their names.
 
     ``segmentation-3`` goes with ``volume-3_prediction``, ``labelsTs/liver_3`` with ``liver_3``.
-    Names that are equal in their words come first; what is left goes together where a name holds
-    all words of one other name alone. Predictions that go with nothing are named in the log.
+    Equal names come first, then names of equal words; what is left goes together where a name
+    holds all words of one other name alone. Predictions that go with nothing are named in the log.
 
     Args:
         predictions: NIfTI label maps.
@@ -180,13 +180,9 @@ def find_predictions(
     marks = _label_maps(predictions, "predictions")
     found: dict[int, Entry] = {}
     left = list(marks)
-    for is_exact in (True, False):
+    for least in (4, 2, 1):
         fits = {
-            place: [
-                mark
-                for mark in left
-                if (score := truth.matches(mark)[0]) and (score >= 2 or not is_exact)
-            ]
+            place: [mark for mark in left if truth.matches(mark)[0] >= least]
             for place, truth in enumerate(truths)
             if place not in found
         }
@@ -285,8 +281,10 @@ def _paired(images: list[Entry], marks: list[Entry], key: str) -> list[Case]:
     if len(images) == len(marks) == 1:
         fitting[0] = marks
     else:
+        names = [name for name, _ in _named(images, allowed=r"[^/]")]  # as predictions have them
+        called = [replace(one, stem=name) for one, name in zip(images, names, strict=True)]
         for mark in marks:
-            for place in _places_of(mark, images):
+            for place in _places_of(mark, called):
                 fitting[place].append(mark)
     for place, found in fitting.items():
         if len(found) == 1 and images[place].has_channel_more_than(found[0]):

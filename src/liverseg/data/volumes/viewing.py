@@ -27,6 +27,7 @@ class SliceView:
         spacing: Height and width of a pixel in mm; None keeps each volume's own.
         assume: Where the axes of NIfTI files point to that do not say, such as ``RAS``.
         tolerance: Millimetres by which the corners of volume and label may lie apart.
+        planes: What slices the pairs were; none where this is not known.
 
     Raises:
         ValueError: If ``assume`` does not name each direction once.
@@ -37,6 +38,7 @@ class SliceView:
     spacing: Sequence[float] | None = None
     assume: str | None = None
     tolerance: float = 0.005
+    planes: Sequence[Plane] = ()
 
     def __post_init__(self) -> None:
         check_axes(self.assume)
