@@ -158,7 +158,7 @@ def test_a_failing_process_is_told_in_one_sentence(pair_root: Path, tmp_path: Pa
         ),
         (
             ("convert.py", "source=a", "labels=b", "output_dir=c", "spacing=0"),
-            *(1, "spacing=0 must be two lengths, of height and width, or null"),
+            *(1, "spacing=0 must be two lengths, of height and width, such as [0.7,0.7], or null"),
         ),
         (("convert.py", "source=a", "labels=b", "output_dir=c"), 1, "source=a does not exist"),
         (("demo.py", "ckpt_path=a", "port=99999"), 1, "port=99999 must be a whole number from 0"),

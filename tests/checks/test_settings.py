@@ -217,9 +217,12 @@ BAD: list[tuple[list[str], str]] = [
         "scores=[hd59]: hd59 is no score; the nearest is hd95, all are dice, iou, precision, "
         "recall, rvd, hd, hd95, assd, nsd",
     ),
-    (["scores=dice"], "scores=dice must be a list of scores"),
+    (["scores=dice"], "scores=dice must be a list of scores, such as [hd95]"),
     (["tolerance=0"], "tolerance=0 must be a number above 0"),
-    (["spacing=[0.7]"], "spacing=[0.7] must be two lengths, of height and width, or null"),
+    (
+        ["spacing=[0.7]"],
+        "spacing=[0.7] must be two lengths, of height and width, such as [0.7,0.7], or null",
+    ),
     (["monitor=train/dice"], f"monitor=train/dice {OF_VAL}; the nearest is val/dice"),
     (["monitor=test/iou"], f"monitor=test/iou {OF_VAL}; the nearest is val/iou"),
     (["monitor=val/dice/liver"], "monitor=val/dice/liver is not logged; the nearest is val/dice"),

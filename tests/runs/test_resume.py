@@ -38,6 +38,7 @@ def test_a_checkpoint_may_be_named_itself(run: Path) -> None:
     best = run / "checkpoints" / "best.ckpt"
     best.touch()
     config = resumed_config([f"resume={best}"])
+    assert config == resumed_config([f"resume='{best}'"])  # as Hydra takes other paths
     assert config is not None
     assert (config.resume, config.output_dir) == (str(best), str(run))
 
@@ -106,6 +107,10 @@ def test_what_leaves_the_result_alone_or_is_said_twice_is_taken(
             "resume_overrides=[trainer.accumulate_grad_batches=2]",
             "trainer.accumulate_grad_batches is no key of the run that is resumed; to add it, put "
             "a + in front: +trainer.accumulate_grad_batches=2",
+        ),
+        (
+            "resume_overrides=[+experiment=liver]",
+            "experiment is no key of the run that is resumed; leave it out",
         ),
         (
             "+trainer.accumulate_grad_batches=2",

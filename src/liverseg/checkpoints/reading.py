@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -53,7 +54,7 @@ def load_checkpoint(file: str | Path) -> dict[str, Any]:
     path = Path(file)
     if path.is_dir():
         found = path / "checkpoints" / "best.ckpt"
-        example = found if found.is_file() else "RUN/checkpoints/best.ckpt"
+        example = shlex.quote(str(found)) if found.is_file() else "RUN/checkpoints/best.ckpt"
         raise ValueError(f"{path} is a folder; name a checkpoint such as {example}")
     if not path.is_file():
         raise FileNotFoundError(

@@ -16,11 +16,15 @@ TOP: dict[str, Any] = {
     "monitor": str,
     "monitor_mode": Direction,
     "scheduler_interval": Literal["epoch", "step"],
-    "scores": told(list[str], "a list of scores"),
+    "scores": told(list[str], "a list of scores, such as [hd95]"),
     "tolerance": Positive,
     "spacing": Annotated[
         list[Positive],
-        Field(min_length=2, max_length=2, description="two lengths, of height and width"),
+        Field(
+            min_length=2,
+            max_length=2,
+            description="two lengths, of height and width, such as [0.7,0.7]",
+        ),
     ]
     | None,
     "predictions": told(NotEmpty, "a folder of masks") | None,

@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -160,6 +161,7 @@ def put_together(folds: Sequence[Scored], folder: Path) -> dict[str, float]:
 def _conclude_settings(sweep: Path, done: Sequence[Job]) -> None:
     """Compare the settings of a sweep, where each is repeated."""
     settings = Counter(map(setting_of, done))
+    shutil.rmtree(sweep / COMPARISON_FOLDER, ignore_errors=True)  # of an earlier start
     if not 2 <= len(settings) <= _MOST_SETTINGS:
         return
     if min(settings.values()) < 2:

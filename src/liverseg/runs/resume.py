@@ -132,7 +132,7 @@ def resumed_config(arguments: list[str]) -> DictConfig | None:
         ValueError: If an argument would change the result, or names no key.
     """
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    name = given.pop("resume", "null")
+    name = re.sub(r"""^(['"])(.*)\1$""", r"\2", given.pop("resume", "null"))
     if name == "null":
         return None
     if others := [one for one in arguments if "=" not in one]:
@@ -200,8 +200,9 @@ def _change(config: DictConfig, override: Override, *, is_listed: bool) -> None:
     text = (override.input_line or "").lstrip("+")
     missing = object()
     before = OmegaConf.select(config, key, default=missing)
-    parent = OmegaConf.select(config, key.rpartition(".")[0] or "trainer")
-    is_added = override.type != OverrideType.CHANGE and OmegaConf.is_dict(parent)
+    section = key.rpartition(".")[0]
+    is_within = bool(section) and OmegaConf.is_dict(OmegaConf.select(config, section))
+    is_added = override.type != OverrideType.CHANGE and is_within
     if before is missing and re.match(_OF_THE_FOLDER, key):
         refuse_fixed(text)
     if before is missing and not is_added:
@@ -209,7 +210,8 @@ def _change(config: DictConfig, override: Override, *, is_listed: bool) -> None:
         closest = nearest_key(key, known)
         if closest is None:
             refuse_fixed(text)
-        meant = remedy(closest, f"to add it, put a + in front: +{text}")
+        end = f"to add it, put a + in front: +{text}" if is_within else "leave it out"
+        meant = remedy(closest, end)
         raise ValueError(f"{key} is no key of the run that is resumed{meant}")
     if OmegaConf.is_config(before) and not isinstance(value, dict | list):
         raise ValueError(
