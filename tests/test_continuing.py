@@ -345,7 +345,7 @@ def test_a_schedule_by_steps_is_stepped_after_each(compose: Compose) -> None:
         (
             ["scheduler=cosine"],
             "scheduler.T_max=1 is trainer.max_epochs, but counts optimizer steps with "
-            "scheduler_interval=step; set it to epochs times batches of an epoch",
+            "scheduler_interval=step; set it to epochs times optimizer steps of an epoch",
         ),
         (
             ["scheduler=plateau"],

@@ -156,6 +156,11 @@ KINDS = {
         STOP,
     ),
     "Ctrl-C": ([], ("in step", 4), signal.SIGINT),
+    "a schedule by steps": (
+        ["scheduler_interval=step", "scheduler.T_max=9"],
+        ("in step", 7),
+        STOP,
+    ),
     "a stochastic average": (
         [
             "+callbacks.swa._target_=lightning.pytorch.callbacks.StochasticWeightAveraging",

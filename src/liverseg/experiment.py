@@ -398,6 +398,7 @@ def _fit(
     earlier = read_json(starts) if trainer.is_global_zero and starts.is_file() else []
 
     def keep_start() -> None:
+        task.refuse_too_short()
         if not trainer.is_global_zero:
             return
         if config.resume is not None:

@@ -124,7 +124,7 @@ def check_interval(plain: Plain) -> None:
     if "T_max" in schedule and schedule["T_max"] == epochs:
         raise ValueError(
             f"scheduler.T_max={schedule['T_max']} is trainer.max_epochs, but counts optimizer "
-            "steps with scheduler_interval=step; set it to epochs times batches of an epoch"
+            "steps with scheduler_interval=step; set it to epochs times optimizer steps of an epoch"
         )
 
 

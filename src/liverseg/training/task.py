@@ -258,13 +258,10 @@ class SegmentationTask(LightningModule):
         # Gradients are unscaled before they are clipped, and Lightning refuses to clip where a
         # fused step would do it: https://github.com/Lightning-AI/pytorch-lightning/issues/21435
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
-        scheduler = self._scheduler(optimizer)
-        if self._interval == "step":
-            self._refuse_too_short(scheduler)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {
-                "scheduler": scheduler,
+                "scheduler": self._scheduler(optimizer),
                 "interval": self._interval,
                 "monitor": self._monitor,
                 "reduce_on_plateau": False,  # it is stepped here, where there is a score
@@ -276,17 +273,24 @@ class SegmentationTask(LightningModule):
         of_loss = [one for one in self.loss.parameters() if one.requires_grad]
         return [*self.net.parameters(), *of_loss]
 
-    def _refuse_too_short(self, scheduler: LRScheduler) -> None:
-        """Refuse a schedule of fewer steps than the run has, known once batches are counted."""
+    def refuse_too_short(self) -> None:
+        """Refuse a schedule of fewer optimizer steps than the run has.
+
+        Not before training starts: counting them builds the loader, which begins where the trainer
+        then stands, and a run that goes on would begin its epoch again.
+        """
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]  # its connector's
-        if any(isinstance(one, FittingLength) for one in callbacks):  # how many fit it finds later
+        is_found_later = any(isinstance(one, FittingLength) for one in callbacks)
+        if self._interval == "epoch" or is_found_later:
             return
-        steps, most = self.trainer.estimated_stepping_batches, getattr(scheduler, "total_steps", 0)
-        if 0 < most < steps < float("inf"):
-            raise ValueError(
-                f"scheduler.total_steps={most} is less than the {steps:.0f} optimizer steps of the "
-                f"run; set it to {steps:.0f}"
-            )
+        steps = self.trainer.estimated_stepping_batches
+        for one in self.trainer.lr_scheduler_configs:
+            most = getattr(one.scheduler, "total_steps", 0)
+            if 0 < most < steps < float("inf"):
+                raise ValueError(
+                    f"scheduler.total_steps={most} is less than the {steps:.0f} optimizer steps of "
+                    f"the run; set it to {steps:.0f}"
+                )
 
     def configure_gradient_clipping(
         self,
