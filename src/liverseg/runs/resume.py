@@ -202,10 +202,9 @@ def _change(config: DictConfig, override: Override, *, is_listed: bool) -> None:
     before = OmegaConf.select(config, key, default=missing)
     section = key.rpartition(".")[0]
     is_within = bool(section) and OmegaConf.is_dict(OmegaConf.select(config, section))
-    is_added = override.type != OverrideType.CHANGE and is_within
     if before is missing and re.match(_OF_THE_FOLDER, key):
         refuse_fixed(text)
-    if before is missing and not is_added:
+    if before is missing and (override.type == OverrideType.CHANGE or not is_within):
         known = all_keys(OmegaConf.to_container(config, resolve=False))
         closest = nearest_key(key, known)
         if closest is None:
@@ -222,9 +221,8 @@ def _change(config: DictConfig, override: Override, *, is_listed: bool) -> None:
         return
     refuse_fixed(text)
     if not is_listed and key not in HARMLESS:
-        shown = override.input_line
         raise ValueError(
-            f"{shown} would change the run that is resumed; leave it out, or write "
-            f"'resume_overrides=[{shown}]'"
+            f"{override.input_line} would change the run that is resumed; leave it out, or write "
+            f"'resume_overrides=[{override.input_line}]'"
         )
     OmegaConf.update(config, key, value, force_add=True)
