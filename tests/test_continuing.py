@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,6 +126,36 @@ def test_one_cycle_of_too_few_steps_is_refused_before_the_first(compose: Compose
         run_of(compose, *schedule, "+scheduler.total_steps=5", "trainer.max_epochs=2")
     limited = ["trainer.max_epochs=9", "trainer.max_steps=6"]
     run_of(compose, *schedule, "+scheduler.total_steps=6", *limited)
+
+
+class StoppedOnce(Callback):
+    """Sends SIGTERM to this process in the second step of the second epoch."""
+
+    has_stopped = False
+
+    def on_train_batch_start(self, trainer: Trainer, *rest: Any) -> None:
+        if trainer.global_step == 4 and not self.has_stopped:
+            type(self).has_stopped = True
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_what_is_refused_within_an_epoch_leaves_the_checkpoint_as_it_was(compose: Compose) -> None:
+    schedule = [
+        *("scheduler_interval=step", "~scheduler.T_max", "+scheduler.max_lr=1e-2"),
+        *("scheduler._target_=torch.optim.lr_scheduler.OneCycleLR", "+scheduler.total_steps=6"),
+        *("trainer.max_epochs=2", f"+callbacks.stopped._target_={__name__}.StoppedOnce"),
+    ]
+    with pytest.raises(SystemExit):
+        run_of(compose, *schedule)
+    run = Path(compose([]).output_dir)
+    last = run / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+    with pytest.raises(ValueError, match="is less than the 9 optimizer steps of the run"):
+        resume(run, "trainer.max_epochs=3")
+    assert last.read_bytes() == before
+    resume(run)
+    assert len(Steps.rates) == 1  # the third step of the second epoch
 
 
 @pytest.mark.slow

@@ -437,7 +437,7 @@ def test_a_norm_that_sees_a_single_value_is_refused_in_training(norm: str) -> No
     net, image = seeded(depth=4, width=1, norm=norm), torch.randn(1, 1, 16, 16)
     sentence = (
         "a norm sees one value only at the deepest level; use larger images, a smaller "
-        "model.depth or, with model.norm=batch, a larger data.batch_size"
+        "model.depth or, with model.norm=batch, a larger data.batch_size and as many images"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         net(image)

@@ -114,7 +114,9 @@ def test_settings_that_are_not_repeated_are_not_compared(
 ) -> None:
     jobs = [([f"model={name}"], {"wrong": wrong}) for name, wrong in (("a", 4), ("b", 1))]
     sweep = write_sweep(tmp_path / "s", jobs)
-    (sweep / "comparison").mkdir()  # of an earlier start, when they were
+    earlier = sweep / "comparison" / "comparison.json"  # of a start when they were
+    earlier.parent.mkdir()
+    earlier.write_text("[]")
     assert "so settings are not compared; seed=1,2,3 repeats each" in concluded(sweep, caplog)
     assert not (sweep / "comparison").exists()
 

@@ -110,7 +110,13 @@ def test_what_leaves_the_result_alone_or_is_said_twice_is_taken(
         ),
         (
             "resume_overrides=[+experiment=liver]",
-            "experiment is no key of the run that is resumed; leave it out",
+            "experiment=liver cannot differ from the run that is resumed: it chooses files, whose "
+            "keys the run has already; leave it out, or start a new run",
+        ),
+        (
+            "augment=none",
+            "augment=none cannot differ from the run that is resumed: it chooses files, whose keys "
+            "the run has already; leave it out, or start a new run",
         ),
         (
             "+trainer.accumulate_grad_batches=2",

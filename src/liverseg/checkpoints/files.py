@@ -60,6 +60,11 @@ class LastCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=True,
             save_on_exception=True,
         )
+        self._has_begun = False
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Note that there is something to save: what is refused before leaves the file alone."""
+        self._has_begun = True
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -80,7 +85,7 @@ class LastCheckpoint(ModelCheckpoint):
         )
         callbacks = trainer.callbacks  # type: ignore[attr-defined]  # set by its connector
         averages = any(isinstance(one, StochasticWeightAveraging) for one in callbacks)
-        is_in_the_way = is_within_step or is_checked or averages
+        is_in_the_way = is_within_step or is_checked or averages or not self._has_begun
         if not (is_in_the_way or isinstance(exception, NotFiniteError)):
             super().on_exception(trainer, pl_module, exception)
 

@@ -508,7 +508,7 @@ def _refuse_single_value(layer: nn.Module, features: Tensor) -> None:
     if values == 1:
         raise ValueError(
             "a norm sees one value only at the deepest level; use larger images, a smaller "
-            "model.depth or, with model.norm=batch, a larger data.batch_size"
+            "model.depth or, with model.norm=batch, a larger data.batch_size and as many images"
         )
 
 

@@ -161,10 +161,11 @@ def put_together(folds: Sequence[Scored], folder: Path) -> dict[str, float]:
 def _conclude_settings(sweep: Path, done: Sequence[Job]) -> None:
     """Compare the settings of a sweep, where each is repeated."""
     settings = Counter(map(setting_of, done))
-    shutil.rmtree(sweep / COMPARISON_FOLDER, ignore_errors=True)  # of an earlier start
     if not 2 <= len(settings) <= _MOST_SETTINGS:
         return
     if min(settings.values()) < 2:
+        if (sweep / COMPARISON_FOLDER / "comparison.json").is_file():  # of an earlier start
+            shutil.rmtree(sweep / COMPARISON_FOLDER)
         logger.info(
             "one run of a setting does not show what its seed does, so settings are not compared; "
             "seed=1,2,3 repeats each"

@@ -31,6 +31,7 @@ HARMLESS = (
     *("callbacks.pictures.num_pictures", "callbacks.pictures.num_worst"),
     *("callbacks.dashboard.pr_curve", "callbacks.dashboard.graph"),
 )
+_CHOICE = r"(experiment|augment)$"
 _OF_THE_FOLDER = r"(output_dir|sweep_name|resume|resume_overrides|search|hydra)(\.|$)"
 # What may not differ: patterns of keys, and why. Everything else holds from the next step on.
 _FIXED = {
@@ -47,6 +48,7 @@ _FIXED = {
         "the best checkpoint so far was chosen by it"
     ),
     _OF_THE_FOLDER: "it goes on in its own folder",
+    _CHOICE: "it chooses files, whose keys the run has already",
 }
 
 
@@ -200,17 +202,16 @@ def _change(config: DictConfig, override: Override, *, is_listed: bool) -> None:
     text = (override.input_line or "").lstrip("+")
     missing = object()
     before = OmegaConf.select(config, key, default=missing)
-    section = key.rpartition(".")[0]
-    is_within = bool(section) and OmegaConf.is_dict(OmegaConf.select(config, section))
-    if before is missing and re.match(_OF_THE_FOLDER, key):
+    parent = OmegaConf.select(config, key.rpartition(".")[0] or "trainer")
+    is_added = override.type != OverrideType.CHANGE and OmegaConf.is_dict(parent)
+    if before is missing and re.match(rf"{_OF_THE_FOLDER}|{_CHOICE}", key):
         refuse_fixed(text)
-    if before is missing and (override.type == OverrideType.CHANGE or not is_within):
+    if before is missing and not is_added:
         known = all_keys(OmegaConf.to_container(config, resolve=False))
         closest = nearest_key(key, known)
         if closest is None:
             refuse_fixed(text)
-        end = f"to add it, put a + in front: +{text}" if is_within else "leave it out"
-        meant = remedy(closest, end)
+        meant = remedy(closest, f"to add it, put a + in front: +{text}")
         raise ValueError(f"{key} is no key of the run that is resumed{meant}")
     if OmegaConf.is_config(before) and not isinstance(value, dict | list):
         raise ValueError(

@@ -217,7 +217,7 @@ def test_how_pairs_were_made_is_read_with_the_planes_of_those_that_train(two: Pa
         writer = csv.DictWriter(stream, [*table[0], "split"])
         writer.writeheader()
         for row in table:
-            split = "train" if row["orientation"] == "axial" else "val"
+            split = "Train " if row["orientation"] == "axial" else ""  # left out
             writer.writerow({**row, "split": split})
     assert read_conversion(two / "out") == {**DEFAULT, "planes": ["axial"]}
     (two / "out").rename(two / "train")

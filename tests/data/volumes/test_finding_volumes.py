@@ -407,3 +407,23 @@ def test_numbers_in_another_order_are_another_case(tmp_path: Path) -> None:
     save(tmp_path / "seg" / "patient_7_case_1_scan_2.nii", organs())  # in their order
     (first, _) = find_cases(tmp_path / "ct", tmp_path / "seg")
     assert str(first.label).endswith("patient_7_case_1_scan_2.nii")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        (
+            ["patient_01_study_1", "patient_02_study_1"],
+            ["study_1/patient_01_seg", "study_1/patient_02_seg"],
+        ),
+        (["01_20200101", "02_20200102"], ["20200101/01", "20200102/02"]),
+        (["01/2020_ct", "02/2020_ct"], ["2020_01", "2020_02"]),
+    ],
+)
+def test_words_of_folders_may_stand_in_another_order(
+    images: list[str], labels: list[str], tmp_path: Path
+) -> None:
+    for name in [*(f"i/{one}" for one in images), *(f"l/{one}" for one in labels)]:
+        save(tmp_path / f"{name}.nii", body())
+    found = find_cases(tmp_path / "i", tmp_path / "l")
+    assert [str(one.label) for one in found] == [str(tmp_path / f"l/{one}.nii") for one in labels]

@@ -38,7 +38,6 @@ _COLUMNS = ("name", "case", "slice", "spacing", "slice_spacing", "orientation", 
 _UNFINISHED, _WHOLE = ".unfinished", ".whole"  # folders of one volume on its way
 _ENDS = ("_mask.png", ".png")
 _ROWS = "rows.json"
-_TRAIN = (None, "", "train")  # in the column of splits, where there is one
 logger = logging.getLogger(__name__)
 
 
@@ -289,10 +288,15 @@ def _planes_of(folder: Path) -> set[str]:
     """Return the planes of the slices that train, by the table of a folder."""
     try:
         with (folder / TABLE_FILE).open(newline="", encoding="utf-8") as stream:
-            rows = [row for row in csv.DictReader(stream) if row.get("split") in _TRAIN]
+            rows = [row for row in csv.DictReader(stream) if _trains(row)]
     except (OSError, ValueError, csv.Error):
         return set()
     return {row.get("orientation") or "" for row in rows}.intersection(PLANES)
+
+
+def _trains(row: Mapping[str, str | None]) -> bool:
+    """Tell whether a slice trains: an empty cell leaves it out, a missing column does not."""
+    return "split" not in row or (row["split"] or "").strip().casefold() == "train"
 
 
 class _Record:

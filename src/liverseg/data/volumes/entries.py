@@ -38,6 +38,7 @@ class Entry:
     stem: str
     patient: str
     is_label: bool  # by its name, or as a DICOM SEG
+    is_flat: bool  # the words are those of its own name, none of a folder
 
     def matches(self, label: "Entry") -> tuple[int, int]:
         """Return how well a label's words fit those of an image; (0, 0) is not at all.
@@ -52,7 +53,8 @@ class Entry:
         if self.has_channel_more_than(label):
             return 2, len(theirs)
         is_part = bool(mine and theirs) and (mine <= theirs or theirs <= mine)
-        is_part = is_part and _are_numbers_in_order(self.words, label.words)
+        if self.is_flat and label.is_flat:
+            is_part = is_part and _are_numbers_in_order(self.words, label.words)
         return (1, len(mine & theirs)) if is_part else (0, 0)
 
     def has_channel_more_than(self, label: "Entry") -> bool:
@@ -180,7 +182,8 @@ def _entry(what: Source | Label, base: Path, stem: str, folder: Path) -> Entry:
         stem = "_".join(named) or stem or lone
     whose = [part for part in above if set(_words(part)) - _KINDS] or above or [lone]
     patient = whose[0] if isinstance(what, Series) else _patient_of(stem, above)
-    return Entry(what, words, stem, patient, is_seg(what) or bool(_OF_LABELS & set(told)))
+    is_label = is_seg(what) or bool(_OF_LABELS & set(told))
+    return Entry(what, words, stem, patient, is_label, is_flat=len(own) == len(words))
 
 
 def _patient_of(stem: str, above: Sequence[str]) -> str:
